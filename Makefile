@@ -1,0 +1,124 @@
+# Everything a developer types; `make` alone lists it.
+#
+# Needs make and Python 3.11 or later, nothing else. The first target that needs more puts it into .venv.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+UV := $(VENV)/.uv-$(UV_VERSION)
+READY := $(VENV)/.ready
+
+# uv works with the interpreter of .venv: it neither downloads one nor looks for another.
+export UV_PYTHON_DOWNLOADS := never
+export UV_PYTHON := $(BIN)/python
+export UV_PROJECT_ENVIRONMENT := $(VENV)
+# What happens to be active in the caller's shell is not ours.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+
+# The first interpreter that is new enough and can make a virtual environment with pip in it.
+define FIND_PYTHON
+for python in $${PYTHON:-} python3 python3.13 python3.12 python3.11 python3.14 python; do \
+  if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+    command -v "$$python"; exit 0; \
+  fi; \
+done; \
+echo "no Python 3.11 or later that can make a virtual environment; install one (Debian: python3-venv) or say" \
+  "where it is: make PYTHON=/path/to/python" >&2; \
+exit 1
+endef
+
+heading = @printf '\n== %s\n' '$(1)'
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- Set-up: runs again only when pyproject.toml, uv.lock or the version of uv changes ---
+
+.PHONY: setup
+setup: $(READY) ## Put everything the other targets need into .venv (they do it by themselves)
+
+# With --clear, for .venv may be there with an interpreter that has gone.
+$(BIN)/python:
+	@python="$$($(FIND_PYTHON))"; echo "setting up $(VENV) with $$python"; "$$python" -m venv --clear $(VENV)
+
+$(UV): | $(BIN)/python
+	@echo "installing uv $(UV_VERSION) into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@touch $@
+
+# --inexact, or uv would remove itself and pip, which the lock file does not name.
+$(READY): pyproject.toml uv.lock $(UV)
+	@echo "installing what uv.lock names into $(VENV)"
+	@$(BIN)/uv sync --quiet --frozen --inexact --all-extras
+	@touch $@
+
+# --- Use ---
+
+.PHONY: demo
+demo: $(READY) ## See it work: gateway, two workers, one killed; KEEP=1 leaves it running
+	@$(BIN)/toolspan demo $(if $(filter-out 0,$(KEEP)),--keep)
+
+# --- Tests ---
+
+.PHONY: test
+test: $(READY) ## Run all tests on every server found here; ARGS='-k drain -x' goes to pytest
+	@$(BIN)/pytest $(ARGS)
+
+.PHONY: check
+check: check-format check-lint check-types check-imports check-lua check-docs ## Check all that Python alone can check
+	$(call heading,all checks passed)
+
+.PHONY: check-format check-lint check-types check-imports check-lua check-docs
+check-format: $(READY)
+	$(call heading,ruff format)
+	@$(BIN)/ruff format --check .
+
+check-lint: $(READY)
+	$(call heading,ruff check)
+	@$(BIN)/ruff check .
+
+check-types: $(READY)
+	$(call heading,mypy --strict)
+	@$(BIN)/mypy --strict
+
+check-imports: $(READY)
+	$(call heading,lint-imports)
+	@$(BIN)/lint-imports --no-logo
+
+check-lua: $(READY)
+	$(call heading,Lua scripts)
+	@$(BIN)/python tools/check_lua.py
+
+check-docs: $(READY)
+	$(call heading,generated pages)
+	@$(BIN)/python tools/write_docs.py --check
+
+# What needs more than Python; CI has it.
+LUACHECK := luacheck --std lua51 --read-globals redis KEYS ARGV cjson cmsgpack unpack --no-color
+
+.PHONY: stack-test
+stack-test: $(READY) ## Check what needs more than Python (luacheck)
+	$(call heading,luacheck)
+	@command -v luacheck >/dev/null || { \
+	  echo "luacheck is missing; install it (Debian: lua-check) or leave stack-test to CI" >&2; exit 1; }
+	@scripts="$$(mktemp -d)"; trap 'rm -rf "$$scripts"' EXIT; \
+	  $(BIN)/python tools/check_lua.py --compose-into "$$scripts"; cd "$$scripts"; $(LUACHECK) .
+
+# --- Upkeep ---
+
+.PHONY: docs
+docs: $(READY) ## Write the pages of docs/ that are made from code
+	@$(BIN)/python tools/write_docs.py
+
+.PHONY: format
+format: $(READY) ## Format and fix what ruff can fix
+	@$(BIN)/ruff check --fix-only --quiet . ; $(BIN)/ruff format .
+
+.PHONY: clean
+clean: ## Remove .venv and everything built or cached
+	@rm -rf $(VENV) dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

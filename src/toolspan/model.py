@@ -1,0 +1,246 @@
+"""The words of the glossary as data: calls, deliveries, outcomes, replies, dead letters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+ErrorType: TypeAlias = Literal[
+    "tool_error",
+    "invalid_arguments",
+    "unknown_tool",
+    "timeout",
+    "deadline_exceeded",
+    "cancelled",
+    "quarantined",
+    "malformed",
+    "outcome_unknown",
+    "reply_too_large",
+    "worker_error",
+]
+"""How a call can fail: the closed set that replies, metrics and spans share."""
+
+DeadLetterReason: TypeAlias = Literal[
+    "malformed",
+    "worker_lost",
+    "max_attempts",
+    "outcome_unknown",
+    "reply_failed",
+    "tool_failed",
+]
+"""Why an entry was quarantined."""
+
+Origin: TypeAlias = Literal["first", "retry", "reclaim", "replay"]
+"""How a delivery came: read for the first time, parked and due, an orphan, or a replay's first."""
+
+DeliveryContract: TypeAlias = Literal["at_least_once", "at_most_once"]
+"""What a tool promises about being run again."""
+
+LossReason: TypeAlias = Literal["worker_lost", "lease_expired"]
+"""Why a delivery became an orphan: its worker is dead, or alive but did not renew it."""
+
+OTHER_TOOL: Final = "_other"
+"""Stands for every tool name that this worker does not know, wherever the number of names must be bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceFields:
+    """W3C trace context as it travels in entries: header values, or None where there is none."""
+
+    traceparent: str | None = None
+    tracestate: str | None = None
+    baggage: str | None = None
+
+
+NO_TRACE: Final = TraceFields()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One request to run one tool. *deadline_ms* is unix milliseconds by Redis' clock."""
+
+    id: str
+    tool: str
+    args: dict[str, Any]
+    reply_to: str | None = None
+    deadline_ms: int | None = None
+    idem: str | None = None
+    trace: TraceFields = NO_TRACE
+    tool_call_id: str | None = None
+    principal: str | None = None
+    attempt_of: str | None = None
+    replay_of: str | None = None
+    meta: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NewerCall:
+    """A call of a protocol version that this program does not read, with what could be read of it."""
+
+    version: int
+    id: str
+    tool: str | None
+    reply_to: str | None
+    trace: TraceFields
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stream entry as Redis gave it: *fields* is name, value, name, value …, byte for byte."""
+
+    id: str
+    fields: list[bytes]
+
+
+@dataclass(slots=True)
+class Delivery:
+    """One hand-over of an entry to this worker.
+
+    *attempt* is the count that Redis holds for it: with the owner it is the fence. It changes when the delivery is
+    started, or when a re-created group delivers the entry anew. *read_ms* is Redis' clock, *read_ns* the monotonic
+    clock, both at the time of the read or claim. *ready_ms* is when this attempt could have run at the earliest.
+    """
+
+    entry_id: str
+    fields: list[bytes]
+    attempt: int
+    origin: Origin
+    read_ns: int
+    read_ms: int
+    ready_ms: int
+    counted: bool = True
+    """Whether this delivery is in *attempt*: read as new, or started. A claim alone is not."""
+    losses: int = 0
+    """How many attempts of the entry ended in the loss of their worker or lease."""
+    previous: Attempt | None = None
+    """The attempt before this one, if any is on record."""
+    owner: str | None = None
+    """Whose orphan it was, if it was one."""
+    loss: LossReason | None = None
+    """Why it became one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An element of an entry's list of attempts. Times are ms of Redis' clock; *end_ms* None: still running."""
+
+    consumer: str
+    attempt: int
+    start_ms: int
+    end_ms: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The tool returned; *result* is JSON, already encoded."""
+
+    result: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call ended without a result. *stack* never leaves the dead letters and the telemetry."""
+
+    type: ErrorType
+    message: str
+    retryable: bool = False
+    detail: Any = None
+    stack: str | None = None
+
+
+Outcome: TypeAlias = Succeeded | Failed
+
+
+@dataclass(slots=True)
+class Run:
+    """What is known about the work on one delivery, as it becomes known. Times are monotonic nanoseconds; 0: not yet."""
+
+    delivery: Delivery
+    call: ToolCall | None = None
+    tool: str = OTHER_TOOL
+    """A registered tool's name, or `OTHER_TOOL`: safe to count by."""
+    tool_began_ns: int = 0
+    tool_ended_ns: int = 0
+    settling_ns: int = 0
+    settled_ns: int = 0
+    outcome: Outcome | None = None
+    recording: Any = None
+    """What telemetry remembers about this run; nobody else looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds spent in each phase of an attempt; None for a phase that did not happen."""
+
+    queue: float | None = None
+    admission: float | None = None
+    execute: float | None = None
+    settle: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An entry of a reply stream. A final reply has either *result* or *failure*."""
+
+    call_id: str
+    entry_id: str
+    status: Literal["ok", "error"]
+    result: Any
+    failure: Failed | None
+    attempt: int
+    consumer: str
+    timings: Timings
+    traceparent: str | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The trace in which the reply was produced, 32 hex digits; None if it was not traced."""
+        return self.traceparent[3:35] if self.traceparent else None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A quarantined entry: the original's fields as they were, and why it lies here. Times are unix ms."""
+
+    id: str
+    entry_id: str
+    reason: str
+    error_type: str
+    error_message: str
+    stack: str | None
+    attempts: list[Attempt]
+    consumer: str
+    first_delivered_ms: int | None
+    at_ms: int
+    fingerprint: str
+    traceparent: str | None
+    reply: str | None
+    fields: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolInfo:
+    """A tool as workers describe it to callers; *schema* is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    delivery: DeliveryContract
+    timeout_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSnapshot:
+    """What the group looks like at one moment. Ages are seconds; None where it cannot be known."""
+
+    length: int
+    pending: int
+    parked: int
+    undelivered: int
+    consumers: int
+    live_workers: int
+    silent_workers: int
+    oldest_undelivered_age: float | None
+    dead_letters: int
+    oldest_dead_letter_age: float | None

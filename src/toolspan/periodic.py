@@ -1,0 +1,42 @@
+"""The loop that every periodic role shares."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Final
+
+from toolspan.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from toolspan.telemetry.probe import Probe
+
+_JITTER: Final = 0.1
+
+
+async def every(
+    seconds: float, sweep: Callable[[], Awaitable[None]], *, step: str, until: asyncio.Event, probe: Probe
+) -> None:
+    """Run *sweep* at once and then every *seconds*, a little more or less, until *until* is set.
+
+    A round that Redis fails is reported under *step*, and the next one tries again.
+    """
+    while not until.is_set():
+        try:
+            await sweep()
+            probe.recovered(step)
+        except StoreError as exc:
+            probe.outage(step, exc)
+        await pause(seconds * random.uniform(1 - _JITTER, 1 + _JITTER), until=until)  # noqa: S311
+
+
+async def pause(seconds: float, *, until: asyncio.Event) -> bool:
+    """Wait *seconds*, or less if *until* is set before; tell whether it is."""
+    try:
+        async with asyncio.timeout(seconds):
+            await until.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,0 +1,81 @@
+"""All knobs, read from `TOOLSPAN_*` variables and `.env`; the only reader of the environment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from toolspan.errors import SettingsError
+from toolspan.keys import Keys
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
+_SCHEMES = ("redis", "rediss", "unix")
+
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; each field is the variable `TOOLSPAN_<NAME>`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TOOLSPAN_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis is: redis, rediss or unix URL")
+    prefix: str = Field(
+        "sg",
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.{}-]+$",
+        description="What all keys start with; `{sg}` puts a plane into one slot of a cluster",
+    )
+    stream: str = Field("tools", pattern=_NAME, description="Name of the stream of tool calls")
+    concurrency: int = Field(100, ge=1, le=10_000, description="How many calls one worker process holds at most")
+    lease_ms: int = Field(
+        60_000, ge=200, le=3_600_000, description="Milliseconds a delivery stays a worker's without a heartbeat"
+    )
+    max_attempts: int = Field(4, ge=1, le=20, description="Attempts after which a call is quarantined")
+    tool_timeout_seconds: PositiveSeconds = Field(
+        300.0, description="Seconds a tool may run if it sets no timeout of its own"
+    )
+    drain_seconds: float = Field(
+        30.0, ge=0, le=3_600, description="Seconds a stopping worker gives the calls that it holds"
+    )
+    reap_after_ms: int = Field(
+        600_000, ge=400, description="Milliseconds without a heartbeat after which an empty consumer is deleted"
+    )
+    max_args_bytes: int = Field(262_144, ge=2, le=16_777_216, description="Bytes of arguments a call may carry")
+    max_reply_bytes: int = Field(262_144, ge=64, le=16_777_216, description="Bytes of result a reply may carry")
+    max_nesting: int = Field(64, ge=1, le=150, description="Levels of nesting in arguments and results")
+    reply_maxlen: int = Field(100_000, ge=100, description="Replies kept per reply stream")
+    reply_ttl_seconds: int = Field(
+        3_600, ge=1, le=604_800, description="Seconds after its last reply at which a reply stream expires"
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        if url.partition("://")[0] not in _SCHEMES or "://" not in url:
+            message = f"must start with one of {', '.join(s + '://' for s in _SCHEMES)}"
+            raise ValueError(message)
+        return url
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Read the environment; *overrides* that are not None win.
+
+        Raises:
+            SettingsError: with one line for each setting that cannot be used.
+        """
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})
+        except ValidationError as exc:
+            lines = (f"TOOLSPAN_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors())
+            raise SettingsError("; ".join(lines)) from None
+
+    @property
+    def keys(self) -> Keys:
+        """The key names under our prefix, for our stream."""
+        return Keys(self.prefix, self.stream)

@@ -1,0 +1,169 @@
+"""The clients: how we connect, how long we wait, and what an error of Redis means."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import redis
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from toolspan.errors import (
+    GroupMissingError,
+    SettingsError,
+    ServerFullError,
+    StoreError,
+    StoreUnavailableError,
+    WrongTypeError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONNECT_TIMEOUT: Final = 5.0
+ANSWER_TIMEOUT: Final = 10.0
+BLOCK_MARGIN: Final = 10.0
+"""How much longer than its block a blocking read may take before the connection counts as dead, in seconds."""
+
+MAX_CONNECTIONS: Final = 32
+
+# States that pass by themselves, told by the first word of the answer.
+_NOT_SERVING: Final = ("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "MISCONF", "NOREPLICAS")
+_NOT_SERVING_ERRORS: Final = (
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+)
+_GROUP_MISSING: Final = ("NOGROUP", "UNBLOCKED the stream key no longer exists")
+
+
+class Connection:
+    """How to reach one Redis: makes the clients that the roles of a process need, and closes them."""
+
+    def __init__(self, pool: redis.asyncio.ConnectionPool) -> None:
+        self._class = pool.connection_class
+        self._target = {name: value for name, value in pool.connection_kwargs.items() if _names_the_server(name)}
+        self._clients: list[redis.asyncio.Redis] = []
+        self.commands = self._client(ANSWER_TIMEOUT, connections=MAX_CONNECTIONS)
+        """The client for everything that answers at once."""
+
+    @classmethod
+    def to(cls, url: str) -> Connection:
+        """Reach the server at *url*; nothing is sent yet.
+
+        Raises:
+            SettingsError: if the URL cannot be read.
+        """
+        try:
+            return cls(redis.asyncio.ConnectionPool.from_url(url))
+        except ValueError as exc:
+            message = f"TOOLSPAN_REDIS_URL cannot be read: {exc}"
+            raise SettingsError(message) from None
+
+    @classmethod
+    def like(cls, client: redis.asyncio.Redis) -> Connection:
+        """Reach the same server as *client*, with connections and time limits of our own."""
+        return cls(client.connection_pool)
+
+    @property
+    def address(self) -> tuple[str, int | None]:
+        """Host and port of the server, or its socket's path and None."""
+        path = self._target.get("path")
+        if path is not None:
+            return str(path), None
+        return str(self._target.get("host", "localhost")), int(self._target.get("port", 6379))
+
+    def blocking(self, block_ms: int) -> redis.asyncio.Redis:
+        """Make a client of one connection for reads that block, whose socket timeout outlives the block."""
+        return self._client(block_ms / 1000 + BLOCK_MARGIN, connections=1)
+
+    def threaded(self, timeout: float) -> redis.Redis:
+        """Make a client for a thread of its own, without asyncio; *timeout* bounds each answer, in seconds."""
+        pool = redis.ConnectionPool(
+            _WITHOUT_ASYNCIO[self._class.__name__], 1, **self._target, **_options(timeout, Retry(NoBackoff(), 0))
+        )
+        return redis.Redis.from_pool(pool)
+
+    async def aclose(self) -> None:
+        """Close every client for asyncio that was made here."""
+        for client in self._clients:
+            await client.aclose()
+
+    def _client(self, timeout: float, *, connections: int) -> redis.asyncio.Redis:
+        pool = redis.asyncio.BlockingConnectionPool(
+            connections,
+            None,
+            self._class,
+            **self._target,
+            **_options(timeout, AsyncRetry(NoBackoff(), 0)),
+        )
+        client = redis.asyncio.Redis.from_pool(pool)
+        # Some answers would be folded on the way, repeated fields into one: let them reach us as Redis sent them.
+        for command in ("XREADGROUP", "XREAD", "XRANGE", "XPENDING", "XINFO CONSUMERS", "XINFO GROUPS"):
+            client.set_response_callback(command, _as_sent)
+        self._clients.append(client)
+        return client
+
+
+def _as_sent(answer: Any, **_: Any) -> Any:
+    return answer
+
+
+_WITHOUT_ASYNCIO: Final = {
+    "Connection": redis.Connection,
+    "SSLConnection": redis.SSLConnection,
+    "UnixDomainSocketConnection": redis.UnixDomainSocketConnection,
+}
+
+
+def _options(timeout: float, retry: Any) -> dict[str, Any]:
+    return {
+        # A command that writes must not be sent twice: its first answer may have been lost after it ran.
+        "retry": retry,
+        "protocol": 2,
+        "decode_responses": False,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "health_check_interval": 0,
+    }
+
+
+def _names_the_server(option: str) -> bool:
+    """Whether an option says which server, and as whom, rather than how to talk to it, which is ours to say."""
+    return option.startswith("ssl") or option in {
+        "host", "port", "path", "db", "username", "password", "credential_provider", "socket_keepalive",
+    }  # fmt: skip
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn every error of the Redis client into a StoreError that says what it means to us."""
+    try:
+        yield
+    except exceptions.RedisError as exc:
+        raise store_error(exc) from exc
+    except OSError as exc:
+        raise StoreUnavailableError(str(exc)) from exc
+
+
+def store_error(exc: exceptions.RedisError) -> StoreError:
+    """Choose the StoreError for an error of the Redis client."""
+    text = str(exc)
+    if isinstance(exc, exceptions.AuthenticationError):
+        return StoreError(text)
+    if isinstance(exc, exceptions.ConnectionError | exceptions.TimeoutError):
+        return StoreUnavailableError(text)
+    if isinstance(exc, exceptions.OutOfMemoryError) or text.startswith("OOM"):
+        return ServerFullError(text)
+    if isinstance(exc, _NOT_SERVING_ERRORS) or text.startswith(_NOT_SERVING):
+        return StoreUnavailableError(text)
+    if text.startswith(_GROUP_MISSING):
+        return GroupMissingError(text)
+    if text.startswith("WRONGTYPE"):
+        return WrongTypeError(text)
+    return StoreError(text)

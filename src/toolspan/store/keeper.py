@@ -1,0 +1,117 @@
+"""What the heartbeat's thread does in Redis: keep leases and the registration fresh, without asyncio."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from toolspan.codec import dumps
+from toolspan.store.connection import translated
+from toolspan.store.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from toolspan.keys import Keys
+    from toolspan.model import ToolInfo
+    from toolspan.store.clock import RedisClock
+    from toolspan.store.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What a worker tells the fleet of itself. *tools* is name to the digest of its description."""
+
+    host: str
+    pid: int
+    version: str
+    protocol: int
+    lease_ms: int
+    concurrency: int
+    start_ms: int
+    tools: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One delivery that we hold. *noted*: its attempt is on record, so that its start outlives the heartbeat."""
+
+    entry_id: str
+    attempt: int
+    noted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The answer to a heartbeat. *lost*: entry id and attempt of what is no longer ours."""
+
+    registered: bool
+    lost: list[tuple[str, int]]
+
+
+class Keeper:
+    """The steps of one worker's heartbeat. Every method raises StoreError, and blocks."""
+
+    def __init__(
+        self, connection: Connection, keys: Keys, *, me: str, clock: RedisClock, ttl_ms: int, timeout: float
+    ) -> None:
+        self._redis = connection.threaded(timeout)
+        self._keys = keys
+        self._me = me
+        self._clock = clock
+        self._ttl_ms = ttl_ms
+        self._keep = Script("keep")
+
+    def keep(self, held: Sequence[Held], *, running: Mapping[str, str]) -> Kept:
+        """Renew the heartbeat and every lease of *held*; *running* is entry id to tool, for operators to see."""
+        asked_ns = time.monotonic_ns()
+        with translated():
+            now_ms, registered, lost = self._keep.run_blocking(
+                self._redis,
+                stream=self._keys.calls,
+                workers=self._keys.workers,
+                worker=self._keys.worker(self._me),
+                attempts=self._keys.attempts,
+                group=self._keys.group,
+                consumer=self._me,
+                ttl_ms=self._ttl_ms,
+                running=dumps(dict(running)),
+                held=[part for h in _ordered(held) for part in (h.entry_id, h.attempt, "1" if h.noted else "0")],
+            )
+        self._clock.set(now_ms, asked_ns=asked_ns, answered_ns=time.monotonic_ns())
+        return Kept(
+            bool(registered), [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)]
+        )
+
+    def register(self, registration: Registration, tools: Mapping[str, ToolInfo]) -> None:
+        """Write our registration, and the descriptions of our *tools* by their digests; both expire without us."""
+        key = self._keys.worker(self._me)
+        with translated():
+            pipeline = self._redis.pipeline(transaction=True)
+            pipeline.sadd(self._keys.streams, self._keys.stream)
+            pipeline.hset(
+                key,
+                mapping={
+                    "host": registration.host,
+                    "pid": registration.pid,
+                    "version": registration.version,
+                    "protocol": registration.protocol,
+                    "lease": registration.lease_ms,
+                    "start": registration.start_ms,
+                    "concurrency": registration.concurrency,
+                    "tools": dumps(dict(registration.tools)),
+                },
+            )
+            pipeline.pexpire(key, self._ttl_ms)
+            for digest, tool in tools.items():
+                pipeline.set(self._keys.schema(digest), dumps(tool), px=self._ttl_ms)
+            pipeline.execute()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._redis.close()
+
+
+def _ordered(held: Sequence[Held]) -> list[Held]:
+    return sorted(held, key=lambda h: tuple(int(part) for part in h.entry_id.split("-")))

@@ -1,0 +1,22 @@
+-- Throw a dead letter away, and write down who did it and why.
+--
+-- KEYS[1] dead_letters
+-- KEYS[2] audit         what operators did
+-- ARGV[1] letter_id
+-- ARGV[2] who
+-- ARGV[3] why
+--
+-- Returns 1 when discarded, 0 when it was not there.
+--
+-- include clock
+
+local dead_letters, audit = KEYS[1], KEYS[2]
+local letter_id, who, why = ARGV[1], ARGV[2], ARGV[3]
+local AUDIT_KEPT = 10000
+
+local discarded = redis.call('XDEL', dead_letters, letter_id)
+if discarded == 1 then
+  redis.pcall('XADD', audit, 'MAXLEN', '~', AUDIT_KEPT, '*', 'action', 'discard', 'who', who, 'dead_letter', letter_id,
+    'why', why, 'at', now_ms())
+end
+return discarded

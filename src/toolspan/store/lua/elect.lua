@@ -1,0 +1,17 @@
+-- Become, or stay, the process that reports the group's gauges.
+--
+-- KEYS[1] monitor  who reports
+-- ARGV[1] me
+-- ARGV[2] ttl_ms   how long without a renewal
+--
+-- Returns 1 when it is us, 0 when it is somebody else.
+
+local monitor = KEYS[1]
+local me, ttl_ms = ARGV[1], ARGV[2]
+
+local holder = redis.call('GET', monitor)
+if holder and holder ~= me then
+  return 0
+end
+redis.call('SET', monitor, me, 'PX', ttl_ms)
+return 1

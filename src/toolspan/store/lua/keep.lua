@@ -1,0 +1,63 @@
+-- Renew our heartbeat and the leases of all that we hold, without raising any count of attempts.
+--
+-- KEYS[1] stream     tool calls
+-- KEYS[2] workers    consumer -> last heartbeat
+-- KEYS[3] worker     our registration
+-- KEYS[4] attempts   entry id -> list of attempts
+-- ARGV[1] group
+-- ARGV[2] consumer   we
+-- ARGV[3] ttl_ms     how long a registration lives without a heartbeat
+-- ARGV[4] running    JSON: what runs here now
+-- ARGV[5..] held     entry id, attempt, 1 if that attempt is on record else 0; in the order of the ids
+--
+-- Returns { Redis' clock in ms,
+--           1 if we are registered, 0 if our registration has to be written again,
+--           the entry ids that are no longer ours, with the attempt that was asked for each: id, attempt … }.
+--
+-- include clock
+-- include history
+-- include pending
+
+local stream, workers, worker, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group, consumer, ttl_ms, running = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local HELD = 5
+
+-- Only a script's first write is checked on a full server, and this one passes: the fleet must be able to finish.
+redis.call('XACK', stream, group, '0-0')
+local now = now_ms()
+redis.call('ZADD', workers, now, consumer)
+local registered = redis.call('HEXISTS', worker, 'lease')
+if registered == 1 then
+  redis.call('HSET', worker, 'running', running)
+  redis.call('PEXPIRE', worker, ttl_ms)
+end
+
+local lost, ours = {}, {}
+if #ARGV >= HELD then
+  local pending = pending_between(stream, group, consumer, ARGV[HELD], ARGV[#ARGV - 2], (#ARGV - HELD + 1) / 3)
+  for i = HELD, #ARGV, 3 do
+    local entry_id, attempt, noted = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
+    local entry = pending[entry_id]
+    if not entry or entry[4] ~= attempt then
+      lost[#lost + 1] = entry_id
+      lost[#lost + 1] = ARGV[i + 1]
+    elseif #redis.call('XRANGE', stream, entry_id, entry_id) > 0 then
+      -- An entry whose body is gone would be dropped by XCLAIM; its run can still answer as long as it is pending.
+      ours[#ours + 1] = entry_id
+      if noted == '0' then
+        -- The claim below erases the time of delivery: write it down once.
+        local list = history.read(attempts, entry_id)
+        history.of(list, consumer, attempt, now - entry[3])
+        history.write(attempts, entry_id, list)
+      end
+    end
+  end
+end
+
+for i = 1, #ours, 1000 do
+  local last = math.min(i + 999, #ours)
+  local ids = { unpack(ours, i, last) }
+  ids[#ids + 1] = 'JUSTID'
+  redis.call('XCLAIM', stream, group, consumer, 0, unpack(ids))
+end
+return { now, registered, lost }

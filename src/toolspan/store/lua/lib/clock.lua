@@ -1,0 +1,5 @@
+-- Redis' own clock in unix milliseconds: the only one that all processes share.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end

@@ -1,0 +1,55 @@
+-- Delete a consumer that is dead and holds nothing, with its registration.
+--
+-- KEYS[1] stream      tool calls
+-- KEYS[2] workers     consumer -> last heartbeat
+-- KEYS[3] worker      its registration
+-- ARGV[1] group
+-- ARGV[2] consumer    who shall go
+-- ARGV[3] silent_ms   how long it must have been silent; 0 for ourselves
+--
+-- Returns 1 when it is gone,
+--         0 when it holds something or was heard of since: deleting it would lose what is pending.
+--
+-- include clock
+
+local stream, workers, worker = KEYS[1], KEYS[2], KEYS[3]
+local group, consumer, silent_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+local function has_group()
+  if redis.call('EXISTS', stream) == 1 then
+    for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+      if info[2] == group then
+        return true
+      end
+    end
+  end
+  return false
+end
+
+-- How long nothing was heard of it. Idle time grows for a live worker on a quiet stream, so it only counts for a
+-- consumer that never sent a heartbeat.
+local function silence_ms()
+  local beat = redis.call('ZSCORE', workers, consumer)
+  if beat then
+    return now_ms() - tonumber(beat)
+  end
+  for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', stream, group)) do
+    if info[2] == consumer then
+      return info[6]
+    end
+  end
+  return silent_ms
+end
+
+if has_group() then
+  if #redis.call('XPENDING', stream, group, '-', '+', 1, consumer) > 0 then
+    return 0
+  end
+  if consumer ~= '~parked' and silence_ms() < silent_ms then
+    return 0
+  end
+end
+redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer)
+redis.call('ZREM', workers, consumer)
+redis.call('DEL', worker)
+return 1

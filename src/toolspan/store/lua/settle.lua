@@ -1,0 +1,93 @@
+-- Write the replies of many calls and acknowledge them, as one step.
+--
+-- KEYS[1] stream     tool calls
+-- KEYS[2] worker     our registration, which keeps the answer of the last batch
+-- KEYS[3] attempts   entry id -> list of attempts
+-- KEYS[4..] replies  the reply streams of this batch
+-- ARGV[1] group
+-- ARGV[2] consumer   who believes it holds the deliveries
+-- ARGV[3] batch      number of this batch; asking again with the same number changes nothing
+-- ARGV[4] held       how many deliveries this worker holds
+-- ARGV[5] first      smallest entry id of the batch
+-- ARGV[6] last       greatest
+-- ARGV[7] worker_ttl_ms
+-- ARGV[8] reply_ttl
+-- ARGV[9] reply_maxlen
+-- ARGV[10..] entries for each: entry id, attempt, 1 if it has a record under attempts else 0,
+--                    which of the reply streams (0: fire and forget), number of values, the values
+--
+-- Returns a digit for each: 1 settled,
+--                           0 no longer ours: nothing was written,
+--                           2 its reply cannot be written: it stays pending,
+--                           3 a re-created group has not handed it out again yet: nothing was written.
+--
+-- include pending
+
+local stream, worker, attempts = KEYS[1], KEYS[2], KEYS[3]
+local group, consumer, batch, held = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local first, last = ARGV[5], ARGV[6]
+local worker_ttl_ms, reply_ttl, reply_maxlen = ARGV[7], ARGV[8], ARGV[9]
+local REPLIES, ENTRIES = 3, 10
+
+local answered = redis.call('HGET', worker, 'batch')
+if answered and string.sub(answered, 1, #batch + 1) == batch .. ':' then
+  return string.sub(answered, #batch + 2)
+end
+
+local pending = pending_between(stream, group, consumer, first, last, held)
+-- Only a script's first write is checked on a full server, and this one passes.
+redis.call('XACK', stream, group, '0-0')
+
+local function refused(entry_id)
+  -- Whoever settles an entry deletes it: one that lies there unheld is still to be delivered.
+  if #redis.call('XPENDING', stream, group, entry_id, entry_id, 1) == 0
+    and #redis.call('XRANGE', stream, entry_id, entry_id) > 0 then
+    return 3
+  end
+  return 0
+end
+
+local statuses, settled, recorded, written = {}, {}, {}, {}
+local i = ENTRIES
+while i <= #ARGV do
+  local entry_id, attempt, record, reply, values =
+    ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
+  i = i + 5
+  local status = 1
+  local entry = pending[entry_id]
+  if not entry or entry[4] ~= attempt then
+    status = refused(entry_id)
+  elseif reply > 0 then
+    local key = KEYS[REPLIES + reply]
+    local answer = redis.pcall('XADD', key, 'MAXLEN', '~', reply_maxlen, '*', unpack(ARGV, i, i + values - 1))
+    if type(answer) == 'table' and answer.err then
+      status = 2
+    else
+      written[key] = true
+    end
+  end
+  if status == 1 then
+    settled[#settled + 1] = entry_id
+    if record == '1' then
+      recorded[#recorded + 1] = entry_id
+      recorded[#recorded + 1] = entry_id .. ':mark'
+    end
+  end
+  statuses[#statuses + 1] = status
+  i = i + values
+end
+
+if #settled > 0 then
+  redis.call('XACK', stream, group, unpack(settled))
+  redis.call('XDEL', stream, unpack(settled))
+end
+if #recorded > 0 then
+  redis.pcall('HDEL', attempts, unpack(recorded))
+end
+for key in pairs(written) do
+  redis.call('EXPIRE', key, reply_ttl)
+end
+local result = table.concat(statuses)
+redis.call('HSET', worker, 'batch', batch .. ':' .. result)
+redis.call('PEXPIRE', worker, worker_ttl_ms)
+return result

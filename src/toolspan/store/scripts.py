@@ -1,0 +1,85 @@
+"""Loads the Lua files and calls them by the names in their headers."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from redis.exceptions import NoScriptError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    import redis
+    import redis.asyncio
+
+_PARAMETER: Final = re.compile(r"^-- (KEYS|ARGV)\[\d+(\.\.)?\] (\w+)", re.MULTILINE)
+_INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
+
+
+@cache
+def compose(name: str) -> str:
+    """Give the full text of the script *name*: the pieces that it includes, then itself."""
+    folder = files(__package__) / "lua"
+    text = (folder / f"{name}.lua").read_text()
+    pieces = [(folder / "lib" / f"{piece}.lua").read_text() for piece in _INCLUDE.findall(text)]
+    return "\n".join([*pieces, text])
+
+
+class Script:
+    """One Lua file, called by keyword: every `KEYS[n] name` and `ARGV[n] name` of its header, no more and no less.
+
+    A name that stands for the rest (`ARGV[5..] held`) takes a sequence.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text = compose(name)
+        self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        parameters = _PARAMETER.findall(self.text)
+        self._keys = [(name, bool(rest)) for kind, rest, name in parameters if kind == "KEYS"]
+        self._args = [(name, bool(rest)) for kind, rest, name in parameters if kind == "ARGV"]
+        self._names = frozenset(name for name, _ in self._keys + self._args)
+
+    def arguments(self, values: dict[str, Any]) -> list[Any]:
+        """Put *values* in the order in which EVALSHA wants them.
+
+        Raises:
+            TypeError: if a name is missing or unknown.
+        """
+        if values.keys() != self._names:
+            message = f"{self.name}.lua takes {sorted(self._names)}, not {sorted(values)}"
+            raise TypeError(message)
+        keys = _flat(self._keys, values)
+        return [len(keys), *keys, *_flat(self._args, values)]
+
+    async def run(self, client: redis.asyncio.Redis, **values: Any) -> Any:
+        """Run the script once; it is loaded first where the server does not know it, and has not run then."""
+        arguments = self.arguments(values)
+        try:
+            return await cast("Awaitable[Any]", client.execute_command("EVALSHA", self._sha, *arguments))
+        except NoScriptError:
+            await cast("Awaitable[Any]", client.execute_command("SCRIPT LOAD", self.text))
+            return await cast("Awaitable[Any]", client.execute_command("EVALSHA", self._sha, *arguments))
+
+    def run_blocking(self, client: redis.Redis, **values: Any) -> Any:
+        """Do the same for a client without asyncio."""
+        arguments = self.arguments(values)
+        try:
+            return client.execute_command("EVALSHA", self._sha, *arguments)
+        except NoScriptError:
+            client.execute_command("SCRIPT LOAD", self.text)
+            return client.execute_command("EVALSHA", self._sha, *arguments)
+
+
+def _flat(parameters: list[tuple[str, bool]], values: dict[str, Any]) -> list[Any]:
+    flat: list[Any] = []
+    for name, rest in parameters:
+        if rest:
+            flat.extend(values[name])
+        else:
+            flat.append(values[name])
+    return flat

@@ -1,0 +1,417 @@
+"""The hot path: what workers do to the stream of tool calls, one atomic step each."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from redis.exceptions import ResponseError
+
+from toolspan.codec import decode_attempts
+from toolspan.model import Delivery, Entry, LossReason, Origin
+from toolspan.store.clock import RedisClock
+from toolspan.store.connection import translated
+from toolspan.store.scripts import Script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import redis.asyncio
+
+    from toolspan.keys import Keys
+    from toolspan.store.connection import Connection
+
+PARKED: Final = "~parked"
+"""The consumer that holds parked calls."""
+
+NOT_OURS: Final = 0
+DONE: Final = 1
+UNWRITABLE: Final = 2
+MARKED: Final = 2
+UNDELIVERED: Final = 3
+"""What the scripts answer for a delivery; see their headers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """One call to be settled: the fence, and the reply as it goes on the wire (nothing for fire and forget)."""
+
+    entry_id: str
+    attempt: int
+    recorded: bool
+    reply_to: str | None
+    reply: Sequence[str | bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """One attempt to be begun. *held* is the count that Redis holds; *token* marks an at-most-once start."""
+
+    entry_id: str
+    held: int
+    attempt: int
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One entry taken over. *marked*: it was begun under at most once. *deliveries*: the count it keeps until begun."""
+
+    delivery: Delivery
+    marked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What one claim gave: *more* is where to go on, None when nothing is left; *gone* are ids without a body."""
+
+    claimed: list[Claimed]
+    gone: list[str]
+    more: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """What is written when an entry is quarantined: the dead letter's own fields, and the caller's reply if any."""
+
+    entry_id: str
+    attempt: int
+    reason: str
+    error_type: str
+    about: Sequence[str | bytes]
+    reply_to: str | None = None
+    reply: Sequence[str | bytes] = ()
+
+
+class StreamStore:
+    """What one consumer of the group may do. Every method raises StoreError, and nothing else of Redis."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        connection: Connection,
+        keys: Keys,
+        *,
+        me: str,
+        block_ms: int,
+        registration_ttl_ms: int,
+        reply_ttl_seconds: int,
+        reply_maxlen: int,
+    ) -> None:
+        self.me = me
+        self.clock = RedisClock()
+        self._keys = keys
+        self._redis = connection.commands
+        self._reader = connection.blocking(block_ms)
+        self._block_ms = block_ms
+        self._registration_ttl_ms = registration_ttl_ms
+        self._reply_ttl_seconds = reply_ttl_seconds
+        self._reply_maxlen = reply_maxlen
+        self._start = Script("start")
+        self._settle = Script("settle")
+        self._park = Script("park")
+        self._claim = Script("claim")
+        self._claim_due = Script("claim_due")
+        self._recover = Script("recover")
+        self._quarantine = Script("quarantine")
+        self._reap = Script("reap")
+
+    async def ensure_group(self) -> bool:
+        """Create the group, and the stream with it, if it is missing; tell whether it was."""
+        with translated():
+            try:
+                await _answer(self._redis.execute_command(
+                    "XGROUP CREATE", self._keys.calls, self._keys.group, "0", "MKSTREAM"
+                ))  # fmt: skip
+            except ResponseError as exc:
+                if str(exc).startswith("BUSYGROUP"):
+                    return False
+                raise
+        return True
+
+    async def synchronise(self) -> None:
+        """Set our estimate of Redis' clock."""
+        with translated():
+            sent_ns = time.monotonic_ns()
+            seconds, micros = await _answer(self._redis.execute_command("TIME"))
+            self.clock.set(int(seconds) * 1000 + int(micros) // 1000, asked_ns=sent_ns, answered_ns=time.monotonic_ns())
+
+    # ── taking in ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def read_new(self, count: int) -> list[Delivery]:
+        """Take up to *count* entries that nobody was given yet; wait for the first as long as a block lasts.
+
+        Must not be cancelled: Redis may have handed us entries already.
+        """
+        with translated():
+            answer = await _answer(self._reader.execute_command(
+                "XREADGROUP", "GROUP", self._keys.group, self.me, "COUNT", count, "BLOCK", self._block_ms,
+                "STREAMS", self._keys.calls, ">",
+            ))  # fmt: skip
+        if not answer:
+            return []
+        read_ns = time.monotonic_ns()
+        read_ms = self.clock.at(read_ns)
+        deliveries = []
+        for raw_id, fields in answer[0][1]:
+            entry_id = raw_id.decode()
+            # The body of an entry that was deleted between append and read is nil.
+            deliveries.append(
+                Delivery(entry_id, fields or [], 1, "first", read_ns, read_ms, int(entry_id.partition("-")[0]))
+            )
+        return deliveries
+
+    async def owners(self) -> list[str]:
+        """Name every consumer but us that holds something."""
+        with translated():
+            answer = await _answer(self._redis.execute_command("XINFO CONSUMERS", self._keys.calls, self._keys.group))
+        names = ((info[1].decode(), info[3]) for info in answer)
+        return [name for name, pending in names if pending and name not in {self.me, PARKED}]
+
+    async def claim(  # noqa: PLR0913
+        self, owner: str, *, lease_ms: int, count: int, suspects: int, max_attempts: int, after: str | None = None
+    ) -> Claims:
+        """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects."""
+        with translated():
+            last, loss, claimed, gone = await self._claim.run(
+                self._redis,
+                stream=self._keys.calls,
+                attempts=self._keys.attempts,
+                workers=self._keys.workers,
+                events=self._keys.events,
+                group=self._keys.group,
+                consumer=self.me,
+                owner=owner,
+                lease_ms=lease_ms,
+                count=count,
+                after=f"({after}" if after else "-",
+                suspects=suspects,
+                max_attempts=max_attempts,
+            )
+        return Claims(
+            self._claimed(claimed, "reclaim", owner=owner, loss=cast("LossReason", loss.decode())),
+            [entry_id.decode() for entry_id in gone],
+            last.decode() or None,
+        )
+
+    async def claim_due(self, *, count: int, suspects: int, max_attempts: int, skipped: Iterable[str] = ()) -> Claims:
+        """Take up to *count* parked calls that are due, but none of *skipped*."""
+        with translated():
+            claimed, gone = await self._claim_due.run(
+                self._redis,
+                stream=self._keys.calls,
+                parked=self._keys.parked,
+                attempts=self._keys.attempts,
+                events=self._keys.events,
+                group=self._keys.group,
+                consumer=self.me,
+                count=count,
+                suspects=suspects,
+                max_attempts=max_attempts,
+                skipped=list(skipped),
+            )
+        due = self._claimed(claimed, "retry")
+        for one in due:
+            one.delivery.origin = _origin_of_due(one.delivery)
+        return Claims(due, [entry_id.decode() for entry_id in gone])
+
+    async def recover(self, known: Iterable[str]) -> list[Claimed]:
+        """Find what we hold without knowing it: hand-overs whose answer was lost on the way."""
+        found: list[Claimed] = []
+        after: str | None = None
+        known = list(known)
+        while True:
+            with translated():
+                last, unknown = await self._recover.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    attempts=self._keys.attempts,
+                    group=self._keys.group,
+                    consumer=self.me,
+                    after=f"({after}" if after else "-",
+                    count=_PAGE,
+                    known=known,
+                )
+            found += (self._recovered(claimed) for claimed in self._claimed(unknown, "reclaim"))
+            if not last:
+                return found
+            after = last.decode()
+
+    def _claimed(
+        self, raw: list[list[Any]], origin: Origin, *, owner: str | None = None, loss: LossReason | None = None
+    ) -> list[Claimed]:
+        read_ns = time.monotonic_ns()
+        read_ms = self.clock.at(read_ns)
+        claims = []
+        for entry_id, deliveries, fields, attempts, losses, marked, since_ms in raw:
+            history = decode_attempts(attempts)
+            delivery = Delivery(
+                entry_id.decode(),
+                fields,
+                deliveries,
+                origin,
+                read_ns,
+                read_ms,
+                int(since_ms),
+                counted=False,
+                losses=losses,
+                previous=history[-1] if history else None,
+                owner=owner,
+                loss=loss,
+            )
+            claims.append(Claimed(delivery, bool(marked)))
+        return claims
+
+    def _recovered(self, claim: Claimed) -> Claimed:
+        """Tell a lost answer to a read or a start, which counted the attempt, from one to a claim, which did not."""
+        delivery = claim.delivery
+        previous = delivery.previous
+        if previous is None:
+            delivery.counted = delivery.attempt == 1
+        else:
+            delivery.counted = previous.consumer == self.me and previous.end_ms is None
+        if delivery.counted:
+            delivery.previous = None
+            delivery.origin = "first" if delivery.attempt == 1 else delivery.origin
+            delivery.ready_ms = int(delivery.entry_id.partition("-")[0])
+        return claim
+
+    # ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def start(self, starts: Sequence[Start]) -> list[int]:
+        """Begin attempts; for each: DONE, NOT_OURS, or MARKED by another start that may never be repeated."""
+        with translated():
+            return cast(
+                "list[int]",
+                await self._start.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    attempts=self._keys.attempts,
+                    group=self._keys.group,
+                    consumer=self.me,
+                    starts=[part for s in starts for part in (s.entry_id, s.held, s.attempt, s.token)],
+                ),
+            )
+
+    async def settle(self, batch: int, settlements: Sequence[Settlement], *, held: int) -> list[int]:
+        """Write replies and acknowledge; for each: DONE, NOT_OURS, UNWRITABLE (its reply), or UNDELIVERED.
+
+        *held* is how many deliveries we hold altogether. Asking again with the same *batch* gives the same answer.
+        """
+        streams: dict[str, int] = {}
+        entries: list[Any] = []
+        for one in settlements:
+            reply = 0 if one.reply_to is None else streams.setdefault(one.reply_to, len(streams) + 1)
+            entries += (one.entry_id, one.attempt, "1" if one.recorded else "0", reply, len(one.reply))
+            entries += one.reply
+        first, last = _range([one.entry_id for one in settlements])
+        with translated():
+            answer: bytes = await self._settle.run(
+                self._redis,
+                stream=self._keys.calls,
+                worker=self._keys.worker(self.me),
+                attempts=self._keys.attempts,
+                replies=list(streams),
+                group=self._keys.group,
+                consumer=self.me,
+                batch=batch,
+                held=max(held, 1),
+                first=first,
+                last=last,
+                worker_ttl_ms=self._registration_ttl_ms,
+                reply_ttl=self._reply_ttl_seconds,
+                reply_maxlen=self._reply_maxlen,
+                entries=entries,
+            )
+        return [digit - _ZERO for digit in answer]
+
+    async def park(self, entry_id: str, attempt: int, *, count: int, delay_ms: int, reason: str) -> bool:
+        """Park a delivery until its next attempt, *count* attempts counting from now on; False: no longer ours."""
+        with translated():
+            return bool(
+                await self._park.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    parked=self._keys.parked,
+                    attempts=self._keys.attempts,
+                    events=self._keys.events,
+                    group=self._keys.group,
+                    consumer=self.me,
+                    entry_id=entry_id,
+                    attempt=attempt,
+                    count=count,
+                    delay_ms=delay_ms,
+                    reason=reason,
+                )
+            )
+
+    async def quarantine(self, burial: Burial) -> int:
+        """Move an entry to the dead letters: DONE, NOT_OURS, or UNWRITABLE (the dead letters)."""
+        with translated():
+            return cast(
+                "int",
+                await self._quarantine.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    dead_letters=self._keys.dead_letters,
+                    attempts=self._keys.attempts,
+                    events=self._keys.events,
+                    reply=burial.reply_to or self._keys.calls,
+                    group=self._keys.group,
+                    consumer=self.me,
+                    entry_id=burial.entry_id,
+                    attempt=burial.attempt,
+                    reason=burial.reason,
+                    error_type=burial.error_type,
+                    reply_ttl=self._reply_ttl_seconds,
+                    reply_maxlen=self._reply_maxlen,
+                    about=len(burial.about),
+                    values=[*burial.about, *(burial.reply if burial.reply_to else ())],
+                ),
+            )
+
+    async def reap(self, consumer: str, *, silent_ms: int) -> bool:
+        """Delete *consumer* if it holds nothing and was silent for *silent_ms*; False: it stays."""
+        with translated():
+            return bool(
+                await self._reap.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    workers=self._keys.workers,
+                    worker=self._keys.worker(consumer),
+                    group=self._keys.group,
+                    consumer=consumer,
+                    silent_ms=silent_ms,
+                )
+            )
+
+
+_PAGE: Final = 1_000
+_ZERO: Final = ord("0")
+
+
+def _origin_of_due(delivery: Delivery) -> Origin:
+    """Tell a retry from a call that was given back, which stays what it was."""
+    previous = delivery.previous
+    if delivery.attempt == 0:
+        return "first"
+    if previous is not None and previous.error in {"worker_lost", "lease_expired", "released"}:
+        return "reclaim"
+    return "retry"
+
+
+def _range(entry_ids: list[str]) -> tuple[str, str]:
+    """Give the smallest and the greatest id. Ids of one shape, as those of one batch nearly always are, order as text."""
+    if len({(len(entry_id), entry_id.find("-")) for entry_id in entry_ids}) == 1:
+        return min(entry_ids), max(entry_ids)
+    return min(entry_ids, key=_order), max(entry_ids, key=_order)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq)
+
+
+async def _answer(command: Any) -> Any:
+    """Await a command whose answer redis-py types as a union over protocols and clients."""
+    return await command

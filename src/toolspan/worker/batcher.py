@@ -1,0 +1,64 @@
+"""Collects what many tasks want to write, and sends it in one go."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+class Batcher(Generic[Item, Answer]):
+    """Gives each submitted item its own answer; while one batch is on its way, the next one gathers.
+
+    A batch has at most *most* items, and stops growing when their sizes add up to *most_bytes*.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[list[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        most: int,
+        most_bytes: int,
+        size: Callable[[Item], int],
+    ) -> None:
+        self._send = send
+        self._most = most
+        self._most_bytes = most_bytes
+        self._size = size
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._wake = asyncio.Event()
+
+    async def submit(self, item: Item) -> Answer:
+        """Have *item* sent with the next batch, and give its answer."""
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        self._wake.set()
+        return await future
+
+    async def run(self) -> None:
+        """Send batches until cancelled. *send* must not fail: an item that it loses would wait for ever."""
+        while True:
+            await self._wake.wait()
+            batch = self._take()
+            answers = await self._send([item for item, _ in batch])
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch = self._waiting[: self._most]
+        room = self._most_bytes
+        for count, (item, _) in enumerate(batch, start=1):
+            room -= self._size(item)
+            if room <= 0:
+                batch = batch[:count]
+                break
+        del self._waiting[: len(batch)]
+        if not self._waiting:
+            self._wake.clear()
+        return batch

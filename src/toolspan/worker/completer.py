@@ -1,0 +1,270 @@
+"""The ends of a delivery: settled in batches, parked, or quarantined; each is held until Redis takes it."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from toolspan.codec import dead_letter_fields
+from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
+from toolspan.model import OTHER_TOOL, Failed, Succeeded, Timings
+from toolspan.store.stream import DONE, NOT_OURS, UNDELIVERED, UNWRITABLE, Burial, Settlement, Start
+from toolspan.worker.batcher import Batcher
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from toolspan.codec import Codec
+    from toolspan.errors import MalformedEntryError
+    from toolspan.model import DeadLetterReason, Run
+    from toolspan.store.stream import StreamStore
+    from toolspan.telemetry.probe import Probe
+    from toolspan.worker.inflight import InFlight, Work
+
+T = TypeVar("T")
+
+MAX_BATCH: Final = 100
+MAX_BATCH_BYTES: Final = 1_048_576
+_START_BYTES: Final = 128
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 1.0
+_RELEASE_MS: Final = 1_000
+_LONGEST_RELEASE_MS: Final = 30_000
+_NS_PER_MS: Final = 1_000_000
+
+# What is answered, and with it counted, where the dead letter is the only end.
+_SILENT: Final = frozenset({"reply_failed", "tool_failed"})
+
+
+class Completer:
+    """Writes how deliveries begin to count and how they end. Redis being away is waited out, by every method."""
+
+    def __init__(self, store: StreamStore, codec: Codec, probe: Probe) -> None:
+        self.inflight: InFlight
+        self._store = store
+        self._codec = codec
+        self._probe = probe
+        self._batch = 0
+        self._settling = Batcher(self._settle, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=_reply_bytes)
+        self._starting = Batcher(
+            self._start, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=lambda _: _START_BYTES
+        )
+
+    async def run(self) -> None:
+        """Send batches until cancelled."""
+        async with asyncio.TaskGroup() as batches:
+            batches.create_task(self._settling.run(), name="settling")
+            batches.create_task(self._starting.run(), name="starting")
+
+    async def start(self, work: Work) -> int:
+        """Mark an at-most-once attempt as begun: DONE, NOT_OURS, or MARKED by another start."""
+        work.recorded = True
+        work.starting = True
+        try:
+            status = await self._starting.submit(work)
+        finally:
+            work.starting = False
+        work.noted = status == DONE
+        return status
+
+    async def settle(self, work: Work) -> None:
+        """Reply and acknowledge; what is not ours any more is dropped, and counted as stale."""
+        work.ending = True
+        work.run.settling_ns = time.monotonic_ns()
+        status = await self._settling.submit(work)
+        while status == UNDELIVERED:
+            # The group was made anew. Its outcome is known: it waits for whoever gets the entry now.
+            await self.inflight.wait_for_adoption(_LONGEST_WAIT)
+            status = await self._settling.submit(work)
+        if status == UNWRITABLE:
+            message = f"the reply stream {_reply_to(work)} cannot be written"
+            await self.quarantine(work, "reply_failed", Failed("worker_error", message))
+        elif status == NOT_OURS:
+            self._probe.stale(work.run)
+
+    async def retry(self, work: Work, failure: Failed, *, delay_ms: int) -> None:
+        """Park the delivery until its next attempt, which counts."""
+        work.ending = True
+        attempt = work.run.delivery.attempt
+        if await self._park(work, count=attempt, delay_ms=delay_ms, reason=failure.type):
+            self._probe.retried(work.run, failure=failure, delay_ms=delay_ms)
+
+    async def release(self, work: Work, *, reason: str, at_once: bool = False) -> None:
+        """Park the delivery and give its attempt back, for another worker; *reason* is for the log."""
+        work.ending = True
+        delivery = work.run.delivery
+        times = self.inflight.remember_release(work)
+        delay_ms = 0 if at_once else min(_RELEASE_MS * 2**times, _LONGEST_RELEASE_MS)
+        delay_ms = int(delay_ms * random.uniform(0.8, 1.2))  # noqa: S311
+        # A claimed call that was not started keeps its count, or poison would loop for ever.
+        count = delivery.attempt - 1 if delivery.counted else delivery.attempt
+        if await self._park(work, count=count, delay_ms=delay_ms, reason="released"):
+            self._probe.released(work.run, reason=reason, delay_ms=delay_ms)
+
+    async def quarantine(
+        self,
+        work: Work,
+        reason: DeadLetterReason,
+        failure: Failed,
+        *,
+        malformed: MalformedEntryError | None = None,
+    ) -> None:
+        """Move the entry to the dead letters and answer its caller with *failure*, where there is one to be answered."""
+        work.ending = True
+        run = work.run
+        run.outcome, lost_reply = failure, run.outcome
+        tool = run.call.tool if run.call else (malformed and malformed.tool) or OTHER_TOOL
+        reply_to = None if reason in _SILENT else malformed.reply_to if malformed else _reply_to(work)
+        call_id = run.call.id if run.call else malformed.call_id if malformed else ""
+        status = await self._held(
+            "quarantine",
+            lambda: self._store.quarantine(
+                Burial(
+                    entry_id=work.entry_id,
+                    attempt=run.delivery.attempt,
+                    reason=reason,
+                    error_type=failure.type,
+                    about=dead_letter_fields(
+                        entry_id=work.entry_id,
+                        reason=reason,
+                        tool=tool,
+                        failure=failure,
+                        consumer=self._store.me,
+                        traceparent=self._probe.reply_traceparent(run),
+                        reply=lost_reply.result if isinstance(lost_reply, Succeeded) else None,
+                    ),
+                    reply_to=reply_to,
+                    reply=self._reply(run, call_id) if reply_to else (),
+                )
+            ),
+            refused=UNWRITABLE,
+        )
+        if status == DONE:
+            self._probe.dead_lettered(run, reason=reason, failure=failure)
+        else:
+            self._probe.stale(run)
+
+    async def _park(self, work: Work, *, count: int, delay_ms: int, reason: str) -> bool:
+        parked = await self._held(
+            "park",
+            lambda: self._store.park(
+                work.entry_id, work.run.delivery.attempt, count=count, delay_ms=delay_ms, reason=reason
+            ),
+        )
+        if not parked:
+            self._probe.stale(work.run)
+        return bool(parked)
+
+    async def _held(self, step: str, write: Callable[[], Awaitable[T]], *, refused: T | None = None) -> T:
+        """Do *write* until Redis takes it; an answer *refused* means that it could not be written for now."""
+        wait = _FIRST_WAIT
+        unsure = False
+        while True:
+            try:
+                answer = await write()
+            except StoreError as exc:
+                unsure = unsure or isinstance(exc, StoreUnavailableError)
+                await self._outage(step, exc)
+            else:
+                if answer != refused or refused is None:
+                    self._probe.recovered(step)
+                    # After a lost answer the step may have been done: then it is no longer ours because of us.
+                    return DONE if unsure and answer == NOT_OURS else answer  # type: ignore[return-value]
+                self._probe.outage(step, ServerFullError("the dead letters cannot be written"))
+            await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
+            wait = min(wait * 2, _LONGEST_WAIT)
+
+    async def _outage(self, step: str, exc: StoreError) -> None:
+        self._probe.outage(step, exc)
+        if isinstance(exc, GroupMissingError):
+            try:
+                if await self._store.ensure_group():
+                    self._probe.group_created()
+            except StoreError as again:
+                self._probe.outage(step, again)
+
+    # ── batches ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _settle(self, works: list[Work]) -> list[int]:
+        self._batch += 1
+        batch = self._batch
+        began_ns = 0
+
+        async def write() -> list[int]:
+            nonlocal began_ns
+            began_ns = time.monotonic_ns()
+            # Encoded at each try: a run may have taken over a new delivery's attempt meanwhile.
+            settlements = [self._settlement(work, began_ns) for work in works]
+            return await self._store.settle(batch, settlements, held=len(self.inflight))
+
+        statuses = await self._held("settle", write)
+        ended_ns = time.monotonic_ns()
+        settled = []
+        for work, status in zip(works, statuses, strict=True):
+            if status == DONE:
+                work.run.settled_ns = ended_ns
+                settled.append(work.run)
+        self._probe.settled(settled, began_ns=began_ns, ended_ns=ended_ns)
+        return statuses
+
+    def _settlement(self, work: Work, now_ns: int) -> Settlement:
+        run = work.run
+        call = run.call
+        run.settled_ns = now_ns
+        reply_to = call.reply_to if call else None
+        return Settlement(
+            work.entry_id,
+            run.delivery.attempt,
+            work.recorded,
+            reply_to,
+            self._reply(run, call.id) if call and reply_to else (),
+        )
+
+    async def _start(self, works: list[Work]) -> list[int]:
+        starts = [
+            Start(work.entry_id, work.run.delivery.attempt, work.run.delivery.attempt, work.token) for work in works
+        ]
+        return await self._held("start", lambda: self._store.start(starts))
+
+    def _reply(self, run: Run, call_id: str) -> list[str | bytes]:
+        if run.outcome is None:
+            message = "a reply needs an outcome"
+            raise RuntimeError(message)
+        return self._codec.encode_reply(
+            call_id=call_id,
+            entry_id=run.delivery.entry_id,
+            outcome=run.outcome,
+            attempt=run.delivery.attempt,
+            consumer=self._store.me,
+            timings=timings_of(run, sent_ns=run.settled_ns or time.monotonic_ns()),
+            traceparent=self._probe.reply_traceparent(run),
+        )
+
+
+def timings_of(run: Run, *, sent_ns: int) -> Timings:
+    """Give the phases of a run whose reply is sent at *sent_ns*; a phase that did not happen is None."""
+    delivery = run.delivery
+    queue = float(max(0, delivery.read_ms - delivery.ready_ms))
+    if not run.tool_began_ns:
+        return Timings(queue=queue, settle=_ms(run.settling_ns, sent_ns))
+    return Timings(
+        queue,
+        _ms(delivery.read_ns, run.tool_began_ns),
+        _ms(run.tool_began_ns, run.tool_ended_ns),
+        _ms(run.tool_ended_ns, sent_ns),
+    )
+
+
+def _ms(began_ns: int, ended_ns: int) -> float:
+    return max(0, ended_ns - began_ns) / _NS_PER_MS
+
+
+def _reply_to(work: Work) -> str | None:
+    return work.run.call.reply_to if work.run.call else None
+
+
+def _reply_bytes(work: Work) -> int:
+    outcome = work.run.outcome
+    return len(outcome.result) if isinstance(outcome, Succeeded) else len(outcome.message) if outcome else 0

@@ -1,0 +1,151 @@
+"""Runs a tool and turns everything that can happen into an outcome; no Redis here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from toolspan.codec import NotJsonError, dumps, nested_within
+from toolspan.model import Failed, Outcome, Succeeded
+from toolspan.tools.context import CurrentCall, current
+from toolspan.tools.registry import Retry
+from toolspan.tools.signature import InvalidArgumentsError
+
+if TYPE_CHECKING:
+    from toolspan.codec import Limits
+    from toolspan.model import ErrorType, Run, ToolCall
+    from toolspan.store.clock import RedisClock
+    from toolspan.telemetry.probe import Probe
+    from toolspan.tools.registry import Tool
+    from toolspan.worker.threads import Threads
+
+MAX_MESSAGE_CHARS: Final = 4_096
+
+
+class NotAdmittedError(Exception):
+    """The tool was not begun: every thread is taken by calls that do not come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """How a run ended, and whether the tool itself asked for another attempt."""
+
+    outcome: Outcome
+    retry: Retry | None = None
+
+
+class Executor:
+    """Runs tools: `async def` on the loop, `def` in daemon threads."""
+
+    def __init__(
+        self, threads: Threads, probe: Probe, clock: RedisClock, *, limits: Limits, timeout: float, admission: float
+    ) -> None:
+        self._threads = threads
+        self._probe = probe
+        self._clock = clock
+        self._limits = limits
+        self._timeout = timeout
+        self._admission = admission
+
+    async def execute(self, run: Run, call: ToolCall, tool: Tool) -> Execution:
+        """Run *tool* for *call*, and note in *run* when it began and ended.
+
+        Raises:
+            NotAdmittedError: if there was no thread for it in time; it was not begun then.
+        """
+        try:
+            arguments = tool.validate(call.args)
+        except InvalidArgumentsError as exc:
+            return Execution(Failed("invalid_arguments", clip(str(exc)), detail=exc.errors))
+        if not tool.is_async:
+            await self._admit()
+        seconds, expiry = self._time_left(call, tool)
+        if seconds <= 0:
+            if not tool.is_async:
+                self._threads.dismiss()
+            return Execution(Failed("deadline_exceeded", "the deadline had passed before the tool was begun"))
+        return await self._execute(run, call, tool, arguments, seconds, expiry)
+
+    async def _execute(  # noqa: PLR0913, PLR0917
+        self, run: Run, call: ToolCall, tool: Tool, arguments: dict[str, Any], seconds: float, expiry: ErrorType
+    ) -> Execution:
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                value = await self._run(run, call, tool, arguments)
+        except asyncio.CancelledError as exc:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled us: it came out of the tool.
+            return Execution(_failed(exc))
+        except (Exception, SystemExit) as exc:  # noqa: BLE001
+            if limit.expired():
+                message = f"{tool.name} did not end within {seconds:.3g} s"
+                return Execution(Failed(expiry, message, retryable=expiry == "timeout"))
+            retry = exc if isinstance(exc, Retry) else None
+            return Execution(_failed(exc, retryable=retry is not None), retry)
+        finally:
+            run.tool_ended_ns = time.monotonic_ns()
+        return Execution(self._encode(tool, value))
+
+    async def _run(self, run: Run, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> Any:
+        with self._probe.executing(run), current(CurrentCall(call, run.delivery.attempt, self._clock.now_ms)):
+            run.tool_began_ns = time.monotonic_ns()
+            if tool.is_async:
+                return await tool.function(**arguments)
+            return await self._threads.run(partial(tool.function, **arguments))
+
+    async def _admit(self) -> None:
+        try:
+            async with asyncio.timeout(self._admission):
+                await self._threads.admit()
+        except TimeoutError:
+            raise NotAdmittedError from None
+
+    def _time_left(self, call: ToolCall, tool: Tool) -> tuple[float, ErrorType]:
+        """Give the seconds that the tool may run, and what it is called when they are over."""
+        seconds = tool.timeout or self._timeout
+        if call.deadline_ms is not None:
+            left = (call.deadline_ms - self._clock.now_ms()) / 1000
+            if left < seconds:
+                return left, "deadline_exceeded"
+        return seconds, "timeout"
+
+    def _encode(self, tool: Tool, value: Any) -> Outcome:
+        try:
+            result = dumps(value)
+        except NotJsonError as exc:
+            return Failed("tool_error", clip(f"{tool.name} returned what is not JSON: {exc}"))
+        if len(result) > self._limits.reply_bytes:
+            message = f"{tool.name} returned {len(result)} bytes; {self._limits.reply_bytes} are allowed"
+            return Failed("reply_too_large", message)
+        if not nested_within(result, self._limits.nesting):
+            return Failed("reply_too_large", f"{tool.name} returned more than {self._limits.nesting} levels of nesting")
+        return Succeeded(result)
+
+
+def clip(message: str) -> str:
+    """Cut a message to what replies, dead letters and logs carry of one."""
+    return message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"
+
+
+def stack_of(exc: BaseException) -> str:
+    """Format where *exc* came from."""
+    return "".join(traceback.format_exception(exc))
+
+
+def _failed(exc: BaseException, *, retryable: bool = False) -> Failed:
+    try:
+        message = str(exc)
+    except Exception:  # noqa: BLE001
+        # The tool's own exception class may be as broken as the tool.
+        message = ""
+    name = type(exc).__name__
+    # Half surrogates cannot travel as UTF-8.
+    message = clip(message or name).encode(errors="replace").decode()
+    return Failed("tool_error", message, retryable=retryable, detail={"exception": name}, stack=stack_of(exc))

@@ -1,0 +1,53 @@
+"""Takes new deliveries, as many as there is room for."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING, Final
+
+from toolspan.errors import StoreError
+from toolspan.periodic import pause
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from toolspan.store.stream import StreamStore
+    from toolspan.telemetry.probe import Probe
+    from toolspan.worker.intake import Intake
+
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 1.0
+
+
+class Fetcher:
+    """Reads entries that nobody was given yet."""
+
+    def __init__(self, store: StreamStore, intake: Intake, probe: Probe) -> None:
+        self._store = store
+        self._intake = intake
+        self._probe = probe
+
+    async def run(self, *, until: asyncio.Event) -> None:
+        """Fetch until *until* is set. A read that is under way then is left to end: entries may already be ours."""
+        wait = _FIRST_WAIT
+        while not until.is_set():
+            try:
+                await self.fetch()
+                self._probe.recovered("read")
+                wait = _FIRST_WAIT
+            except StoreError as exc:
+                self._probe.outage("read", exc)
+                await pause(wait * random.uniform(0.5, 1), until=until)  # noqa: S311
+                wait = min(wait * 2, _LONGEST_WAIT)
+
+    async def fetch(self) -> None:
+        """Wait for room and for entries, at most as long as a block lasts, and take them."""
+        async with self._intake.turn() as room:
+            if room == 0:
+                return
+            began_ns = time.monotonic_ns()
+            deliveries = await self._store.read_new(room)
+        if deliveries:
+            self._probe.received(len(deliveries), began_ns=began_ns, ended_ns=time.monotonic_ns())
+            self._intake.take(deliveries)

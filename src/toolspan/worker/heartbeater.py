@@ -1,0 +1,141 @@
+"""Keeps our leases fresh while tools run, from a thread that a blocked event loop cannot stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from typing import TYPE_CHECKING, Final
+
+from toolspan.errors import StoreError, StoreUnavailableError
+from toolspan.store.keeper import Held
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from toolspan.model import ToolInfo
+    from toolspan.store.keeper import Keeper, Kept, Registration
+    from toolspan.telemetry.probe import Probe
+    from toolspan.worker.inflight import InFlight
+    from toolspan.worker.link import Link
+
+BEATS_PER_LEASE: Final = 4
+_TICKS_PER_BEAT: Final = 4
+_LONGEST_TICK: Final = 0.25
+_RETRY_SECONDS: Final = 0.25
+"""So soon after a failed beat: the first one after a reconnect must not wait, or leases would run out."""
+
+
+class Heartbeater:
+    """Beats four times a lease, and quickly again after a beat that failed."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        keeper: Keeper,
+        inflight: InFlight,
+        link: Link,
+        probe: Probe,
+        *,
+        registration: Registration,
+        tools: Mapping[str, ToolInfo],
+        lease_ms: int,
+    ) -> None:
+        self._keeper = keeper
+        self._inflight = inflight
+        self._link = link
+        self._probe = probe
+        self._registration = registration
+        self._tools = tools
+        self._lease = lease_ms / 1000
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._ticked = time.monotonic()
+        self._stalled = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    async def start(self) -> None:
+        """Send the first heartbeat, which registers us, and then go on in the thread.
+
+        Raises:
+            StoreError: if the first one fails.
+        """
+        await asyncio.to_thread(self.beat)
+        self._thread.start()
+
+    async def tick(self) -> None:
+        """Show the thread, until cancelled, that the loop is not stalled."""
+        while True:
+            self._ticked = time.monotonic()
+            await asyncio.sleep(min(self._lease / BEATS_PER_LEASE / _TICKS_PER_BEAT, _LONGEST_TICK))
+
+    async def stop(self) -> None:
+        """End the thread after the beat that is under way."""
+        self._stop.set()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+        self._keeper.close()
+
+    def beat(self) -> None:
+        """Renew the heartbeat and every lease; tell the loop what was lost."""
+        works = list(self._inflight)
+        unnoted = [work for work in works if not work.noted]
+        for work in unnoted:
+            # Before it is sent: a settle that overtakes the answer has to clear away what this writes.
+            work.recorded = True
+        asked = {work.entry_id: (work, work.run.delivery.attempt) for work in works}
+        kept = self._keeper.keep(
+            [Held(work.entry_id, attempt, noted=work.noted) for work, attempt in asked.values()],
+            running={work.entry_id: work.run.tool for work in works},
+        )
+        self._link.works()
+        if not kept.registered:
+            self._register()
+        lost = dict(kept.lost)
+        for work in unnoted:
+            work.noted = work.noted or work.entry_id not in lost
+        if lost:
+            self._loop.call_soon_threadsafe(self._lose, kept)
+
+    def _register(self) -> None:
+        """Write our registration; on a full server that fails while heartbeats go through, and the next one tries again."""
+        try:
+            self._keeper.register(self._registration, self._tools)
+            self._probe.recovered("register")
+        except StoreError as exc:
+            self._probe.outage("register", exc)
+
+    def _lose(self, kept: Kept) -> None:
+        for entry_id, attempt in kept.lost:
+            self._inflight.lose(entry_id, attempt)
+
+    def _run(self) -> None:
+        wait = self._lease / BEATS_PER_LEASE
+        while not self._stop.wait(wait):
+            if self._is_stalled():
+                wait = min(_RETRY_SECONDS, self._lease / BEATS_PER_LEASE)
+                continue
+            try:
+                self.beat()
+            except StoreError as exc:
+                if isinstance(exc, StoreUnavailableError):
+                    self._link.broke()
+                self._probe.outage("keep", exc)
+                wait = min(_RETRY_SECONDS, self._lease / BEATS_PER_LEASE)
+            else:
+                self._probe.recovered("keep")
+                wait = self._lease / BEATS_PER_LEASE
+
+    def _is_stalled(self) -> bool:
+        """Tell whether the loop stood still for longer than a lease: that worker counts as dead, and renews nothing."""
+        seconds = time.monotonic() - self._ticked
+        if seconds <= self._lease:
+            self._stalled = False
+        elif not self._stalled:
+            self._stalled = True
+            frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001
+            stack = "".join(traceback.format_stack(frame)) if frame else ""
+            self._probe.loop_stalled(seconds=seconds, stack=stack)
+        return self._stalled

@@ -1,0 +1,175 @@
+"""What this worker holds, and how much more it may take."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    from toolspan.model import DeadLetterReason, Failed, Run
+
+_RELEASES_KEPT: Final = 1_000
+SUSPECT_FROM: Final = 2
+"""Losses from which on a call is a suspect: never two of them in one worker at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Why a delivery will not be run but quarantined."""
+
+    reason: DeadLetterReason
+    failure: Failed
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One delivery in flight, and how far it is."""
+
+    run: Run
+    verdict: Verdict | None = None
+    task: asyncio.Task[None] | None = None
+    token: str = ""
+    """What marks an at-most-once start; empty before it."""
+    recorded: bool = False
+    """Whether anything may be on record under the attempts of this entry, which its end has to clear away."""
+    noted: bool = False
+    """Whether the attempt's start is on record, so that a heartbeat need not write it down."""
+    starting: bool = False
+    """Whether a start is under way, so that nobody can say which attempt Redis holds."""
+    ending: bool = False
+    """Whether it is known how this ends, so that it is not cancelled any more."""
+    lost: bool = False
+    """Whether somebody else holds the entry now."""
+
+    @property
+    def entry_id(self) -> str:
+        """The entry that is worked on."""
+        return self.run.delivery.entry_id
+
+    @property
+    def suspect(self) -> bool:
+        """Whether it is run now and has lost so many workers that it may be what kills them."""
+        return self.verdict is None and self.run.delivery.losses >= SUSPECT_FROM
+
+
+class InFlight:
+    """The deliveries of this worker, never more than *limit*; each has a task of its own."""
+
+    def __init__(
+        self, process: Callable[[Work], Coroutine[None, None, None]], *, limit: int
+    ) -> None:
+        self.limit = limit
+        self.closed = False
+        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Fails when a task does, which no tool and no entry can bring about: a bug that shall stop the worker."""
+        self._process = process
+        self._works: dict[str, Work] = {}
+        self._freed = asyncio.Event()
+        self._adopted = asyncio.Event()
+        self._released: dict[str, tuple[str, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._works)
+
+    def __iter__(self) -> Iterator[Work]:
+        # A copy: the heartbeat's thread looks while the loop goes on.
+        return iter(list(self._works.values()))
+
+    @property
+    def room(self) -> int:
+        """How many more deliveries may be taken now."""
+        return 0 if self.closed else self.limit - len(self._works)
+
+    @property
+    def suspects(self) -> int:
+        """How many suspects may be taken now: one, unless there is one already."""
+        return 0 if any(work.suspect for work in self._works.values()) else 1
+
+    def entry_ids(self) -> list[str]:
+        """Name all entries that are held."""
+        return list(self._works)
+
+    def add(
+        self, run: Run, *, verdict: Verdict | None = None, recorded: bool = False, noted: bool = False
+    ) -> None:
+        """Start working on a delivery, or end it by *verdict*; see `Work` for the rest.
+
+        An entry that is in flight already was delivered anew by a re-created group: its run goes on and takes over
+        the new delivery's attempt.
+        """
+        delivery = run.delivery
+        known = self._works.get(delivery.entry_id)
+        if known is not None:
+            known.run.delivery.attempt = delivery.attempt
+            known.noted = False
+            self._adopted.set()
+            return
+        work = Work(run, verdict, recorded=recorded, noted=noted)
+        self._works[delivery.entry_id] = work
+        work.task = asyncio.create_task(self._process(work), name=delivery.entry_id)
+        work.task.add_done_callback(partial(self._remove, work))
+
+    def lose(self, entry_id: str, attempt: int) -> None:
+        """Believe that a delivery is no longer ours, and cancel its run, unless it has moved on since it was asked for."""
+        work = self._works.get(entry_id)
+        if work is None or work.starting or work.run.delivery.attempt != attempt:
+            return
+        work.lost = True
+        if not work.ending and work.task is not None:
+            work.task.cancel()
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self.closed = True
+        self._freed.set()
+
+    async def wait_for_room(self) -> bool:
+        """Wait until there is room; False: we take nothing more."""
+        while self.room <= 0 and not self.closed:
+            self._freed.clear()
+            await self._freed.wait()
+        return not self.closed
+
+    async def wait_until_empty(self) -> None:
+        """Wait until nothing is held."""
+        while self._works:
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def wait_for_adoption(self, seconds: float) -> None:
+        """Wait until some run took over a new delivery of its entry, at most *seconds*."""
+        self._adopted.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._adopted.wait()
+
+    def remember_release(self, work: Work) -> int:
+        """Remember that we gave *work* back, and tell how often we did before."""
+        tool, times = self._released.pop(work.entry_id, ("", 0))
+        if work.run.call is not None:
+            tool = work.run.call.tool
+        self._released[work.entry_id] = (tool, times + 1)
+        if len(self._released) > _RELEASES_KEPT:
+            del self._released[next(iter(self._released))]
+        return times
+
+    def released(self) -> list[tuple[str, str]]:
+        """List what we gave back lately: entry id and tool."""
+        return [(entry_id, tool) for entry_id, (tool, _) in self._released.items()]
+
+    def forget_release(self, entry_id: str) -> None:
+        """Treat the entry like any other again."""
+        self._released.pop(entry_id, None)
+
+    def _remove(self, work: Work, task: asyncio.Task[None]) -> None:
+        del self._works[work.entry_id]
+        self._freed.set()
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None and not self.failure.done():
+                self.failure.set_exception(error)

@@ -1,0 +1,103 @@
+"""The one door through which deliveries come in: room is shared fairly, and nothing handed to us is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from toolspan.errors import GroupMissingError, StoreError, StoreUnavailableError
+from toolspan.model import Failed, Run
+from toolspan.store.stream import DONE, Start
+from toolspan.worker.inflight import Verdict
+from toolspan.worker.processor import outcome_unknown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from toolspan.model import Delivery
+    from toolspan.store.stream import Claimed, StreamStore
+    from toolspan.telemetry.probe import Probe
+    from toolspan.worker.inflight import InFlight
+    from toolspan.worker.link import Link
+
+
+class Intake:
+    """Lets one role in at a time, in the order in which they ask, so that new calls and orphans share the room."""
+
+    def __init__(self, store: StreamStore, inflight: InFlight, link: Link, probe: Probe, *, max_attempts: int) -> None:
+        self._store = store
+        self._inflight = inflight
+        self._link = link
+        self._probe = probe
+        self._max_attempts = max_attempts
+        self._door = asyncio.Lock()
+        self._unsure = False
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[int]:
+        """Wait for our turn and for room, and give how much there is; 0: we take nothing more.
+
+        A failure of Redis inside may have hidden a hand-over: what we hold is looked through before the next turn.
+        """
+        async with self._door:
+            if not await self._inflight.wait_for_room():
+                yield 0
+                return
+            try:
+                if self._unsure:
+                    await self._recover()
+                yield self._inflight.room
+            except StoreError as exc:
+                self._unsure = True
+                if isinstance(exc, StoreUnavailableError):
+                    self._link.broke()
+                if isinstance(exc, GroupMissingError) and await self._store.ensure_group():
+                    self._probe.group_created()
+                raise
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
+        """Start working on what was read as new."""
+        for delivery in deliveries:
+            self._inflight.add(Run(delivery))
+
+    async def take_over(self, claims: Sequence[Claimed]) -> None:
+        """Begin what was claimed; what must not be begun any more is quarantined instead."""
+        begin: list[Claimed] = []
+        for claim in claims:
+            verdict = self._verdict(claim)
+            if verdict is not None:
+                self._inflight.add(Run(claim.delivery), verdict=verdict, recorded=True, noted=True)
+            elif claim.delivery.counted:
+                self._inflight.add(Run(claim.delivery), recorded=True)
+            else:
+                begin.append(claim)
+        if not begin:
+            return
+        held = [claim.delivery.attempt for claim in begin]
+        # The start comes before anything is done with the body: a crash there would otherwise never be counted.
+        statuses = await self._store.start(
+            [Start(claim.delivery.entry_id, count, count + 1) for claim, count in zip(begin, held, strict=True)]
+        )
+        for claim, status in zip(begin, statuses, strict=True):
+            if status == DONE:
+                claim.delivery.attempt += 1
+                claim.delivery.counted = True
+                self._inflight.add(Run(claim.delivery), recorded=True, noted=True)
+
+    def _verdict(self, claim: Claimed) -> Verdict | None:
+        delivery = claim.delivery
+        if claim.marked:
+            return Verdict("outcome_unknown", outcome_unknown())
+        if delivery.counted or delivery.attempt < self._max_attempts:
+            return None
+        error = delivery.previous.error if delivery.previous else None
+        if error in {"worker_lost", "lease_expired"}:
+            message = f"{delivery.attempt} attempts were made, and the last one lost its worker"
+            return Verdict("worker_lost", Failed("quarantined", message))
+        return Verdict("max_attempts", Failed("worker_error", f"{delivery.attempt} attempts were made", retryable=True))
+
+    async def _recover(self) -> None:
+        claims = await self._store.recover(self._inflight.entry_ids())
+        self._unsure = False
+        await self.take_over(claims)

@@ -1,0 +1,198 @@
+"""The story of one delivery, from bytes to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from toolspan.errors import MalformedEntryError
+from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
+from toolspan.store.stream import DONE, MARKED
+from toolspan.worker.executor import NotAdmittedError, clip, stack_of
+
+if TYPE_CHECKING:
+    from toolspan.codec import Codec
+    from toolspan.model import Run
+    from toolspan.store.clock import RedisClock
+    from toolspan.telemetry.probe import Probe
+    from toolspan.tools.registry import Registry, Tool
+    from toolspan.worker.completer import Completer
+    from toolspan.worker.executor import Execution, Executor
+    from toolspan.worker.inflight import Work
+    from toolspan.worker.neighbours import Neighbours
+
+_OWN_BACKOFF: Final = (1.0, 60.0)
+"""First and longest delay in seconds between attempts that a bug of ours ended."""
+
+
+class Processor:
+    """Works on one delivery at a time; knows the tools and what may be tried again."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        codec: Codec,
+        registry: Registry,
+        executor: Executor,
+        completer: Completer,
+        neighbours: Neighbours,
+        clock: RedisClock,
+        probe: Probe,
+        max_attempts: int,
+    ) -> None:
+        self._codec = codec
+        self._registry = registry
+        self._executor = executor
+        self._completer = completer
+        self._neighbours = neighbours
+        self._clock = clock
+        self._probe = probe
+        self._max_attempts = max_attempts
+
+    async def process(self, work: Work) -> None:
+        """Work on a delivery until it is settled, parked or quarantined.
+
+        Whatever goes wrong in here is this entry's own trouble: its neighbours go on. An outcome that is known is
+        held until Redis takes it, never thrown away to be run again.
+        """
+        try:
+            await self._process(work)
+        except asyncio.CancelledError:
+            if work.lost:
+                self._probe.lease_lost(work.run)
+            raise
+        except Exception as exc:  # noqa: BLE001
+            self._probe.bug("process", exc)
+            await self._fail(work, Failed("worker_error", clip(repr(exc)), retryable=True, stack=stack_of(exc)))
+
+    async def _process(self, work: Work) -> None:
+        delivery = work.run.delivery
+        try:
+            call = self._codec.decode_call(delivery.entry_id, delivery.fields)
+        except MalformedEntryError as exc:
+            self._began(work.run)
+            verdict = work.verdict
+            reason = verdict.reason if verdict else "malformed"
+            failure = verdict.failure if verdict else Failed("malformed", str(exc))
+            await self._completer.quarantine(work, reason, failure, malformed=exc)
+            return
+        if isinstance(call, NewerCall):
+            await self._pass_on(work, call)
+            return
+        work.run.call = call
+        tool = self._registry.find(call.tool)
+        if tool is not None:
+            work.run.tool = tool.name
+        self._began(work.run)
+        if work.verdict is not None:
+            await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+        elif tool is None:
+            await self._unknown(work, call)
+        else:
+            await self._run(work, call, tool)
+
+    def _began(self, run: Run) -> None:
+        delivery = run.delivery
+        if delivery.origin == "first" and run.call is not None and run.call.replay_of is not None:
+            delivery.origin = "replay"
+        self._probe.began(run)
+        if delivery.owner is not None and delivery.loss is not None:
+            self._probe.reclaimed(delivery, run.tool, owner=delivery.owner, reason=delivery.loss)
+        elif delivery.origin == "retry":
+            self._probe.unparked(delivery, run.tool)
+
+    async def _run(self, work: Work, call: ToolCall, tool: Tool) -> None:
+        if tool.delivery == "at_most_once" and not await self._mark(work):
+            return
+        try:
+            execution = await self._executor.execute(work.run, call, tool)
+        except NotAdmittedError:
+            await self._completer.release(work, reason="not admitted in time")
+            return
+        work.run.outcome = execution.outcome
+        delay_ms = self._retry_delay_ms(work, call, tool, execution)
+        if delay_ms is not None and isinstance(execution.outcome, Failed):
+            await self._completer.retry(work, execution.outcome, delay_ms=delay_ms)
+        else:
+            await self._end(work, call)
+
+    async def _mark(self, work: Work) -> bool:
+        """Put the mark on an at-most-once call; False: it must not run, and has got its end."""
+        work.token = secrets.token_hex(8)
+        status = await self._completer.start(work)
+        if status == MARKED:
+            await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
+        elif status != DONE:
+            self._probe.stale(work.run)
+        return status == DONE
+
+    async def _end(self, work: Work, call: ToolCall) -> None:
+        outcome = work.run.outcome
+        if call.reply_to is None and isinstance(outcome, Failed) and outcome.type != "cancelled":
+            # Nobody waits for it: the dead letter is how its failure is heard of.
+            await self._completer.quarantine(work, "tool_failed", outcome)
+        else:
+            await self._completer.settle(work)
+
+    async def _pass_on(self, work: Work, newer: NewerCall) -> None:
+        tool = newer.tool or OTHER_TOOL
+        call = ToolCall(newer.id, tool, {}, newer.reply_to, trace=newer.trace)
+        work.run.call = call
+        self._began(work.run)
+        if work.verdict is not None:
+            await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+        elif await self._neighbours.serve(tool, version=newer.version):
+            await self._completer.release(work, reason="of a higher version")
+        else:
+            work.run.outcome = Failed("unknown_tool", f"no worker reads version {newer.version} of the protocol")
+            await self._end(work, call)
+
+    async def _unknown(self, work: Work, call: ToolCall) -> None:
+        if await self._neighbours.serve(call.tool):
+            await self._completer.release(work, reason="served by another worker")
+        else:
+            work.run.outcome = Failed("unknown_tool", f"no worker serves {call.tool}")
+            await self._end(work, call)
+
+    async def _fail(self, work: Work, failure: Failed) -> None:
+        """End an attempt that a bug of ours ended: it must not take its neighbours down."""
+        attempt = work.run.delivery.attempt
+        if work.token:
+            await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
+        elif attempt >= self._max_attempts:
+            await self._completer.quarantine(work, "max_attempts", failure)
+        else:
+            delay_ms = jittered_ms(attempt, first=_OWN_BACKOFF[0], longest=_OWN_BACKOFF[1])
+            await self._completer.retry(work, failure, delay_ms=delay_ms)
+
+    def _retry_delay_ms(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> int | None:
+        """Give the milliseconds until the next attempt; None: there is none."""
+        outcome = execution.outcome
+        attempt = work.run.delivery.attempt
+        if not isinstance(outcome, Failed) or tool.delivery == "at_most_once" or attempt >= self._max_attempts:
+            return None
+        asked = execution.retry is not None
+        if not asked and (outcome.type not in {"tool_error", "timeout"} or attempt > tool.retries):
+            return None
+        if execution.retry is not None and execution.retry.after is not None:
+            delay_ms = int(execution.retry.after * 1000)
+        else:
+            delay_ms = jittered_ms(attempt, first=tool.backoff[0], longest=tool.backoff[1])
+        if call.deadline_ms is not None and self._clock.now_ms() + delay_ms > call.deadline_ms:
+            # Nobody would wait for the next attempt, but another call may succeed.
+            work.run.outcome = replace(outcome, retryable=True)
+            return None
+        return delay_ms
+
+
+def outcome_unknown() -> Failed:
+    """Give the failure of a call that was begun, may have had its effect, and is never run again."""
+    return Failed("outcome_unknown", "the call was begun and its worker was lost; whether it took effect is unknown")
+
+
+def jittered_ms(attempt: int, *, first: float, longest: float) -> int:
+    """Draw the milliseconds after *attempt*: exponential backoff with full jitter. *first*, *longest*: seconds."""
+    return int(random.uniform(0, min(longest, first * 2.0 ** (attempt - 1))) * 1000)  # noqa: S311

@@ -1,0 +1,41 @@
+"""Removes consumers that are dead and hold nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toolspan.store.inspect import Inspector
+    from toolspan.store.stream import StreamStore
+    from toolspan.telemetry.probe import Probe
+    from toolspan.worker.link import Link
+
+
+class Reaper:
+    """Deletes consumers that hold nothing and have not sent a heartbeat for long."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        store: StreamStore,
+        inspector: Inspector,
+        link: Link,
+        probe: Probe,
+        *,
+        silent_ms: int,
+        lease_ms: int,
+    ) -> None:
+        self._store = store
+        self._inspector = inspector
+        self._link = link
+        self._probe = probe
+        self._silent_ms = silent_ms
+        self._lease_ms = lease_ms
+
+    async def sweep(self) -> None:
+        """Reap every dead consumer found right now."""
+        if self._link.unbroken < self._lease_ms / 2000:
+            return
+        for name in await self._inspector.silent_consumers(self._silent_ms):
+            # The store looks again before deleting: the consumer may have come back.
+            if name != self._store.me and await self._store.reap(name, silent_ms=self._silent_ms):
+                self._probe.reaped(name)

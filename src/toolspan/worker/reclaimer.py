@@ -1,0 +1,99 @@
+"""Takes over orphans and due calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from toolspan.store.stream import Claims, StreamStore
+    from toolspan.telemetry.probe import Probe
+    from toolspan.worker.inflight import InFlight
+    from toolspan.worker.intake import Intake
+    from toolspan.worker.link import Link
+    from toolspan.worker.neighbours import Neighbours
+
+_AT_ONCE: Final = 100
+"""Entries per claim: enough to be quick, few enough to share with the other workers."""
+
+
+class Reclaimer:
+    """Finds calls whose worker went silent, and parked calls whose time has come."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        store: StreamStore,
+        inflight: InFlight,
+        intake: Intake,
+        neighbours: Neighbours,
+        link: Link,
+        probe: Probe,
+        *,
+        lease_ms: int,
+        max_attempts: int,
+    ) -> None:
+        self._store = store
+        self._inflight = inflight
+        self._intake = intake
+        self._neighbours = neighbours
+        self._link = link
+        self._probe = probe
+        self._lease_ms = lease_ms
+        self._max_attempts = max_attempts
+
+    async def sweep_orphans(self) -> None:
+        """Take over every orphan found right now, as fast as there is room."""
+        # After an outage every call looks like an orphan until its owner has had the time to renew it.
+        if self._link.unbroken < self._lease_ms / 2000:
+            return
+        for owner in await self._store.owners():
+            after: str | None = None
+            while True:
+                async with self._intake.turn() as room:
+                    if room == 0:
+                        return
+                    claims = await self._store.claim(
+                        owner,
+                        lease_ms=self._lease_ms,
+                        count=min(room, _AT_ONCE),
+                        suspects=self._inflight.suspects,
+                        max_attempts=self._max_attempts,
+                        after=after,
+                    )
+                    self._report(claims)
+                    await self._intake.take_over(claims.claimed)
+                after = claims.more
+                if after is None:
+                    break
+
+    async def sweep_due(self) -> None:
+        """Take every parked call that is due, as fast as there is room."""
+        skipped = await self._left_to_others()
+        while True:
+            async with self._intake.turn() as room:
+                count = min(room, _AT_ONCE)
+                if count == 0:
+                    return
+                claims = await self._store.claim_due(
+                    count=count,
+                    suspects=self._inflight.suspects,
+                    max_attempts=self._max_attempts,
+                    skipped=skipped,
+                )
+                self._report(claims)
+                await self._intake.take_over(claims.claimed)
+            if len(claims.claimed) < count:
+                return
+
+    def _report(self, claims: Claims) -> None:
+        for entry_id in claims.gone:
+            self._probe.call_lost(entry_id, reason="deleted")
+
+    async def _left_to_others(self) -> list[str]:
+        """Name the calls that we gave back for tools which another live worker serves."""
+        left = []
+        for entry_id, tool in self._inflight.released():
+            if await self._neighbours.serve(tool):
+                left.append(entry_id)
+            else:
+                self._inflight.forget_release(entry_id)
+        return left
