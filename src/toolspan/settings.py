@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+import os
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -54,6 +55,11 @@ class Settings(BaseSettings):
         3_600, ge=1, le=604_800, description="Seconds after its last reply at which a reply stream expires"
     )
 
+    link_only: bool = Field(
+        default=False,
+        description="Whether attempts begin a trace of their own, which only links to the caller's",
+    )
+
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
@@ -79,3 +85,25 @@ class Settings(BaseSettings):
     def keys(self) -> Keys:
         """The key names under our prefix, for our stream."""
         return Keys(self.prefix, self.stream)
+
+
+class OtlpSettings:
+    """What the standard `OTEL_*` variables say about where telemetry goes; the exporters read the rest themselves."""
+
+    metric_interval_ms: float
+
+    def __init__(self) -> None:
+        self.disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+        self.metric_interval_ms = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "15000"))
+
+    def exports(self, signal: Literal["traces", "metrics", "logs"]) -> bool:
+        """Whether *signal* has somewhere to go."""
+        if self.disabled or os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "otlp") == "none":
+            return False
+        names = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+        return any(os.environ.get(name) for name in names)
+
+    def protocol(self, signal: Literal["traces", "metrics", "logs"]) -> str:
+        """How *signal* travels: `http/protobuf`, unless something else is set."""
+        everything = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+        return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", everything)

@@ -76,6 +76,7 @@ class Engine:
         me: str,
         tools: Mapping[str, ToolInfo],
         sweep_seconds: float | None = None,
+        abandoned: Callable[[], int] = lambda: 0,
     ) -> None:
         self.consumer = me
         self.ready = asyncio.Event()
@@ -86,6 +87,7 @@ class Engine:
         self._processor = processor
         self._tools = tools
         self._sweep_seconds = sweep_seconds or min(settings.lease_ms / 4000, _LONGEST_SWEEP)
+        self._abandoned = abandoned
         self._stopping = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -194,6 +196,9 @@ class Engine:
         await self._heartbeater.start()
         self._probe.worker_started(
             self.consumer, sorted(info.name for info in self._tools.values()), concurrency=self._settings.concurrency
+        )
+        self._probe.observe_worker(
+            inflight=lambda: len(self._inflight), room=lambda: self._inflight.room, abandoned=self._abandoned
         )
         self.ready.set()
 

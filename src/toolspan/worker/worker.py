@@ -43,6 +43,7 @@ class Worker:
             self._processor,
             me=me or consumer_name(),
             tools={tool.digest: tool.info for tool in map(registry.find, registry.names) if tool is not None},
+            abandoned=lambda: self._threads.abandoned,
         )
         self.consumer = self._engine.consumer
         self.ready = self._engine.ready

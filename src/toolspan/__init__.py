@@ -1,0 +1,76 @@
+"""Observability-first tool execution on Redis Streams: declare tools, serve them, call them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toolspan.errors import (
+        CallError,
+        InvalidArguments,
+        MalformedEntryError,
+        RedisUnavailable,
+        SettingsError,
+        StoreError,
+        TooLarge,
+        ToolCancelled,
+        ToolDefinitionError,
+        ToolError,
+        ToolspanError,
+        ToolTimeout,
+        UnknownTool,
+    )
+    from toolspan.gateway.client import ToolClient
+    from toolspan.gateway.sync import SyncToolClient
+    from toolspan.model import Reply, Timings, ToolInfo
+    from toolspan.settings import Settings
+    from toolspan.tools.context import CurrentCall, current_call
+    from toolspan.tools.registry import Retry, tool, worker_lifespan
+    from toolspan.worker.consumer import ToolExecConsumer
+
+__all__ = [
+    "CallError",
+    "CurrentCall",
+    "InvalidArguments",
+    "MalformedEntryError",
+    "RedisUnavailable",
+    "Reply",
+    "Retry",
+    "Settings",
+    "SettingsError",
+    "StoreError",
+    "SyncToolClient",
+    "Timings",
+    "TooLarge",
+    "ToolCancelled",
+    "ToolClient",
+    "ToolDefinitionError",
+    "ToolError",
+    "ToolExecConsumer",
+    "ToolInfo",
+    "ToolTimeout",
+    "ToolspanError",
+    "UnknownTool",
+    "current_call",
+    "tool",
+    "worker_lifespan",
+]
+
+# Whoever declares tools shall not wait for the client of Redis, nor callers for pydantic's view of signatures.
+_HOME = {
+    **dict.fromkeys(("SyncToolClient",), "toolspan.gateway.sync"),
+    **dict.fromkeys(("ToolClient",), "toolspan.gateway.client"),
+    **dict.fromkeys(("ToolExecConsumer",), "toolspan.worker.consumer"),
+    **dict.fromkeys(("CurrentCall", "current_call"), "toolspan.tools.context"),
+    **dict.fromkeys(("Retry", "tool", "worker_lifespan"), "toolspan.tools.registry"),
+    **dict.fromkeys(("Reply", "Timings", "ToolInfo"), "toolspan.model"),
+    **dict.fromkeys(("Settings",), "toolspan.settings"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(_HOME.get(name, "toolspan.errors")), name)

@@ -1,0 +1,1 @@
+"""The callers' side: a client, and an HTTP front door on top of it."""

@@ -1,0 +1,136 @@
+"""The spans of a caller: `call`, from append to the reply in hand, and `send`, the append itself."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from opentelemetry import context as otel_context
+from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import set_span_in_context as with_span
+
+from toolspan.model import NO_TRACE, OTHER_TOOL, TraceFields
+from toolspan.telemetry import attributes as at
+from toolspan.telemetry import propagation
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from opentelemetry.trace import Span, Tracer
+
+    from toolspan.keys import Keys
+    from toolspan.model import Reply
+    from toolspan.telemetry.instruments import Instruments
+
+
+class Calling:
+    """One call as its caller sees it: entered before the append, left when there is nothing more to wait for."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        tracer: Tracer | None,
+        instruments: Instruments,
+        keys: Keys,
+        server: dict[str, Any],
+        *,
+        tool: str,
+        call_id: str,
+        parent: TraceFields | None,
+        served: set[str],
+    ) -> None:
+        self.trace: TraceFields = parent or NO_TRACE
+        """What travels in the entry: the context of the `send` span."""
+        self.traceparent: str | None = self.trace.traceparent
+        """The context of the `call` span, for whoever asked us."""
+        self._tracer = tracer
+        self._instruments = instruments
+        self._calls = keys.calls
+        self._common = {
+            at.SYSTEM: "redis",
+            **server,
+            at.CONVERSATION_ID: call_id,
+            at.TOOL_CALL_ID: call_id,
+            at.TOOL_NAME: tool,
+            at.DESTINATION: keys.calls,
+        }
+        self._parent = parent
+        self._served = served
+        self._outcome = ""
+        self._appended = False
+        self._call: Span | None = None
+        self._send: Span | None = None
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._tracer is None:
+            return self
+        remote = propagation.span_context(self._parent) if self._parent else None
+        base = propagation.context_of(remote) if remote else otel_context.get_current()
+        self._call = self._tracer.start_span(
+            f"call {self._common[at.TOOL_NAME]}",
+            base,
+            SpanKind.CLIENT,
+            {**self._common, at.OPERATION_NAME: "call", at.OPERATION_TYPE: "send"},
+        )
+        self._send = self._tracer.start_span(
+            f"send {self._calls}",
+            with_span(self._call, base),
+            SpanKind.PRODUCER,
+            {**self._common, at.OPERATION_NAME: "send", at.OPERATION_TYPE: "send"},
+        )
+        context = self._send.get_span_context()
+        if context.is_valid:
+            self.traceparent = propagation.write(self._call.get_span_context())
+            state = context.trace_state.to_header() or None
+            baggage = self._parent.baggage if self._parent else None
+            self.trace = TraceFields(propagation.write(context), state, baggage)
+        return self
+
+    def sent(self, entry_id: str) -> None:
+        """The append was acknowledged."""
+        self._appended = True
+        self._instruments.sent.add("send", self._calls, "")
+        self._instruments.operation_duration.record(time.monotonic() - self._began, "send", "send", self._calls, "")
+        if self._call is not None and self._send is not None:
+            for span in (self._call, self._send):
+                span.set_attribute(at.MESSAGE_ID, entry_id)
+            self._send.end()
+
+    def answered(self, reply: Reply) -> None:
+        """The reply is in hand."""
+        failure = reply.failure
+        self._outcome = failure.type if failure else "ok"
+        if self._outcome != "unknown_tool":
+            self._served.add(self._common[at.TOOL_NAME])
+        if self._call is None:
+            return
+        produced = propagation.span_context(TraceFields(reply.traceparent))
+        if produced is not None:
+            self._call.add_link(produced)
+        self._call.add_event("reply.received", {at.ATTEMPT: reply.attempt, at.CLIENT_ID: reply.consumer})
+        if failure is not None:
+            self._call.set_attribute(at.ERROR_TYPE, failure.type)
+            self._call.set_status(StatusCode.ERROR, failure.message)
+
+    def failed(self, error_type: str) -> None:
+        """There is no reply: `no_reply` in time, or `refused` before it was sent."""
+        self._outcome = error_type
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        outcome = self._outcome or ("cancelled" if kind is not None and not issubclass(kind, Exception) else "")
+        if kind is not None and not outcome:
+            outcome = "no_reply" if self._appended else "refused"
+        if outcome:
+            # A name is counted by once a worker has served it: callers may ask for anything.
+            tool = self._common[at.TOOL_NAME] if self._common[at.TOOL_NAME] in self._served else OTHER_TOOL
+            self._instruments.call_duration.record(time.monotonic() - self._began, tool, outcome)
+        if self._call is None or self._send is None:
+            return
+        if error is not None and self._outcome in {"", "no_reply", "refused"}:
+            self._call.set_attribute(at.ERROR_TYPE, outcome)
+            self._call.set_status(StatusCode.ERROR, str(error))
+        if not self._appended:
+            self._send.end()
+        self._call.end()
+
+

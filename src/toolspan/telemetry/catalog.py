@@ -1,0 +1,212 @@
+"""Every metric as data: name, kind, unit, meaning, attributes. Instruments, docs, dashboards are made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from toolspan.telemetry import attributes as at
+
+TOOL_SECONDS: Final = (
+    0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
+)  # fmt: skip
+"""Buckets for tools: those of the convention for `gen_ai.execute_tool.duration`, and one more."""
+
+MESSAGING_SECONDS: Final = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300,
+)  # fmt: skip
+"""Buckets for messaging and phases: a superset of the convention's."""
+
+Kind = Literal["counter", "histogram", "gauge"]
+_SUFFIXES: Final = {"s": "_seconds"}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric; *buckets* are the boundaries of a histogram."""
+
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+    attributes: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def prometheus(self) -> str:
+        """Its name in Prometheus, as the OTLP receiver's `UnderscoreEscapingWithSuffixes` makes it."""
+        name = self.name.replace(".", "_") + _SUFFIXES.get(self.unit, "")
+        return f"{name}_total" if self.kind == "counter" else name
+
+
+SENT = Metric(
+    "messaging.client.sent.messages",
+    "counter",
+    "{message}",
+    "Messages that were sent: calls by callers, replies by workers",
+    (at.OPERATION_NAME, at.DESTINATION, at.ERROR_TYPE),
+)
+CONSUMED = Metric(
+    "messaging.client.consumed.messages",
+    "counter",
+    "{message}",
+    "Messages that were handed to us: deliveries to workers, replies to callers",
+    (at.OPERATION_NAME, at.DESTINATION, at.GROUP),
+)
+OPERATION_DURATION = Metric(
+    "messaging.client.operation.duration",
+    "histogram",
+    "s",
+    "How long one command to Redis took: an append, a read that returned something, a batch settled",
+    (at.OPERATION_NAME, at.OPERATION_TYPE, at.DESTINATION, at.ERROR_TYPE),
+    MESSAGING_SECONDS,
+)
+PROCESS_DURATION = Metric(
+    "messaging.process.duration",
+    "histogram",
+    "s",
+    "From the moment an entry was read until it was settled, parked or quarantined",
+    (at.DESTINATION, at.GROUP, at.TOOL_NAME, at.ERROR_TYPE),
+    MESSAGING_SECONDS,
+)
+EXECUTE_DURATION = Metric(
+    "gen_ai.execute_tool.duration",
+    "histogram",
+    "s",
+    "How long the tool itself ran",
+    (at.TOOL_NAME, at.ERROR_TYPE),
+    TOOL_SECONDS,
+)
+CALLS = Metric(
+    "toolspan.calls",
+    "counter",
+    "{call}",
+    "Calls that ended, by how",
+    (at.TOOL_NAME, at.OUTCOME),
+)
+CALL_DURATION = Metric(
+    "toolspan.call.duration",
+    "histogram",
+    "s",
+    "What the caller waited, end to end; also for calls without a reply",
+    (at.TOOL_NAME, at.OUTCOME),
+    MESSAGING_SECONDS,
+)
+PHASE_DURATION = Metric(
+    "toolspan.phase.duration",
+    "histogram",
+    "s",
+    "How long the phases of an attempt took: waiting in the queue, until the tool began, until it was settled",
+    (at.PHASE, at.TOOL_NAME),
+    MESSAGING_SECONDS,
+)
+ATTEMPTS = Metric(
+    "toolspan.attempts",
+    "counter",
+    "{attempt}",
+    "Attempts that ended, by how they came and how they ended",
+    (at.TOOL_NAME, at.DELIVERY, at.OUTCOME),
+)
+RECLAIMS = Metric(
+    "toolspan.reclaims",
+    "counter",
+    "{delivery}",
+    "Orphans taken over from a worker that died or did not renew its lease",
+    (at.TOOL_NAME, at.REASON),
+)
+UNPARKED = Metric(
+    "toolspan.unparked", "counter", "{delivery}", "Parked calls that were due and taken", (at.TOOL_NAME,)
+)
+REAPS = Metric("toolspan.reaps", "counter", "{consumer}", "Dead consumers deleted from the group")
+STALE_RESULTS = Metric(
+    "toolspan.stale_results",
+    "counter",
+    "{result}",
+    "Results dropped because somebody else held the call by then",
+    (at.TOOL_NAME,),
+)
+LOST = Metric(
+    "toolspan.lost",
+    "counter",
+    "{call}",
+    "Calls whose body somebody deleted or trimmed while they were pending",
+    (at.REASON,),
+)
+DEAD_LETTERS = Metric(
+    "toolspan.dead_letters",
+    "counter",
+    "{message}",
+    "Calls moved to the dead letters, by why",
+    (at.TOOL_NAME, at.REASON),
+)
+REPLAYS = Metric(
+    "toolspan.replays",
+    "counter",
+    "{message}",
+    "Dead letters that an operator put back on the stream, or was refused to",
+    (at.OUTCOME,),
+)
+REDIS_ERRORS = Metric(
+    "toolspan.redis.errors",
+    "counter",
+    "{error}",
+    "Commands that Redis failed, by what they were for",
+    (at.ERROR_TYPE, at.ROLE),
+)
+INFLIGHT = Metric("toolspan.inflight", "gauge", "{call}", "Calls that this worker holds")
+ROOM = Metric("toolspan.room", "gauge", "{call}", "Calls that this worker could take besides")
+ABANDONED = Metric("toolspan.abandoned", "gauge", "{thread}", "Threads of tools that outlived their call")
+GROUP_UNDELIVERED = Metric(
+    "toolspan.group.undelivered",
+    "gauge",
+    "{message}",
+    "Calls that nobody was given yet",
+    (at.DESTINATION, at.GROUP),
+)
+GROUP_PENDING = Metric(
+    "toolspan.group.pending",
+    "gauge",
+    "{message}",
+    "Calls handed to a worker and not settled yet, without the parked ones",
+    (at.DESTINATION, at.GROUP),
+)
+GROUP_PARKED = Metric(
+    "toolspan.group.parked",
+    "gauge",
+    "{message}",
+    "Calls that wait for their next attempt",
+    (at.DESTINATION, at.GROUP),
+)
+GROUP_CONSUMERS = Metric(
+    "toolspan.group.consumers",
+    "gauge",
+    "{consumer}",
+    "Consumers registered in the group",
+    (at.DESTINATION, at.GROUP),
+)
+GROUP_LENGTH = Metric(
+    "toolspan.group.length",
+    "gauge",
+    "{message}",
+    "Entries of the stream",
+    (at.DESTINATION, at.GROUP),
+)
+OLDEST_UNDELIVERED_AGE = Metric(
+    "toolspan.group.oldest_undelivered.age",
+    "gauge",
+    "s",
+    "How long the oldest call that nobody was given has waited",
+    (at.DESTINATION, at.GROUP),
+)
+WORKERS = Metric(
+    "toolspan.workers",
+    "gauge",
+    "{worker}",
+    "Registered workers, by whether they were heard of within their lease",
+    (at.STATE,),
+)
+DLQ_LENGTH = Metric("toolspan.dlq.length", "gauge", "{message}", "Dead letters that lie there")
+DLQ_OLDEST_AGE = Metric("toolspan.dlq.oldest.age", "gauge", "s", "How long the oldest dead letter has lain there")
+
+METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""All of them, in the order of this page."""

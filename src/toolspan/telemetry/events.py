@@ -1,0 +1,76 @@
+"""Exceptional facts: each one a log line, and an OpenTelemetry log record with an event name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from opentelemetry._logs import SeverityNumber
+from opentelemetry.trace import get_current_span
+
+from toolspan.telemetry import attributes as at
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import Logger
+    from opentelemetry.context import Context
+
+_SEVERITY: Final = {
+    "info": SeverityNumber.INFO,
+    "warning": SeverityNumber.WARN,
+    "error": SeverityNumber.ERROR,
+}
+
+log = structlog.stdlib.get_logger("toolspan")
+
+
+class Events:
+    """Writes events where somebody listens, and lines in any case."""
+
+    def __init__(self, logger: Logger | None) -> None:
+        self._logger = logger
+
+    def emit(
+        self,
+        line: str,
+        *,
+        event: str,
+        level: str,
+        context: Context | None = None,
+        attributes: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Write *line*, a constant `noun.verb`, with *fields*; and *event* with *attributes* in the trace *context*."""
+        getattr(log, level)(line, **trace_ids(context), **fields)
+        if self._logger is not None:
+            known = {name: value for name, value in (attributes or {}).items() if value is not None}
+            self._logger.emit(
+                context=context,
+                severity_number=_SEVERITY[level],
+                severity_text=level.upper(),
+                body=line,
+                attributes=known,
+                event_name=event,
+            )
+
+    def exception(self, event: str, stack: str | None, message: str, *, kind: str, context: Context | None) -> None:
+        """Write an exception as a log event, as the conventions want it; the line about it is another fact."""
+        if self._logger is not None:
+            attributes = {at.EXCEPTION_TYPE: kind, at.EXCEPTION_MESSAGE: message}
+            if stack:
+                attributes[at.EXCEPTION_STACKTRACE] = stack
+            self._logger.emit(
+                context=context,
+                severity_number=SeverityNumber.ERROR,
+                severity_text="ERROR",
+                body=message,
+                attributes=attributes,
+                event_name=event,
+            )
+
+
+def trace_ids(context: Context | None) -> dict[str, str]:
+    """Give trace and span id of *context*, for a log line; nothing if it has none."""
+    if context is None:
+        return {}
+    span = get_current_span(context).get_span_context()
+    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"} if span.is_valid else {}

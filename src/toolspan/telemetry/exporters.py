@@ -1,0 +1,45 @@
+"""OTLP exporters, over HTTP or gRPC; imported only where they are used, for they are heavy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk._logs.export import LogRecordExporter
+    from opentelemetry.sdk.metrics.export import MetricExporter
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from toolspan.settings import OtlpSettings
+
+
+def spans(otlp: OtlpSettings) -> SpanExporter:
+    """Make the exporter for spans."""
+    if otlp.protocol("traces") == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc  # noqa: PLC0415
+
+        return Grpc()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http  # noqa: PLC0415
+
+    return Http()
+
+
+def metrics(otlp: OtlpSettings) -> MetricExporter:
+    """Make the exporter for metrics."""
+    if otlp.protocol("metrics") == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as Grpc  # noqa: PLC0415
+
+        return Grpc()
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as Http  # noqa: PLC0415
+
+    return Http()
+
+
+def logs(otlp: OtlpSettings) -> LogRecordExporter:
+    """Make the exporter for events."""
+    exporter: Any
+    if otlp.protocol("logs") == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as exporter  # noqa: PLC0415
+    else:
+        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as exporter  # noqa: PLC0415
+    made: LogRecordExporter = exporter()
+    return made

@@ -1,0 +1,67 @@
+"""What log lines look like: one line, one fact; JSON when nobody sits before it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import structlog
+from opentelemetry.trace import get_current_span
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error")
+
+
+def configure(level: Level = "info", *, json: bool | None = None) -> None:
+    """Write lines from *level* up to stderr; as JSON if *json*, or if it is None and stderr is no terminal."""
+    as_json = not sys.stderr.isatty() if json is None else json
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _current_trace,
+            structlog.processors.dict_tracebacks if as_json else structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # What libraries have to say goes the same way, and nothing of it goes to OTLP: an exporter that reports its own
+    # failure would feed itself.
+    logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
+
+
+def _current_trace(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Put the ids of the current span on a line that does not say another."""
+    if "trace_id" not in line:
+        context = get_current_span().get_span_context()
+        if context.is_valid:
+            line["trace_id"] = f"{context.trace_id:032x}"
+            line["span_id"] = f"{context.span_id:016x}"
+    return line
+
+
+class _Forward(logging.Handler):
+    """Hands the records of other libraries to structlog; of a run of equal ones, only the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        # One line per outage: an exporter whose collector is away repeats itself every few seconds.
+        key = f"{record.name}:{record.msg}"
+        if key == self._last:
+            return
+        self._last = key
+        logger = structlog.get_logger("toolspan")
+        (logger.error if record.levelno >= logging.ERROR else logger.warning)(
+            "library.warned", logger=record.name, message=message
+        )

@@ -1,0 +1,437 @@
+"""One method for each thing that can happen; what it means in spans, metrics and lines is decided here."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from toolspan.model import OTHER_TOOL, Failed
+from toolspan.telemetry import attributes as at
+from toolspan.telemetry import catalog
+from toolspan.telemetry.callers import Calling
+from toolspan.telemetry.events import Events, log
+from toolspan.telemetry.instruments import Instruments, gauge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from opentelemetry._logs import Logger
+    from opentelemetry.metrics import Meter
+    from opentelemetry.trace import Tracer
+
+    from toolspan.keys import Keys
+    from toolspan.model import DeadLetter, DeadLetterReason, Delivery, GroupSnapshot, LossReason, Run, TraceFields
+    from toolspan.telemetry.spans import Spans
+
+_NS: Final = 1_000_000_000
+_MS_NS: Final = 1_000_000
+_REASONS: Final = ("malformed", "worker_lost", "max_attempts", "outcome_unknown", "reply_failed", "tool_failed")
+
+
+class Probe:
+    """Told what happens by everybody; tells it to traces, metrics and logs, so that the three cannot disagree."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        *,
+        keys: Keys,
+        spans: Spans,
+        tracer: Tracer | None = None,
+        meter: Meter | None = None,
+        logger: Logger | None = None,
+        group_meter: Callable[[], Meter | None] = lambda: None,
+        server: dict[str, Any] | None = None,
+    ) -> None:
+        self._keys = keys
+        self._spans = spans
+        self._tracer = tracer
+        self._meter = meter
+        self._group_meter = group_meter
+        self._server = server or {}
+        self._instruments = Instruments(meter)
+        self._events = Events(logger)
+        self._served: set[str] = set()
+        self._outages: dict[str, float] = {}
+        self._outage_lock = threading.Lock()
+        self._reply_template = keys.reply_prefix.removesuffix(":")
+        self.executing = spans.executing
+        self.reply_traceparent = spans.reply_traceparent
+
+    # ── a worker's life ────────────────────────────────────────────────────────────────────────────────────────
+
+    def worker_started(self, consumer: str, tools: Sequence[str], *, concurrency: int) -> None:
+        """We are registered and about to take calls in. Every counter is born here, at 0: see docs/telemetry.md."""
+        counters = self._instruments
+        counters.reaps.add(count=0)
+        counters.lost.add("deleted", count=0)
+        for tool in (*tools, OTHER_TOOL):
+            counters.calls.add(tool, "ok", count=0)
+            counters.stale_results.add(tool, count=0)
+            counters.unparked.add(tool, count=0)
+            for loss in ("worker_lost", "lease_expired"):
+                counters.reclaims.add(tool, loss, count=0)
+            for reason in _REASONS:
+                counters.dead_letters.add(tool, reason, count=0)
+        log.info("worker.started", consumer=consumer, tools=list(tools), concurrency=concurrency)
+
+    def worker_stopped(self, consumer: str) -> None:
+        """We have left the group."""
+        log.info("worker.stopped", consumer=consumer)
+
+    def drain_started(self, held: int) -> None:
+        """We take nothing more and finish what we hold."""
+        self._events.emit("drain.started", event="toolspan.drain.started", level="info", held=held)
+
+    def drain_finished(self, *, released: int, seconds: float) -> None:
+        """Nothing is held any more; *released* calls were given back or left behind."""
+        self._events.emit(
+            "drain.finished",
+            event="toolspan.drain.finished",
+            level="info",
+            released=released,
+            seconds=round(seconds, 3),
+        )
+
+    def group_created(self) -> None:
+        """The consumer group was missing, and was made anew."""
+        log.info("group.created", group=self._keys.group, stream=self._keys.calls)
+
+    def observe_worker(
+        self, *, inflight: Callable[[], int], room: Callable[[], int], abandoned: Callable[[], int]
+    ) -> None:
+        """Export how full this worker is, asking the given functions."""
+        if self._meter is None:
+            return
+        for metric, read in (
+            (catalog.INFLIGHT, inflight),
+            (catalog.ROOM, room),
+            (catalog.ABANDONED, abandoned),
+        ):
+            gauge(self._meter, metric, lambda read=read: [(read(), ())])  # type: ignore[misc]
+
+    def loop_stalled(self, *, seconds: float, stack: str) -> None:
+        """The event loop stood still for longer than a lease: nothing is renewed until it goes on."""
+        self._events.emit(
+            "loop.stalled",
+            event="toolspan.loop.stalled",
+            level="error",
+            attributes={at.EXCEPTION_STACKTRACE: stack},
+            seconds=round(seconds, 3),
+            stack=stack,
+        )
+
+    def bug(self, step: str, error: BaseException) -> None:
+        """An exception of ours was survived; a person should look."""
+        log.error("toolspan.failed", step=step, exc_info=error)
+
+    # ── deliveries ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def received(self, count: int, *, began_ns: int, ended_ns: int) -> None:
+        """A read gave *count* entries."""
+        calls, group = self._keys.calls, self._keys.group
+        self._instruments.consumed.add("receive", calls, group, count=count)
+        seconds = (ended_ns - began_ns) / _NS
+        self._instruments.operation_duration.record(seconds, "receive", "receive", calls, "")
+
+    def unparked(self, delivery: Delivery, tool: str) -> None:
+        """A parked call was due, and we took it."""
+        self._instruments.unparked.add(tool)
+        log.debug("delivery.unparked", entry_id=delivery.entry_id, tool=tool, attempt=delivery.attempt)
+
+    def reclaimed(self, delivery: Delivery, tool: str, *, owner: str, reason: LossReason) -> None:
+        """We took a delivery over from a worker that went silent."""
+        self._instruments.reclaims.add(tool, reason)
+        self._instruments.consumed.add("claim", self._keys.calls, self._keys.group)
+        previous = delivery.previous
+        if previous is not None and previous.consumer == owner:
+            self._instruments.attempts.add(tool, "first" if previous.attempt == 1 else "reclaim", "lost")
+        self._events.emit(
+            "delivery.reclaimed",
+            event="toolspan.reclaim",
+            level="warning",
+            attributes={at.MESSAGE_ID: delivery.entry_id, at.TOOL_NAME: tool, at.CLIENT_ID: owner, at.REASON: reason},
+            entry_id=delivery.entry_id,
+            tool=tool,
+            attempt=delivery.attempt,
+            owner=owner,
+            reason=reason,
+        )
+
+    def began(self, run: Run) -> None:
+        """A delivery was decoded, and work on it begins."""
+        self._spans.begin(run)
+
+    def settled(self, runs: Sequence[Run], *, began_ns: int, ended_ns: int) -> None:
+        """The replies of *runs* were written in one step, and the calls acknowledged."""
+        counters = self._instruments
+        calls, group = self._keys.calls, self._keys.group
+        counters.operation_duration.record((ended_ns - began_ns) / _NS, "settle", "settle", calls, "")
+        for run in runs:
+            outcome, tool, delivery = outcome_of(run), run.tool, run.delivery
+            error = "" if outcome == "ok" else outcome
+            counters.calls.add(tool, outcome)
+            counters.attempts.add(tool, delivery.origin, outcome)
+            if run.call is not None and run.call.reply_to is not None:
+                counters.sent.add("send", self._reply_template, "")
+            counters.process_duration.record((ended_ns - delivery.read_ns) / _NS, calls, group, tool, error)
+            self._phases(run, error, ended_ns)
+            self._spans.end(run, outcome=outcome, phases=phases_of(run, ended_ns), ended_ns=ended_ns, batch=len(runs))
+            if log.is_enabled_for(_DEBUG):
+                log.debug("call.settled", **self._about(run), outcome=outcome)
+
+    def retried(self, run: Run, *, failure: Failed, delay_ms: int) -> None:
+        """An attempt failed, and the call waits for its next one."""
+        self._attempted(run, "retried")
+        log.info("attempt.retried", **self._about(run), error_type=failure.type, delay_ms=delay_ms)
+
+    def released(self, run: Run, *, reason: str, delay_ms: int) -> None:
+        """A call was given back without an attempt having counted."""
+        self._attempted(run, "released")
+        log.info("delivery.released", **self._about(run), reason=reason, delay_ms=delay_ms)
+
+    def stale(self, run: Run) -> None:
+        """Somebody else holds the call by now: our result was refused and dropped."""
+        self._instruments.stale_results.add(run.tool)
+        self._event(run, "result.refused", event="toolspan.stale_result", level="warning")
+        self._spans.drop(run)
+
+    def lease_lost(self, run: Run) -> None:
+        """A heartbeat told us that a call is no longer ours; its run was cancelled."""
+        self._instruments.stale_results.add(run.tool)
+        self._event(run, "lease.lost", event="toolspan.lease.lost", level="warning")
+        self._spans.drop(run)
+
+    def dead_lettered(self, run: Run, *, reason: DeadLetterReason, failure: Failed) -> None:
+        """A call was moved to the dead letters, and its caller answered if there is one."""
+        self._instruments.dead_letters.add(run.tool, reason)
+        self._instruments.calls.add(run.tool, failure.type)
+        context = self._spans.context(run)
+        self._attempted(run, failure.type)
+        if failure.stack:
+            self._events.exception(
+                "messaging.process.exception", failure.stack, failure.message, kind=failure.type, context=context
+            )
+        self._events.emit(
+            "delivery.quarantined",
+            event="toolspan.dead_letter",
+            level="error",
+            context=context,
+            attributes={
+                **self._attributes(run),
+                "dlq.reason": reason,
+                "dlq.error_type": failure.type,
+                "dlq.error_message": failure.message,
+            },
+            **self._about(run),
+            reason=reason,
+            error_type=failure.type,
+            message=failure.message,
+        )
+
+    def call_lost(self, entry_id: str, *, reason: str) -> None:
+        """The body of a pending call was deleted by somebody: nothing is left to run or to answer."""
+        self._instruments.lost.add(reason)
+        attributes = {at.MESSAGE_ID: entry_id, at.REASON: reason}
+        self._events.emit(
+            "call.lost",
+            event="toolspan.call.lost",
+            level="error",
+            attributes=attributes,
+            entry_id=entry_id,
+            reason=reason,
+        )
+
+    # ── the fleet ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def reaped(self, consumer: str) -> None:
+        """A dead consumer that held nothing was deleted from the group."""
+        self._instruments.reaps.add()
+        attributes = {at.CLIENT_ID: consumer}
+        self._events.emit(
+            "consumer.reaped", event="toolspan.reap", level="info", attributes=attributes, consumer=consumer
+        )
+
+    def outage(self, step: str, error: BaseException) -> None:
+        """Redis failed *step*, once more: every error counts, but an outage is one line."""
+        self._instruments.redis_errors.add(type(error).__name__, step)
+        with self._outage_lock:
+            known = step in self._outages
+            if not known:
+                self._outages[step] = time.monotonic()
+        if not known:
+            self._events.emit(
+                "redis.down",
+                event="toolspan.redis.down",
+                level="error",
+                attributes={at.ROLE: step, at.ERROR_TYPE: type(error).__name__},
+                step=step,
+                error=str(error),
+            )
+
+    def recovered(self, step: str) -> None:
+        """Redis did *step*; if it failed before, the outage is over."""
+        if not self._outages:
+            return
+        with self._outage_lock:
+            since = self._outages.pop(step, None)
+        if since is not None:
+            self._events.emit(
+                "redis.up",
+                event="toolspan.redis.up",
+                level="info",
+                attributes={at.ROLE: step},
+                step=step,
+                seconds=round(time.monotonic() - since, 3),
+            )
+
+    def observe_group(self, snapshot: Callable[[], GroupSnapshot | None]) -> None:
+        """Export the group's gauges from what *snapshot* gives; nothing is exported while that is None."""
+        meter = self._group_meter()
+        if meter is None:
+            return
+        here = (self._keys.calls, self._keys.group)
+        for metric, name, values in (
+            (catalog.GROUP_UNDELIVERED, "undelivered", here),
+            (catalog.GROUP_PENDING, "pending", here),
+            (catalog.GROUP_PARKED, "parked", here),
+            (catalog.GROUP_CONSUMERS, "consumers", here),
+            (catalog.GROUP_LENGTH, "length", here),
+            (catalog.OLDEST_UNDELIVERED_AGE, "oldest_undelivered_age", here),
+            (catalog.DLQ_LENGTH, "dead_letters", ()),
+            (catalog.DLQ_OLDEST_AGE, "oldest_dead_letter_age", ()),
+        ):
+            gauge(meter, metric, _field(snapshot, name, values))
+
+        def workers() -> Iterable[tuple[float, tuple[str, ...]]]:
+            figures = snapshot()
+            if figures is not None:
+                yield figures.live_workers, ("live",)
+                yield figures.silent_workers, ("silent",)
+
+        gauge(meter, catalog.WORKERS, workers)
+
+    # ── callers and operators ──────────────────────────────────────────────────────────────────────────────────
+
+    def calling(
+        self, *, tool: str, call_id: str, parent: TraceFields | None = None
+    ) -> AbstractContextManager[Calling]:
+        """Watch one call of ours: entered before it is sent, left when there is nothing more to wait for."""
+        return Calling(
+            self._tracer,
+            self._instruments,
+            self._keys,
+            self._server,
+            tool=tool,
+            call_id=call_id,
+            parent=parent,
+            served=self._served,
+        )
+
+    def replayed(self, letter: DeadLetter, call_id: str, entry_id: str) -> None:
+        """An operator put a dead letter back on the stream."""
+        self._instruments.replays.add("replayed")
+        attributes = {at.CONVERSATION_ID: call_id, at.MESSAGE_ID: entry_id, "dlq.id": letter.entry_id}
+        self._events.emit(
+            "dead_letter.replayed",
+            event="toolspan.replay",
+            level="info",
+            attributes=attributes,
+            dead_letter=letter.id,
+            call_id=call_id,
+            entry_id=entry_id,
+        )
+
+    def refused_replay(self, letter_id: str, why: str) -> None:
+        """A dead letter was not replayed."""
+        self._instruments.replays.add("refused")
+        log.warning("dead_letter.refused", dead_letter=letter_id, why=why)
+
+    def discarded(self, letter: DeadLetter, why: str) -> None:
+        """An operator threw a dead letter away."""
+        attributes = {"dlq.id": letter.entry_id, "dlq.reason": letter.reason}
+        self._events.emit(
+            "dead_letter.discarded",
+            event="toolspan.discard",
+            level="info",
+            attributes=attributes,
+            dead_letter=letter.id,
+            why=why,
+        )
+
+    # ── details ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _attempted(self, run: Run, outcome: str) -> None:
+        """Count and record an attempt that ended in another way than by being settled."""
+        now = time.monotonic_ns()
+        error = "" if outcome in {"released", "ok"} else outcome
+        if run.delivery.counted:
+            self._instruments.attempts.add(run.tool, run.delivery.origin, outcome)
+        seconds = (now - run.delivery.read_ns) / _NS
+        self._instruments.process_duration.record(seconds, self._keys.calls, self._keys.group, run.tool, error)
+        self._phases(run, error, 0)
+        self._spans.end(run, outcome=outcome, phases=phases_of(run, 0), ended_ns=now, sent=False)
+
+    def _phases(self, run: Run, error: str, settled_ns: int) -> None:
+        for name, milliseconds in phases_of(run, settled_ns).items():
+            if name == "execute":
+                self._instruments.execute_duration.record(milliseconds / 1000, run.tool, error)
+            else:
+                tool = run.tool if name == "queue" else ""
+                self._instruments.phase_duration.record(milliseconds / 1000, name, tool)
+
+    def _event(self, run: Run, line: str, *, event: str, level: str) -> None:
+        context = self._spans.context(run)
+        attributes = self._attributes(run)
+        self._events.emit(
+            line, event=event, level=level, context=context, attributes=attributes, **self._about(run)
+        )
+
+    def _attributes(self, run: Run) -> dict[str, Any]:
+        return {
+            at.MESSAGE_ID: run.delivery.entry_id,
+            at.CONVERSATION_ID: run.call.id if run.call else None,
+            at.TOOL_NAME: run.call.tool if run.call else run.tool,
+            at.ATTEMPT: run.delivery.attempt,
+        }
+
+    def _about(self, run: Run) -> dict[str, Any]:
+        return {
+            "call_id": run.call.id if run.call else None,
+            "entry_id": run.delivery.entry_id,
+            "tool": run.call.tool if run.call else run.tool,
+            "attempt": run.delivery.attempt,
+        }
+
+
+_DEBUG: Final = 10
+
+
+def outcome_of(run: Run) -> str:
+    """Name how a run ended: `ok`, or the type of its failure."""
+    return run.outcome.type if isinstance(run.outcome, Failed) else "ok"
+
+
+def phases_of(run: Run, settled_ns: int) -> dict[str, float]:
+    """Give the milliseconds of each phase that happened; *settled_ns* is 0 for a run that was not settled."""
+    delivery = run.delivery
+    phases = {"queue": float(max(0, delivery.read_ms - delivery.ready_ms))}
+    if run.tool_began_ns:
+        phases["admission"] = (run.tool_began_ns - delivery.read_ns) / _MS_NS
+        phases["execute"] = (run.tool_ended_ns - run.tool_began_ns) / _MS_NS
+    known_ns = run.tool_ended_ns or run.settling_ns
+    if settled_ns and known_ns:
+        phases["settle"] = (run.settled_ns - known_ns) / _MS_NS
+    return phases
+
+
+def _field(
+    snapshot: Callable[[], GroupSnapshot | None], name: str, values: tuple[str, ...]
+) -> Callable[[], Iterable[tuple[float, tuple[str, ...]]]]:
+    def read() -> Iterable[tuple[float, tuple[str, ...]]]:
+        figures = snapshot()
+        value = None if figures is None else getattr(figures, name)
+        return [] if value is None else [(value, values)]
+
+    return read

@@ -1,0 +1,275 @@
+"""The spans of a delivery: `process`, `execute_tool` and `send` of the reply, with those of a lost attempt."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import set_span_in_context as with_span
+
+from toolspan.model import NO_TRACE, OTHER_TOOL, Failed
+from toolspan.telemetry import attributes as at
+from toolspan.telemetry import propagation
+from toolspan.telemetry.ids import span_id_of, trace_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import SpanProcessor
+    from opentelemetry.trace import Tracer
+
+    from toolspan.keys import Keys
+    from toolspan.model import Run
+    from toolspan.telemetry.ids import DerivedIds
+
+WALL_CLOCK_NS: Final = time.time_ns() - time.monotonic_ns()
+"""What turns a moment of the monotonic clock into unix time."""
+
+NOT_AN_ERROR: Final = frozenset({"deadline_exceeded", "cancelled"})
+"""Ways for a call to fail that say nothing bad of the worker."""
+
+_MS: Final = 1_000_000
+
+
+def wall_ns(monotonic_ns: int) -> int:
+    """Unix time in nanoseconds of a moment of the monotonic clock; now, if it is 0."""
+    return WALL_CLOCK_NS + (monotonic_ns or time.monotonic_ns())
+
+
+@dataclass(slots=True)
+class Recording:
+    """The spans of one run that are open."""
+
+    process: Span
+    context: Context
+    call_id: str
+    common: dict[str, Any]
+    tool: Span | None = None
+    reply: Span | None = None
+
+
+class Spans:
+    """Makes the spans of one worker. Without a tracer it makes none, and costs nothing."""
+
+    def __init__(
+        self,
+        tracer: Tracer | None,
+        *,
+        ids: DerivedIds | None,
+        ended: SpanProcessor | None,
+        resource: Resource | None,
+        keys: Keys,
+        consumer: str,
+        server: dict[str, Any],
+        link_only: bool,
+    ) -> None:
+        self._tracer = tracer
+        self._ids = ids
+        self._ended = ended
+        self._resource = resource
+        self._calls = keys.calls
+        self._group = keys.group
+        self._reply_template = keys.reply_prefix.removesuffix(":")
+        self._consumer = consumer
+        self._server = {at.SYSTEM: "redis", **server}
+        self._link_only = link_only
+
+    def begin(self, run: Run) -> None:
+        """Start the `process` span of *run*, in the trace of whoever sent the call."""
+        if self._tracer is None:
+            return
+        delivery, call = run.delivery, run.call
+        call_id = call.id if call else delivery.entry_id
+        trace = call.trace if call else NO_TRACE
+        producer = propagation.span_context(trace)
+        common = self._common(run, call_id)
+        links = [Link(producer)] if producer else []
+        parent = propagation.context_of(producer, otel_context.Context()) if producer else otel_context.Context()
+        trace_id = producer.trace_id if producer else trace_id_of(call_id)
+        if self._link_only:
+            parent, trace_id = otel_context.Context(), trace_id_of(call_id)
+        before = self._before(run, call_id, trace_id)
+        if before is not None:
+            links.append(Link(before))
+        self._use(run, call_id, "", trace_id)
+        process = self._tracer.start_span(
+            f"process {self._calls}",
+            parent,
+            SpanKind.CONSUMER,
+            {
+                **common,
+                at.DESTINATION: self._calls,
+                at.OPERATION_NAME: "process",
+                at.OPERATION_TYPE: "process",
+                at.GROUP: self._group,
+                at.CLIENT_ID: self._consumer,
+                at.BODY_SIZE: sum(map(len, delivery.fields)),
+                at.ATTEMPT: delivery.attempt,
+                at.DELIVERY: delivery.origin,
+            },
+            links,
+            wall_ns(delivery.read_ns),
+        )
+        if process.is_recording():
+            run.recording = Recording(process, with_span(process, parent), call_id, common)
+            if before is not None and delivery.owner is not None:
+                self._lost(run, run.recording, before, producer)
+
+    def executing(self, run: Run) -> AbstractContextManager[None]:
+        """Make `execute_tool` the current span while the tool runs, so that its own spans land below."""
+        recording: Recording | None = run.recording
+        if recording is None or self._tracer is None:
+            return nullcontext()
+        return self._executing(run, recording, self._tracer)
+
+    @contextmanager
+    def _executing(self, run: Run, recording: Recording, tracer: Tracer) -> Iterator[None]:
+        self._use(run, recording.call_id, "execute_tool", 0)
+        tool = run.call.tool if run.call else run.tool
+        recording.tool = tracer.start_span(
+            f"execute_tool {tool}",
+            recording.context,
+            SpanKind.INTERNAL,
+            {**recording.common, at.GEN_AI_OPERATION: "execute_tool"},
+        )
+        token = otel_context.attach(with_span(recording.tool, recording.context))
+        try:
+            yield
+        finally:
+            otel_context.detach(token)
+
+    def reply_traceparent(self, run: Run) -> str | None:
+        """Start `send` of the reply if need be, and give its context."""
+        recording: Recording | None = run.recording
+        if recording is None or self._tracer is None:
+            return run.call.trace.traceparent if run.call else None
+        if recording.reply is None:
+            self._use(run, recording.call_id, "send", 0)
+            recording.reply = self._tracer.start_span(
+                f"send {self._reply_template}",
+                recording.context,
+                SpanKind.PRODUCER,
+                {
+                    **recording.common,
+                    at.OPERATION_NAME: "send",
+                    at.OPERATION_TYPE: "send",
+                    at.DESTINATION: (run.call.reply_to if run.call else None) or self._reply_template,
+                    at.DESTINATION_TEMPLATE: self._reply_template,
+                    at.DESTINATION_TEMPORARY: True,
+                },
+                start_time=wall_ns(run.settling_ns),
+            )
+        return propagation.write(recording.reply.get_span_context())
+
+    def end(
+        self, run: Run, *, outcome: str, phases: dict[str, float], ended_ns: int = 0, batch: int = 1, sent: bool = True
+    ) -> None:
+        """End the spans of *run*. *phases* are milliseconds by name; *batch* is how many were settled with it."""
+        recording: Recording | None = run.recording
+        if recording is None:
+            return
+        run.recording = None
+        end_ns = wall_ns(ended_ns)
+        failure = run.outcome if isinstance(run.outcome, Failed) else None
+        if recording.tool is not None:
+            _fail(recording.tool, failure)
+            recording.tool.end(wall_ns(run.tool_ended_ns))
+        if recording.reply is not None and sent:
+            recording.reply.set_attribute(at.BATCH_COUNT, batch)
+            recording.reply.end(end_ns)
+        process = recording.process
+        process.set_attributes({at.OUTCOME: outcome, **{f"{at.PHASE}.{name}": ms for name, ms in phases.items()}})
+        _fail(process, failure)
+        process.end(end_ns)
+
+    def drop(self, run: Run) -> None:
+        """Forget the spans of a run whose end somebody else tells."""
+        run.recording = None
+
+    def context(self, run: Run) -> Context | None:
+        """The trace context of *run*, for what is logged about it."""
+        recording: Recording | None = run.recording
+        if recording is not None:
+            return recording.context
+        producer = propagation.span_context(run.call.trace) if run.call else None
+        return propagation.context_of(producer) if producer else None
+
+    def _common(self, run: Run, call_id: str) -> dict[str, Any]:
+        call = run.call
+        return {
+            **self._server,
+            at.MESSAGE_ID: run.delivery.entry_id,
+            at.CONVERSATION_ID: call_id,
+            at.TOOL_CALL_ID: (call.tool_call_id if call else None) or call_id,
+            at.TOOL_NAME: call.tool if call else OTHER_TOOL,
+        }
+
+    def _use(self, run: Run, call_id: str, role: str, trace_id: int) -> None:
+        if self._ids is not None:
+            span_id = span_id_of(run.delivery, call_id, self._consumer, role=role)
+            self._ids.use(span_id=span_id, trace_id=trace_id)
+
+    def _before(self, run: Run, call_id: str, trace_id: int) -> SpanContext | None:
+        """Name the span of the attempt before this one, which nobody needs to have stored."""
+        previous = run.delivery.previous
+        if previous is None or self._ids is None:
+            return None
+        span_id = span_id_of(run.delivery, call_id, previous.consumer, attempt=previous.attempt)
+        return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+
+    def _lost(self, run: Run, recording: Recording, before: SpanContext, producer: SpanContext | None) -> None:
+        """End both spans of the attempt whose worker was lost, in its name: it cannot do so any more."""
+        delivery = run.delivery
+        previous = delivery.previous
+        if self._ended is None or previous is None or previous.consumer != delivery.owner or previous.end_ms is None:
+            return
+        resource = (self._resource or Resource({})).merge(Resource({"service.instance.id": previous.consumer}))
+        error = Status(StatusCode.ERROR, f"{previous.consumer} was lost")
+        times = {"start_time": previous.start_ms * _MS, "end_time": previous.end_ms * _MS}
+        attributes = {**recording.common, at.ERROR_TYPE: delivery.loss}
+        process = {
+            **attributes,
+            at.DESTINATION: self._calls,
+            at.OPERATION_NAME: "process",
+            at.OPERATION_TYPE: "process",
+            at.GROUP: self._group,
+            at.CLIENT_ID: previous.consumer,
+            at.ATTEMPT: previous.attempt,
+            at.OUTCOME: "lost",
+        }
+        scope = getattr(recording.process, "instrumentation_scope", None)
+        tool_id = span_id_of(
+            delivery, recording.call_id, previous.consumer, attempt=previous.attempt, role="execute_tool"
+        )
+        tool = SpanContext(before.trace_id, tool_id, is_remote=False, trace_flags=before.trace_flags)
+        parent = None if self._link_only else producer
+        links = [Link(producer)] if producer else []
+        for ghost in (
+            ReadableSpan(
+                f"process {self._calls}", before, parent, resource, process, links=links, kind=SpanKind.CONSUMER,
+                status=error, instrumentation_scope=scope, **times,
+            ),
+            ReadableSpan(
+                f"execute_tool {recording.common[at.TOOL_NAME]}", tool, before, resource,
+                {**attributes, at.GEN_AI_OPERATION: "execute_tool"}, kind=SpanKind.INTERNAL,
+                status=error, instrumentation_scope=scope, **times,
+            ),
+        ):  # fmt: skip
+            self._ended.on_end(ghost)
+
+
+def _fail(span: Span, failure: Failed | None) -> None:
+    if failure is None:
+        return
+    span.set_attribute(at.ERROR_TYPE, failure.type)
+    if failure.type not in NOT_AN_ERROR:
+        span.set_status(StatusCode.ERROR, failure.message)
+

@@ -1,0 +1,271 @@
+"""`@tool`, and the registry that finds tools by name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import pkgutil
+import re
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
+
+from toolspan.codec import dumps
+from toolspan.errors import ToolDefinitionError
+from toolspan.model import ToolInfo
+from toolspan.tools.signature import Signature
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from toolspan.model import DeliveryContract
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+_MARK: Final = "__toolspan_tool__"
+_LIFESPAN: Final = "__toolspan_lifespan__"
+
+
+class Retry(Exception):  # noqa: N818
+    """Raised by a tool that wants another attempt: after that many seconds, or after the backoff if None."""
+
+    def __init__(self, after: float | None = None, message: str = "the tool asked for another attempt") -> None:
+        if after is not None and not 0 <= after <= _LONGEST_RETRY:
+            problem = f"after must be between 0 and {_LONGEST_RETRY} seconds, not {after}"
+            raise ValueError(problem)
+        super().__init__(message)
+        self.after = after
+
+
+_LONGEST_RETRY: Final = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that callers may run. *timeout* and *backoff* (first and longest delay) are seconds."""
+
+    name: str
+    function: Callable[..., Any]
+    description: str = ""
+    timeout: float | None = None
+    retries: int = 0
+    backoff: tuple[float, float] = (1.0, 60.0)
+    delivery: DeliveryContract = "at_least_once"
+    is_async: bool = field(init=False)
+    info: ToolInfo = field(init=False)
+    digest: str = field(init=False)
+    validate: Callable[[dict[str, Any]], dict[str, Any]] = field(init=False, repr=False, compare=False)
+    """Gives the keyword arguments for a call's arguments; raises InvalidArgumentsError."""
+
+    def __post_init__(self) -> None:
+        self._check()
+        signature = Signature(self.name, self.function)
+        info = ToolInfo(self.name, self.description, signature.schema, self.delivery, self.timeout)
+        for name, value in (
+            ("is_async", inspect.iscoroutinefunction(self.function)),
+            ("info", info),
+            ("digest", hashlib.sha256(dumps(info)).hexdigest()[:16]),
+            ("validate", signature.validate),
+        ):
+            object.__setattr__(self, name, value)
+
+    def _check(self) -> None:
+        problem = None
+        if not _NAME.fullmatch(self.name):
+            problem = "its name must be 1-128 of A-Za-z0-9_.- and begin with a letter or digit"
+        elif self.timeout is not None and self.timeout <= 0:
+            problem = "timeout must be more than 0 seconds"
+        elif self.retries < 0:
+            problem = "retries must not be negative"
+        elif not 0 < self.backoff[0] <= self.backoff[1]:
+            problem = "backoff must be the first and the longest delay in seconds"
+        elif self.delivery not in {"at_least_once", "at_most_once"}:
+            problem = "delivery must be at_least_once or at_most_once"
+        elif self.delivery == "at_most_once" and self.retries:
+            problem = "what runs at most once cannot have retries"
+        if problem is not None:
+            message = f"{self.name} cannot be a tool: {problem}"
+            raise ToolDefinitionError(message)
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Callable[P, R]: ...
+
+
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    backoff: tuple[float, float] = (1.0, 60.0),
+    delivery: DeliveryContract = "at_least_once",
+) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+
+def tool(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    timeout: float | None = None,
+    retries: int = 0,
+    backoff: tuple[float, float] = (1.0, 60.0),
+    delivery: DeliveryContract = "at_least_once",
+) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
+    """Declare a function, `async def` or `def`, as a tool; it stays the plain function that it was.
+
+    The name defaults to the function's, the first paragraph of its docstring becomes the description, its signature
+    the schema. *timeout* is seconds. *retries* more attempts follow an exception or a timeout, after *backoff* (first
+    and longest delay in seconds, exponential, with full jitter). *delivery* says whether an orphan may be run again.
+
+    Raises:
+        ToolDefinitionError: if it cannot be a tool as it is written.
+    """
+
+    def declare(declared: Callable[P, R]) -> Callable[P, R]:
+        setattr(
+            declared,
+            _MARK,
+            Tool(
+                name or getattr(declared, "__name__", "?"),
+                declared,
+                description=_first_paragraph(inspect.getdoc(declared)),
+                timeout=timeout,
+                retries=retries,
+                backoff=backoff,
+                delivery=delivery,
+            ),
+        )
+        return declared
+
+    return declare if function is None else declare(function)
+
+
+def worker_lifespan(
+    function: Callable[[], AsyncIterator[None]],
+) -> Callable[[], AbstractAsyncContextManager[None]]:
+    """Declare an async generator that runs around the life of a worker which serves this module's tools.
+
+    What comes before its `yield` opens what the tools need; what comes after closes it, once they have ended.
+    """
+    manager = asynccontextmanager(function)
+    setattr(manager, _LIFESPAN, True)
+    return manager
+
+
+class Registry:
+    """The tools of one worker."""
+
+    def __init__(
+        self, tools: Iterable[Tool] = (), lifespans: Iterable[Callable[[], AbstractAsyncContextManager[None]]] = ()
+    ) -> None:
+        self._tools: dict[str, Tool] = {}
+        self._lifespans = list(lifespans)
+        for one in tools:
+            known = self._tools.setdefault(one.name, one)
+            if known is not one:
+                message = f"two tools are called {one.name}: give one of them another name"
+                raise ToolDefinitionError(message)
+        self.find = self._tools.get
+
+    @classmethod
+    def of(cls, *functions: Callable[..., Any]) -> Registry:
+        """Make a registry of functions that were declared with `@tool`.
+
+        Raises:
+            ToolDefinitionError: if one was not, or two have one name.
+        """
+        return cls([_declared(function) for function in functions])
+
+    @classmethod
+    def load(cls, specs: Sequence[str]) -> Registry:
+        """Import tools: `MODULE` for all of a module, or of a package's modules, `MODULE:NAME` for one of them.
+
+        Raises:
+            ToolDefinitionError: if there is nothing of that name, or two tools have one name.
+        """
+        tools: dict[int, Tool] = {}
+        lifespans: dict[int, Any] = {}
+        for spec in specs:
+            module_name, _, attribute = spec.partition(":")
+            module = _imported(module_name)
+            if attribute:
+                one = _declared(getattr(module, attribute, None), spec)
+                tools[id(one)] = one
+                found = [module]
+            else:
+                found = [module, *_submodules(module)]
+                some = {id(t): t for m in found for t in _tools_in(m)}
+                if not some:
+                    message = f"there are no tools in {module_name}: declare them with @tool"
+                    raise ToolDefinitionError(message)
+                tools |= some
+            lifespans |= {id(v): v for m in found for v in vars(m).values() if hasattr(v, _LIFESPAN)}
+        return cls(tools.values(), lifespans.values())
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tools, in order."""
+        return sorted(self._tools)
+
+    def check(self, max_attempts: int) -> None:
+        """Make sure that every tool gets the attempts that it was promised.
+
+        Raises:
+            ToolDefinitionError: if one is allowed as many retries as the stream allows attempts.
+        """
+        for one in self._tools.values():
+            if one.retries >= max_attempts:
+                message = (
+                    f"{one.name} has {one.retries} retries, but a call gets only {max_attempts} attempts: "
+                    "lower them, or raise TOOLSPAN_MAX_ATTEMPTS"
+                )
+                raise ToolDefinitionError(message)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Open what the tools need, and close it at the end, in the reverse order."""
+        async with AsyncExitStack() as stack:
+            for one in self._lifespans:
+                await stack.enter_async_context(one())
+            yield
+
+
+def _declared(function: Any, name: str | None = None) -> Tool:
+    found = getattr(function, _MARK, None)
+    if not isinstance(found, Tool):
+        message = f"{name or getattr(function, '__name__', function)} is not a tool: declare it with @tool"
+        raise ToolDefinitionError(message)
+    return found
+
+
+def _imported(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not (name == exc.name or name.startswith(f"{exc.name}.")):
+            raise
+        message = f"there is no module {name}: is it installed, or below the current directory?"
+        raise ToolDefinitionError(message) from None
+
+
+def _submodules(module: ModuleType) -> list[ModuleType]:
+    path = getattr(module, "__path__", None)
+    if path is None:
+        return []
+    return [_imported(info.name) for info in pkgutil.walk_packages(path, f"{module.__name__}.")]
+
+
+def _tools_in(module: ModuleType) -> list[Tool]:
+    marked = (getattr(value, _MARK, None) for value in vars(module).values())
+    return [one for one in marked if isinstance(one, Tool)]
+
+
+def _first_paragraph(text: str | None) -> str:
+    return " ".join((text or "").partition("\n\n")[0].split())

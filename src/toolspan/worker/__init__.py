@@ -1,0 +1,1 @@
+"""The worker: a role per file. Read `processor.py` first, then `engine.py`."""
