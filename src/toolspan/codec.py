@@ -269,8 +269,8 @@ class Codec:
 
     # ── calls ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def encode_call(self, call: ToolCall) -> list[str | bytes]:
-        """Encode *call* in the form of fields, always in the same order.
+    def encode_call(self, call: ToolCall, *, trace: TraceFields | None = None) -> list[str | bytes]:
+        """Encode *call* in the form of fields, always in the same order; *trace* wins over its own trace context.
 
         Raises:
             TooLarge: if the arguments are over a limit.
@@ -297,7 +297,7 @@ class Codec:
             if value is not None:
                 fields += (name, value)
         for name in TRACE_FIELDS:
-            value = getattr(call.trace, name)
+            value = getattr(trace or call.trace, name)
             if value:
                 fields += (name, value)
         for name, value in call.meta.items():

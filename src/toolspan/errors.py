@@ -73,7 +73,14 @@ class StoreError(ToolspanError):
 
 
 class StoreUnavailableError(StoreError):
-    """Redis cannot be reached, or answers that it does not serve now; it may have run what was asked."""
+    """Redis cannot be reached, or answers that it does not serve now.
+
+    *maybe_ran* says whether it may have run what was asked: the answer was lost, or never came.
+    """
+
+    def __init__(self, message: str, *, maybe_ran: bool = False) -> None:
+        super().__init__(message)
+        self.maybe_ran = maybe_ran
 
 
 class GroupMissingError(StoreError):

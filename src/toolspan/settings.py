@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any, Literal, Self
+import re
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -81,10 +82,40 @@ class Settings(BaseSettings):
             lines = (f"TOOLSPAN_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors())
             raise SettingsError("; ".join(lines)) from None
 
+    def described(self) -> list[SettingLine]:
+        """List all settings: what each is, where that comes from, what it means; secrets are hidden."""
+        return [
+            SettingLine(
+                variable := f"TOOLSPAN_{name.upper()}",
+                _without_password(value) if name == "redis_url" else str(value),
+                "default"
+                if name not in self.model_fields_set
+                else "environment"
+                if variable in os.environ
+                else ".env or command line",
+                type(self).model_fields[name].description or "",
+            )
+            for name, value in self
+        ]
+
     @property
     def keys(self) -> Keys:
         """The key names under our prefix, for our stream."""
         return Keys(self.prefix, self.stream)
+
+
+class SettingLine(NamedTuple):
+    """One setting, for people."""
+
+    variable: str
+    value: str
+    source: str
+    meaning: str
+
+
+def _without_password(url: str) -> str:
+    """Hide the password of a URL."""
+    return re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", url)
 
 
 class OtlpSettings:

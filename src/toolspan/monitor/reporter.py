@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from toolspan.errors import GroupMissingError
+from toolspan.errors import GroupMissingError, StoreError
 from toolspan.periodic import every
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ class Reporter:
     async def run(self, *, until: asyncio.Event) -> None:
         """Measure again and again until *until* is set, then let somebody else be elected."""
         await every(SECONDS, self.sweep, step="report", until=until, probe=self._probe)
-        await self._inspector.resign(self._me)
+        try:
+            await self._inspector.resign(self._me)
+        except StoreError as exc:
+            self._probe.outage("report", exc)
 
     async def sweep(self) -> None:
         """Measure the group once, if we are elected or can be."""

@@ -148,7 +148,7 @@ def translated() -> Iterator[None]:
     except exceptions.RedisError as exc:
         raise store_error(exc) from exc
     except OSError as exc:
-        raise StoreUnavailableError(str(exc)) from exc
+        raise StoreUnavailableError(str(exc), maybe_ran=True) from exc
 
 
 def store_error(exc: exceptions.RedisError) -> StoreError:
@@ -157,7 +157,8 @@ def store_error(exc: exceptions.RedisError) -> StoreError:
     if isinstance(exc, exceptions.AuthenticationError):
         return StoreError(text)
     if isinstance(exc, exceptions.ConnectionError | exceptions.TimeoutError):
-        return StoreUnavailableError(text)
+        refused = isinstance(exc, exceptions.BusyLoadingError) or " connecting to " in text
+        return StoreUnavailableError(text, maybe_ran=not refused)
     if isinstance(exc, exceptions.OutOfMemoryError) or text.startswith("OOM"):
         return ServerFullError(text)
     if isinstance(exc, _NOT_SERVING_ERRORS) or text.startswith(_NOT_SERVING):

@@ -51,6 +51,11 @@ class Inspector:
         self._elect = Script("elect")
         self._resign = Script("resign")
 
+    async def ping(self) -> None:
+        """Make sure that Redis answers."""
+        with translated():
+            await cast("Any", self._redis.execute_command("PING"))
+
     async def workers(self) -> list[WorkerInfo]:
         """List the workers with a registration, dead ones too until they are reaped."""
         with translated():

@@ -329,6 +329,14 @@ class Probe:
             served=self._served,
         )
 
+    def serving(self, host: str, port: int) -> None:
+        """The gateway listens."""
+        log.info("gateway.started", host=host, port=port)
+
+    def unprotected(self, host: str) -> None:
+        """The gateway listens where others can reach it, and asks nobody who he is."""
+        log.warning("gateway.unprotected", host=host, meaning="whoever reaches this address may call every tool")
+
     def replayed(self, letter: DeadLetter, call_id: str, entry_id: str) -> None:
         """An operator put a dead letter back on the stream."""
         self._instruments.replays.add("replayed")

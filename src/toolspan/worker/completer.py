@@ -204,7 +204,6 @@ class Completer:
         settled = []
         for work, status in zip(works, statuses, strict=True):
             if status == DONE:
-                work.run.settled_ns = ended_ns
                 settled.append(work.run)
         self._probe.settled(settled, began_ns=began_ns, ended_ns=ended_ns)
         return statuses

@@ -1,0 +1,93 @@
+"""The commands of a caller: call, tools."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolspan.cli.output import FAILED, WRONG_USAGE, example, fail, json_option, print_json, print_table, reported, run
+from toolspan.codec import loads
+from toolspan.errors import CallError
+from toolspan.settings import Settings
+from toolspan.telemetry.logs import configure
+
+if TYPE_CHECKING:
+    from toolspan.model import Reply, ToolInfo
+
+
+@click.command(**example("toolspan call echo '{\"text\": \"hello\"}' --timeout 5"))
+@click.argument("tool")
+@click.argument("args", default="{}")
+@click.option("--timeout", type=click.FloatRange(min=0.001), default=30.0, show_default=True, help="Seconds to wait.")
+@json_option
+@reported
+def call(tool: str, args: str, timeout: float, as_json: bool) -> None:  # noqa: FBT001
+    """Run TOOL with ARGS, a JSON object, and print its result."""
+    configure("error")
+    settings = Settings.load()
+    try:
+        arguments = loads(args.encode(), nesting=settings.max_nesting)
+    except ValueError as exc:
+        fail(f"ARGS is not JSON: {exc}", WRONG_USAGE)
+    if not isinstance(arguments, dict):
+        fail("ARGS is not a JSON object, such as '{\"text\": \"hello\"}'", WRONG_USAGE)
+
+    async def main() -> Reply:
+        from toolspan.gateway.client import ToolClient  # noqa: PLC0415
+
+        async with ToolClient(settings) as client:
+            return await client.call(tool, arguments, timeout=timeout)
+
+    try:
+        reply = run(main())
+    except CallError as exc:
+        if as_json:
+            error = {"type": exc.type, "message": str(exc), "retryable": exc.retryable, "detail": exc.detail}
+            print_json({"status": "error", "error": error, **(_about(exc.reply) if exc.reply else {})})
+            sys.exit(FAILED)
+        fail(f"{exc.type}: {exc}", FAILED)
+    if as_json:
+        print_json({"status": "ok", "result": reply.result, **_about(reply)})
+        return
+    print_json(reply.result)
+    phases = ", ".join(f"{name} {ms:.1f} ms" for name, ms in _timings(reply).items())
+    click.echo(f"attempt {reply.attempt} on {reply.consumer}: {phases}", err=True)
+    click.echo(f"trace {reply.trace_id or 'none: set OTEL_EXPORTER_OTLP_ENDPOINT to have one'}", err=True)
+
+
+@click.command(**example("toolspan tools --json"))
+@json_option
+@reported
+def tools(as_json: bool) -> None:  # noqa: FBT001
+    """List the tools that live workers serve now."""
+    settings = Settings.load()
+
+    async def main() -> list[ToolInfo]:
+        from toolspan.operate.tools import served  # noqa: PLC0415
+
+        return await served(settings)
+
+    found = run(main())
+    if as_json:
+        print_json([asdict(tool) for tool in found])
+        return
+    rows = [(tool.name, ", ".join(tool.schema.get("properties", {})), tool.delivery, tool.description) for tool in found]
+    print_table(("tool", "arguments", "delivery", "description"), rows, empty="No live worker serves any tool.")
+
+
+def _about(reply: Reply) -> dict[str, Any]:
+    return {
+        "id": reply.call_id,
+        "entry_id": reply.entry_id,
+        "attempt": reply.attempt,
+        "consumer": reply.consumer,
+        "timings": _timings(reply),
+        "trace_id": reply.trace_id,
+    }
+
+
+def _timings(reply: Reply) -> dict[str, float]:
+    return {name: ms for name, ms in asdict(reply.timings).items() if ms is not None}

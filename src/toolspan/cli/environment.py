@@ -1,0 +1,36 @@
+"""The commands about where we run: config, wait-for."""
+
+from __future__ import annotations
+
+import click
+
+from toolspan.cli.output import FAILED, WRONG_USAGE, example, fail, json_option, print_json, print_table, reported, run
+from toolspan.errors import SettingsError, ToolspanError
+from toolspan.settings import Settings
+
+
+@click.command(**example("toolspan config"))
+@json_option
+@reported
+def config(as_json: bool) -> None:  # noqa: FBT001
+    """List all settings, and where each comes from; secrets are hidden."""
+    lines = Settings.load().described()
+    if as_json:
+        print_json([line._asdict() for line in lines])
+    else:
+        print_table(("variable", "value", "from", "meaning"), lines, empty="")
+
+
+@click.command(**example("toolspan wait-for redis://127.0.0.1:6379 http://127.0.0.1:8080/readyz --timeout 60"))
+@click.argument("urls", nargs=-1, required=True, metavar="URL...")
+@click.option("--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait.")
+def wait_for(urls: tuple[str, ...], timeout: float) -> None:
+    """Wait until everything at the URLs answers: redis, rediss, unix, http, https, tcp."""
+    from toolspan.operate.readiness import wait_for as waiting  # noqa: PLC0415
+
+    try:
+        run(waiting(urls, timeout=timeout))
+    except SettingsError as exc:
+        fail(str(exc), WRONG_USAGE)
+    except ToolspanError as exc:
+        fail(str(exc), FAILED)

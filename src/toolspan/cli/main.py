@@ -1,0 +1,46 @@
+"""The command groups, each imported when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Final
+
+import click
+
+_COMMANDS: Final = {
+    "call": ("toolspan.cli.calls", "call"),
+    "config": ("toolspan.cli.environment", "config"),
+    "demo": ("toolspan.cli.demonstration", "demo"),
+    "dlq": ("toolspan.cli.dead_letters", "dlq"),
+    "gateway": ("toolspan.cli.services", "gateway"),
+    "monitor": ("toolspan.cli.services", "monitor"),
+    "tools": ("toolspan.cli.calls", "tools"),
+    "wait-for": ("toolspan.cli.environment", "wait_for"),
+    "worker": ("toolspan.cli.services", "worker"),
+}
+
+
+class _Lazy(click.Group):
+    """Imports a command only when it is asked for: `--help` does not wait for the SDK."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name all commands."""
+        return [*super().list_commands(ctx), *_COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Give the command of this name."""
+        if cmd_name not in _COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module, name = _COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(version("toolspan"), message="%(version)s")
+def cli() -> None:
+    """Tool execution on Redis Streams, with telemetry as the product.
+
+    Settings are TOOLSPAN_* variables, or a .env file; `toolspan config` lists them.
+    """

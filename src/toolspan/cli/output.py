@@ -1,0 +1,102 @@
+"""What every command shares: how it runs, what it prints, and what it exits with."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
+
+import click
+
+from toolspan.codec import dumps
+from toolspan.errors import (
+    InvalidArguments,
+    RedisUnavailable,
+    SettingsError,
+    StoreError,
+    StoreUnavailableError,
+    ToolDefinitionError,
+    ToolspanError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+FAILED: Final = 1
+WRONG_USAGE: Final = 2
+NO_REDIS: Final = 3
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
+
+
+def example(*lines: str) -> dict[str, Any]:
+    """Give click the text below a command's help: how it is typed."""
+    return {"epilog": "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)}
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main* on the quickest loop that is installed."""
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Make the quickest event loop that is installed."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def reported(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn errors that a user can do something about into one sentence and an exit code."""
+
+    @wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except (SettingsError, ToolDefinitionError) as exc:
+            fail(str(exc), WRONG_USAGE)
+        except StoreUnavailableError as exc:
+            fail(f"Redis cannot be reached: {exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
+        except RedisUnavailable as exc:
+            fail(f"{exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
+        except InvalidArguments as exc:
+            fail(str(exc), FAILED)
+        except StoreError as exc:
+            fail(f"Redis refused: {exc}", FAILED)
+        except ToolspanError as exc:
+            fail(str(exc), FAILED)
+
+    return wrapper
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say one sentence on stderr and leave."""
+    click.echo(f"toolspan: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+def print_json(value: Any) -> None:
+    """Print *value* as JSON on one line."""
+    click.echo(dumps(value).decode())
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """Print a table, or *empty* if there is nothing in it."""
+    if not rows:
+        click.echo(empty)
+        return
+    from rich import box  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for row in rows:
+        table.add_row(*(text.replace("[", "\\[") for text in row))
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)

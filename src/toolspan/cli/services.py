@@ -1,0 +1,168 @@
+"""The commands that serve until they are told to stop: worker, gateway, monitor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from toolspan.cli import signals
+from toolspan.cli.output import FAILED, example, fail, new_loop, reported, run
+from toolspan.settings import Settings
+from toolspan.telemetry.logs import LEVELS, configure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from toolspan.telemetry.logs import Level
+
+T = TypeVar("T")
+
+_log_level = click.option(
+    "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Lines from which level up."
+)
+
+
+@click.command(**example("toolspan worker --tools my_tools --concurrency 50", "toolspan worker --tools toolspan.tools.builtin"))
+@click.option("--tools", multiple=True, required=True, metavar="MODULE[:NAME]", help="Where the tools are; repeatable.")
+@click.option("--stream", help="Name of the stream; TOOLSPAN_STREAM.")
+@click.option("--concurrency", type=int, help="Calls held at most; TOOLSPAN_CONCURRENCY.")
+@click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
+@click.option("--name", help="A label for the consumer's name; the host's name if there is none.")
+@_log_level
+@reported
+def worker(  # noqa: PLR0913
+    tools: tuple[str, ...],
+    stream: str | None,
+    concurrency: int | None,
+    processes: int,
+    name: str | None,
+    log_level: Level,
+) -> None:
+    """Serve tools until SIGTERM; then finish what is held."""
+    configure(log_level)
+    settings = Settings.load(stream=stream, concurrency=concurrency)
+    if processes > 1:
+        from toolspan.worker.supervisor import supervise  # noqa: PLC0415
+
+        arguments = ["worker", "--log-level", log_level, "--stream", settings.stream]
+        arguments += ["--concurrency", str(settings.concurrency)]
+        arguments += [part for spec in tools for part in ("--tools", spec)]
+        if name:
+            arguments += ["--name", name]
+        sys.exit(run(_until_stopped(lambda until: supervise(arguments, processes, until=until))))
+    sys.path.insert(0, "")
+    from toolspan.tools.registry import Registry  # noqa: PLC0415
+
+    registry = Registry.load(tools)
+    _run_and_leave(_serve(registry, settings, name))
+
+
+async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
+    from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
+    from toolspan.store import Connection, Inspector  # noqa: PLC0415
+    from toolspan.telemetry.setup import start  # noqa: PLC0415
+    from toolspan.worker.engine import consumer_name  # noqa: PLC0415
+    from toolspan.worker.worker import Worker  # noqa: PLC0415
+
+    me = consumer_name(name)
+    connection = Connection.to(settings.redis_url)
+    telemetry = start(
+        "worker", keys=settings.keys, instance_id=me, server=connection.address, link_only=settings.link_only
+    )
+    try:
+        serving = Worker(connection, registry, settings, telemetry.probe, me=me)
+        with signals.told(asyncio.get_running_loop(), serving.stop):
+            inspector = Inspector(connection, settings.keys)
+            reporter = Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms)
+            ended = asyncio.Event()
+            reporting = asyncio.create_task(reporter.run(until=ended))
+            try:
+                clean = await serving.run()
+            finally:
+                ended.set()
+                await asyncio.wait({reporting}, timeout=1)
+        return 0 if clean else FAILED
+    finally:
+        await connection.aclose()
+        await asyncio.to_thread(telemetry.shutdown)
+
+
+@click.command(**example("toolspan gateway --port 8080"))
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 picks a free one.")
+@_log_level
+@reported
+def gateway(host: str, port: int, log_level: Level) -> None:
+    """Serve HTTP: POST /v1/tools/TOOL/calls; see /openapi.json."""
+    configure(log_level)
+    settings = Settings.load()
+    try:
+        from toolspan.gateway.server import serve  # noqa: PLC0415
+    except ImportError:
+        fail("the gateway is not installed: pip install 'toolspan[gateway]'", FAILED)
+
+    async def main(until: asyncio.Event) -> None:
+        from toolspan.store import Connection  # noqa: PLC0415
+        from toolspan.telemetry.setup import start  # noqa: PLC0415
+        from toolspan.worker.engine import consumer_name  # noqa: PLC0415
+
+        address = Connection.to(settings.redis_url).address
+        telemetry = start(
+            "gateway", keys=settings.keys, instance_id=consumer_name("gateway"), server=address
+        )
+        try:
+            await serve(settings, host=host, port=port, probe=telemetry.probe, until=until)
+        finally:
+            await asyncio.to_thread(telemetry.shutdown)
+
+    try:
+        run(_until_stopped(main))
+    except OSError as exc:
+        fail(f"cannot listen on {host}:{port}: {exc.strerror}; choose another --port", FAILED)
+
+
+@click.command(**example("toolspan monitor"))
+@_log_level
+@reported
+def monitor(log_level: Level) -> None:
+    """Report the group's gauges, also when every worker is dead."""
+    configure(log_level)
+    settings = Settings.load()
+
+    async def main(until: asyncio.Event) -> None:
+        from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
+        from toolspan.store import Connection, Inspector  # noqa: PLC0415
+        from toolspan.telemetry.setup import start  # noqa: PLC0415
+        from toolspan.worker.engine import consumer_name  # noqa: PLC0415
+
+        me = consumer_name("monitor")
+        connection = Connection.to(settings.redis_url)
+        telemetry = start("monitor", keys=settings.keys, instance_id=me, server=connection.address)
+        inspector = Inspector(connection, settings.keys)
+        try:
+            await inspector.workers()
+            await Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms).run(until=until)
+        finally:
+            await connection.aclose()
+            await asyncio.to_thread(telemetry.shutdown)
+
+    run(_until_stopped(main))
+
+
+async def _until_stopped(main: Callable[[asyncio.Event], Awaitable[T]]) -> T:
+    """Run *main* with an event that SIGTERM sets."""
+    until = asyncio.Event()
+    with signals.told(asyncio.get_running_loop(), until.set):
+        return await main(until)
+
+
+def _run_and_leave(main: Coroutine[Any, Any, int]) -> None:
+    """Run *main* and leave with its exit code, without waiting for tools that do not let themselves be stopped."""
+    code = new_loop().run_until_complete(main)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,114 @@
+"""Dead letters: find, replay, discard."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import from_json
+
+from toolspan.codec import replay_fields
+from toolspan.errors import MalformedEntryError, NotReplayableError
+from toolspan.identity import new_call_id
+from toolspan.model import OTHER_TOOL
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from toolspan.model import DeadLetter
+    from toolspan.store import DeadLetterStore
+    from toolspan.telemetry.probe import Probe
+
+_ASK_FIRST: Final = {
+    "outcome_unknown": ("did_not_run", "it was begun once and must not run twice: say --did-not-run if you know better"),
+    "reply_failed": ("run_again", "it ran already, only its reply was lost: say --run-again to have it run again"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which dead letters; None takes all. *since_ms* is unix milliseconds."""
+
+    tool: str | None = None
+    reason: str | None = None
+    since_ms: int | None = None
+
+    def takes(self, letter: DeadLetter) -> bool:
+        """Whether *letter* is one of these."""
+        return (
+            (self.tool is None or tool_of(letter) == self.tool)
+            and (self.reason is None or letter.reason == self.reason)
+            and (self.since_ms is None or letter.at_ms >= self.since_ms)
+        )
+
+
+async def find(store: DeadLetterStore, wanted: Filter) -> AsyncIterator[DeadLetter]:
+    """Go through the dead letters that are *wanted*, oldest first."""
+    async for letter in store.all():
+        if wanted.takes(letter):
+            yield letter
+
+
+def tool_of(letter: DeadLetter) -> str:
+    """Name the tool that was called, as far as the original says one."""
+    values = dict(zip(letter.fields[::2], letter.fields[1::2], strict=True))
+    if b"tool" in values:
+        return values[b"tool"].decode(errors="replace")
+    try:
+        payload: Any = from_json(values.get(b"payload", b"{}"))
+    except ValueError:
+        return OTHER_TOOL
+    name = payload.get("tool") if isinstance(payload, dict) else None
+    return name if isinstance(name, str) else OTHER_TOOL
+
+
+async def replay(  # noqa: PLR0913
+    store: DeadLetterStore,
+    letter: DeadLetter,
+    probe: Probe,
+    *,
+    who: str,
+    did_not_run: bool = False,
+    run_again: bool = False,
+) -> tuple[str, str]:
+    """Put *letter* back on the stream as a new call, and give that one's call id and entry id.
+
+    Raises:
+        NotReplayableError: if it cannot be replayed, must be asked for explicitly, or was replayed already.
+    """
+    said = {"did_not_run": did_not_run, "run_again": run_again}
+    try:
+        if letter.reason == "malformed":
+            message = f"{letter.id} is malformed: no worker could decode it"
+            raise NotReplayableError(message)
+        needed = _ASK_FIRST.get(letter.reason)
+        if needed is not None and not said[needed[0]]:
+            message = f"{letter.id} is not replayed: {needed[1]}"
+            raise NotReplayableError(message)
+        call_id = new_call_id()
+        fields = _fields(letter, call_id)
+        entry_id = await store.replay(letter, call_id=call_id, fields=fields, who=who)
+        if entry_id is None:
+            message = f"{letter.id} is gone: it was replayed or discarded meanwhile"
+            raise NotReplayableError(message)
+    except NotReplayableError as exc:
+        probe.refused_replay(letter.id, str(exc))
+        raise
+    probe.replayed(letter, call_id, entry_id)
+    return call_id, entry_id
+
+
+def _fields(letter: DeadLetter, call_id: str) -> list[str | bytes]:
+    try:
+        return replay_fields(letter.fields, call_id=call_id, replay_of=letter.id)
+    except MalformedEntryError as exc:
+        message = f"{letter.id} cannot be replayed: {exc}"
+        raise NotReplayableError(message) from None
+
+
+async def discard(store: DeadLetterStore, letter: DeadLetter, probe: Probe, *, who: str, why: str) -> bool:
+    """Throw *letter* away; False if somebody was quicker."""
+    gone = await store.discard(letter.id, who=who, why=why)
+    if gone:
+        probe.discarded(letter, why)
+    return gone

@@ -1,0 +1,1 @@
+"""Tools that ship, for a first look: `toolspan worker --tools toolspan.tools.builtin`."""
