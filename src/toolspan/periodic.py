@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
 
 _JITTER: Final = 0.1
+_CANCEL_AGAIN_SECONDS: Final = 0.05
 
 
 async def every(
@@ -40,3 +41,16 @@ async def pause(seconds: float, *, until: asyncio.Event) -> bool:
     except TimeoutError:
         return False
     return True
+
+
+async def ended(*tasks: asyncio.Task[None]) -> None:
+    """Cancel *tasks* until they have ended.
+
+    Once is not enough: `asyncio.wait_for`, which the client of Redis uses, swallows on Python 3.11 a cancellation that
+    meets the end of what it waits for.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_SECONDS)

@@ -25,6 +25,7 @@ from toolspan.errors import (
 from toolspan.identity import new_call_id
 from toolspan.gateway.replies import Replies
 from toolspan.model import Failed, Reply, ToolCall
+from toolspan.periodic import ended
 from toolspan.settings import Settings
 from toolspan.store import CallerStore, Connection, Inspector
 from toolspan.telemetry.setup import start
@@ -83,9 +84,7 @@ class ToolClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._reading is not None:
-            self._reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._reading
+            await ended(self._reading)
         if not len(self.replies):
             # Otherwise a worker still has something to write; it expires by itself then.
             with suppress(StoreError):

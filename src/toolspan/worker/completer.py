@@ -14,7 +14,7 @@ from toolspan.store.stream import DONE, NOT_OURS, UNDELIVERED, UNWRITABLE, Buria
 from toolspan.worker.batcher import Batcher
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from toolspan.codec import Codec
     from toolspan.errors import MalformedEntryError
@@ -52,11 +52,9 @@ class Completer:
             self._start, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=lambda _: _START_BYTES
         )
 
-    async def run(self) -> None:
-        """Send batches until cancelled."""
-        async with asyncio.TaskGroup() as batches:
-            batches.create_task(self._settling.run(), name="settling")
-            batches.create_task(self._starting.run(), name="starting")
+    def runs(self) -> list[Coroutine[None, None, None]]:
+        """Give what has to run, until cancelled, for batches to be sent."""
+        return [self._settling.run(), self._starting.run()]
 
     async def start(self, work: Work) -> int:
         """Mark an at-most-once attempt as begun: DONE, NOT_OURS, or MARKED by another start."""

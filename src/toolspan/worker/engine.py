@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.codec import VERSION, Codec, Limits
 from toolspan.errors import LeaseMismatchError, ServerFullError, StoreError
-from toolspan.periodic import every, pause
+from toolspan.periodic import ended, every, pause
 from toolspan.store import Inspector, StreamStore
 from toolspan.store.keeper import Keeper, Registration
 from toolspan.worker.completer import Completer
@@ -107,14 +107,10 @@ class Engine:
         self._build()
         await self._join()
         async with asyncio.TaskGroup() as heart:
-            beating = [
-                heart.create_task(self._heartbeater.tick(), name="tick"),
-                heart.create_task(self._completer.run(), name="completer"),
-            ]
+            beating = [heart.create_task(run) for run in (self._heartbeater.tick(), *self._completer.runs())]
             await self._take_in()
             clean = await self._drain()
-            for task in beating:
-                task.cancel()
+            await ended(*beating)
         await self._heartbeater.stop()
         await self._leave()
         return clean
@@ -237,6 +233,7 @@ class Engine:
         finally:
             stopped.cancel()
         if self._inflight.failure.done():
+            self._stopping.set()
             self._inflight.failure.result()
 
     async def _drain(self) -> bool:
