@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from toolspan.codec import Codec, Limits
@@ -22,10 +23,9 @@ from toolspan.errors import (
     ToolTimeout,
     UnknownTool,
 )
+from toolspan.gateway.replies import BLOCK_MS, Replies
 from toolspan.identity import new_call_id
-from toolspan.gateway.replies import Replies
 from toolspan.model import Failed, Reply, ToolCall
-from toolspan.periodic import ended
 from toolspan.settings import Settings
 from toolspan.store import CallerStore, Connection, Inspector
 from toolspan.telemetry.setup import start
@@ -35,9 +35,12 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from toolspan.model import ToolInfo, TraceFields
-    from toolspan.telemetry.probe import Calling, Probe
+    from toolspan.telemetry.callers import Calling
+    from toolspan.telemetry.probe import Probe
 
-BLOCK_MS: Final = 1_000
+DEFAULT_TIMEOUT: Final = 30.0
+LONGEST_TIMEOUT: Final = 7 * 86_400.0
+_CLOSE_SECONDS: Final = 2.0
 
 _ERRORS: Final[dict[str, type[CallError]]] = {
     "cancelled": ToolCancelled,
@@ -49,10 +52,10 @@ _ERRORS: Final[dict[str, type[CallError]]] = {
 
 
 class ToolClient:
-    """Calls tools over one Redis; `async with` opens and closes it. One client serves any number of calls at once.
+    """Calls tools over one Redis; `async with` opens and closes it. Any number of calls may run at once.
 
-    *settings* default to the environment's, *url* to theirs. Without a *probe*, telemetry is started as the `OTEL_*`
-    variables say.
+    *settings* default to the environment's, *url* to theirs. Without a *probe*, telemetry is started as the
+    `OTEL_*` variables say.
     """
 
     def __init__(
@@ -69,37 +72,36 @@ class ToolClient:
             )
             probe = self._telemetry.probe
         self.probe = probe
-        limits = Limits(self.settings.max_args_bytes, self.settings.max_reply_bytes, self.settings.max_nesting)
-        self._codec = Codec(keys, limits)
+        limits = self.settings.max_args_bytes, self.settings.max_reply_bytes, self.settings.max_nesting
+        self._codec = Codec(keys, Limits(*limits))
         self._store = CallerStore(self._connection, keys, gateway_id=self.gateway_id, block_ms=BLOCK_MS)
         self._inspector = Inspector(self._connection, keys)
         self.replies = Replies(self._store, self._codec, self.probe)
-        self._reading: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._reading = asyncio.create_task(self.replies.run(), name="replies")
+        self.replies.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._reading is not None:
-            await ended(self._reading)
-        if not len(self.replies):
-            # Otherwise a worker still has something to write; it expires by itself then.
-            with suppress(StoreError):
-                await self._store.forget_replies()
+        answered = not len(self.replies)
+        await self.replies.stop()
+        if answered:
+            # Otherwise a worker still has something to write; the stream expires by itself then.
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(_CLOSE_SECONDS):
+                    await self._store.forget_replies()
         await self._connection.aclose()
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.shutdown)
 
-    async def call(  # noqa: PLR0913
+    async def call(
         self,
         tool: str,
         args: Mapping[str, Any] | None = None,
         *,
-        timeout: float = 30.0,
-        call_id: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - it goes to the workers, too
         tool_call_id: str | None = None,
         principal: str | None = None,
         meta: Mapping[str, str] | None = None,
@@ -115,60 +117,41 @@ class ToolClient:
             ToolTimeout: if there was no reply in time; `detail` says whether the call may still run.
             ToolCancelled, ToolError: if the call ended in another way; `type` says which.
             TooLarge: if the arguments are over a limit.
-            RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says whether it has the call all the same.
+            RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says if it may have the call.
         """
-        call = self._made(tool, args, call_id, tool_call_id, principal, meta, reply_to=self._store.reply_to)
+        call = self.new_call(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta)
         with self.probe.calling(tool=tool, call_id=call.id, parent=parent) as calling:
-            reply = await self._called(call, calling, timeout)
+            reply = await self.ask(call, calling, timeout=timeout)
         if reply.failure is not None:
             raise _ERRORS.get(reply.failure.type, ToolError)(reply.failure, reply)
         return reply
 
-    async def send(  # noqa: PLR0913
+    async def send(
         self,
         tool: str,
         args: Mapping[str, Any] | None = None,
         *,
-        call_id: str | None = None,
         tool_call_id: str | None = None,
         principal: str | None = None,
         meta: Mapping[str, str] | None = None,
         parent: TraceFields | None = None,
     ) -> str:
-        """Have *tool* run with *args*, without waiting for it, and give the call id; a failure becomes a dead letter.
+        """Have *tool* run with *args* without waiting, and give the call id; a failure becomes a dead letter.
 
         Raises:
             InvalidArguments: if the arguments cannot be sent.
             TooLarge: if they are over a limit.
-            RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says whether it has the call all the same.
+            RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says if it may have the call.
         """
-        call = self._made(tool, args, call_id, tool_call_id, principal, meta, reply_to=None)
+        call = self.new_call(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta)
+        call = replace(call, reply_to=None)
         with self.probe.calling(tool=tool, call_id=call.id, parent=parent) as calling:
+            fields = self._encoded(call, calling)
             try:
-                await self._append(call, calling, timeout=None)
+                calling.sent(await self._append(fields, None))
             except StoreError as exc:
                 raise _unavailable(exc) from exc
         return call.id
-
-    async def detach(  # noqa: PLR0913
-        self,
-        tool: str,
-        args: Mapping[str, Any] | None,
-        *,
-        timeout: float,
-        call_id: str,
-        principal: str | None = None,
-        parent: TraceFields | None = None,
-    ) -> tuple[str, asyncio.Future[Reply]]:
-        """Send a call and give its entry id at once, with what will be its reply. Raises what `send` does."""
-        call = self._made(tool, args, call_id, None, principal, None, reply_to=self._store.reply_to)
-        future = self.replies.expect(call.id)
-        with self.probe.calling(tool=tool, call_id=call.id, parent=parent) as calling:
-            try:
-                return await self._append(call, calling, timeout), future
-            except StoreError as exc:
-                self.replies.forget(call.id)
-                raise _unavailable(exc) from exc
 
     async def tools(self) -> list[ToolInfo]:
         """Describe the tools that live workers serve now.
@@ -181,70 +164,137 @@ class ToolClient:
         except StoreError as exc:
             raise _unavailable(exc) from exc
 
-    async def _called(self, call: ToolCall, calling: Calling, timeout: float) -> Reply:
-        future = self.replies.expect(call.id)
-        lost: StoreError | None = None
+    async def check(self) -> None:
+        """Make sure that Redis answers.
+
+        Raises:
+            RedisUnavailable: if it does not.
+        """
         try:
-            async with asyncio.timeout(timeout):
-                try:
-                    await self._append(call, calling, timeout)
-                except StoreUnavailableError as exc:
-                    if not exc.maybe_ran:
-                        raise
-                    # It may have been accepted, so it is not sent again: the reply will tell.
-                    lost = exc
-                reply = await future
-        except TimeoutError:
-            if lost is not None:
-                raise _unavailable(lost) from lost
-            calling.failed("no_reply")
-            message = f"no reply from {call.tool} within {timeout:g} s"
-            raise ToolTimeout(Failed("deadline_exceeded", message, True, {"may_still_run": True})) from None  # noqa: FBT003
+            await self._inspector.ping()
         except StoreError as exc:
-            calling.failed("refused")
             raise _unavailable(exc) from exc
-        finally:
-            self.replies.forget(call.id)
-        calling.answered(reply)
-        return reply
 
-    async def _append(self, call: ToolCall, calling: Calling, timeout: float | None) -> str:
-        fields = self._encoded(call, calling)
-        timeout_ms = None if timeout is None else max(1, int(timeout * 1000))
-        entry_id = await self._store.append(fields, timeout_ms=timeout_ms)
-        calling.sent(entry_id)
-        return entry_id
+    # ── for front doors built on this ──────────────────────────────────────────────────────────────
 
-    def _encoded(self, call: ToolCall, calling: Calling) -> list[str | bytes]:
-        try:
-            return self._codec.encode_call(call, trace=calling.trace)
-        except MalformedEntryError as exc:
-            calling.failed("refused")
-            raise InvalidArguments(Failed("malformed", str(exc))) from None
-
-    def _made(  # noqa: PLR0913, PLR0917
+    def new_call(
         self,
         tool: str,
-        args: Mapping[str, Any] | None,
-        call_id: str | None,
-        tool_call_id: str | None,
-        principal: str | None,
-        meta: Mapping[str, str] | None,
+        args: Mapping[str, Any] | None = None,
         *,
-        reply_to: str | None,
+        tool_call_id: str | None = None,
+        principal: str | None = None,
+        meta: Mapping[str, str] | None = None,
     ) -> ToolCall:
+        """Make a call that is to be answered to us."""
         return ToolCall(
-            call_id or new_call_id(),
+            new_call_id(),
             tool,
             dict(args or {}),
-            reply_to=reply_to,
+            reply_to=self._store.reply_to,
             tool_call_id=tool_call_id,
             principal=principal,
             meta=dict(meta or {}),
         )
 
+    async def ask(self, call: ToolCall, calling: Calling, *, timeout: float) -> Reply:  # noqa: ASYNC109
+        """Send *call* and give its reply, a failure too. Raises what `call` does where there is no reply."""
+        fields, timeout_ms = self._encoded(call, calling), _milliseconds(timeout)
+        future = self.replies.expect(call.id)
+        accepted, lost = False, None
+        try:
+            async with asyncio.timeout(timeout):
+                try:
+                    calling.sent(await self._append(fields, timeout_ms))
+                    accepted = True
+                except StoreUnavailableError as exc:
+                    if not exc.maybe_ran:
+                        raise
+                    # It may have been accepted, so it is not sent again: the reply will tell.
+                    lost = exc
+                await future
+        except TimeoutError:
+            # The reply may be here although the answer to the append is not.
+            if future.cancelled() or not future.done():
+                calling.failed("no_reply")
+                raise _no_reply(call, timeout, accepted=accepted, lost=lost) from lost
+        except StoreError as exc:
+            raise _unavailable(exc) from exc
+        finally:
+            self.replies.forget(call.id)
+        reply = _settled(future.result())
+        calling.answered(reply)
+        return reply
+
+    async def detach(
+        self,
+        call: ToolCall,
+        calling: Calling,
+        *,
+        timeout: float,  # noqa: ASYNC109 - it is the workers' only
+    ) -> tuple[str, asyncio.Future[Reply]]:
+        """Send *call* and give its entry id at once, with what will be its reply.
+
+        Ends with `replies.forget`. Raises what `send` does.
+        """
+        fields, timeout_ms = self._encoded(call, calling), _milliseconds(timeout)
+        future = self.replies.expect(call.id)
+        try:
+            entry_id = await self._append(fields, timeout_ms)
+        except StoreError as exc:
+            self.replies.forget(call.id)
+            raise _unavailable(exc) from exc
+        except asyncio.CancelledError:
+            self.replies.forget(call.id)
+            raise
+        calling.sent(entry_id)
+        return entry_id, future
+
+    async def _append(self, fields: list[str | bytes], timeout_ms: int | None) -> str:
+        task = asyncio.current_task()
+        cancelled = task.cancelling() if task else 0
+        try:
+            return await self._store.append(fields, timeout_ms=timeout_ms)
+        finally:
+            # Before Python 3.12, a cancellation that meets a send is lost in `wait_for`; a timeout's, too.
+            if task and task.cancelling() > cancelled:
+                raise asyncio.CancelledError
+
+    def _encoded(self, call: ToolCall, calling: Calling) -> list[str | bytes]:
+        try:
+            return self._codec.encode_call(call, trace=calling.trace)
+        except MalformedEntryError as exc:
+            raise InvalidArguments(Failed("malformed", str(exc))) from None
+
+
+def _milliseconds(timeout: float) -> int:
+    if not 0 < timeout <= LONGEST_TIMEOUT:
+        message = f"timeout must be above 0 and at most {LONGEST_TIMEOUT:g} s, not {timeout}"
+        raise ValueError(message)
+    return max(1, int(timeout * 1000))
+
+
+def _settled(reply: Reply) -> Reply:
+    """Say of a call that ran out of time that it is over: a worker answered it, and will not run it again."""
+    failure = reply.failure
+    if failure is None or failure.type != "deadline_exceeded" or failure.detail is not None:
+        return reply
+    return replace(reply, failure=replace(failure, detail={"may_still_run": False}))
+
+
+def _no_reply(
+    call: ToolCall, timeout: float, *, accepted: bool, lost: StoreError | None
+) -> ToolTimeout | RedisUnavailable:
+    """Choose what the caller is told when his time is up: a call that Redis never confirmed may not exist."""
+    message = f"no reply from {call.tool} within {timeout:g} s"
+    if accepted:
+        return ToolTimeout(
+            Failed("deadline_exceeded", message, retryable=True, detail={"may_still_run": True})
+        )
+    return _unavailable(lost or StoreUnavailableError(message, maybe_ran=True))
+
 
 def _unavailable(exc: StoreError) -> RedisUnavailable:
     maybe = isinstance(exc, StoreUnavailableError) and exc.maybe_ran
-    said = "the call may have been accepted" if maybe else "the call was not accepted"
+    said = "it may have taken the call all the same" if maybe else "nothing was taken"
     return RedisUnavailable(f"Redis is unavailable ({exc}); {said}", maybe_accepted=maybe)

@@ -6,7 +6,7 @@ import asyncio
 import ipaddress
 import socket
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from toolspan.settings import Settings
     from toolspan.telemetry.probe import Probe
 
+_FAREWELL_SECONDS: Final = 2
+"""How long clients have, once the drain is over, to take their last answer."""
+
 
 class _Server(uvicorn.Server):
     """Leaves signals to us, as every command of ours does."""
@@ -26,41 +29,48 @@ class _Server(uvicorn.Server):
         return nullcontext()
 
 
-async def serve(  # noqa: PLR0913
-    settings: Settings,
-    *,
-    host: str,
-    port: int,
-    probe: Probe,
-    until: asyncio.Event,
-) -> None:
-    """Serve HTTP on *host* and *port* until *until* is set, then let open calls finish.
+async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until: asyncio.Event) -> None:
+    """Serve HTTP on *host* and *port* until *until* is set; then take no more, and let open calls finish.
 
     Raises:
+        RedisUnavailable: if Redis does not answer at the start.
         OSError: if the port cannot be had.
     """
-    if not _is_loopback(host):
-        probe.unprotected(host)
     async with ToolClient(settings, probe=probe) as client:
-        config = uvicorn.Config(
-            build_app(client),
-            host,
-            port,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            timeout_graceful_shutdown=int(settings.drain_seconds) or 1,
-        )
-        server = _Server(config)
-        sock = socket.create_server((host, port))
-        probe.serving(host, sock.getsockname()[1])
-        serving = asyncio.create_task(server.serve([sock]), name="http")
-        stopping = asyncio.create_task(until.wait())
+        await client.check()
+        if not _is_loopback(host):
+            probe.unprotected(host)
+        listener = _listen(host, port)
+        probe.serving(host, listener.getsockname()[1])
+        server = _Server(_configuration(client))
+        serving = asyncio.create_task(server.serve([listener]), name="http")
+        stopping = asyncio.create_task(until.wait(), name="stop")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         server.should_exit = True
+        _, open_calls = await asyncio.wait({serving}, timeout=settings.drain_seconds)
+        if open_calls:
+            # They get an answer of ours, before uvicorn cuts them off with one of its own.
+            client.replies.abandon()
         await serving
+
+
+def _configuration(client: ToolClient) -> uvicorn.Config:
+    return uvicorn.Config(
+        build_app(client),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=int(client.settings.drain_seconds) + _FAREWELL_SECONDS,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
 
 
 def _is_loopback(host: str) -> bool:

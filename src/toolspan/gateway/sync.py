@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from toolspan.gateway.client import ToolClient
+from toolspan.gateway.client import DEFAULT_TIMEOUT, ToolClient
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -14,47 +15,89 @@ if TYPE_CHECKING:
 
     from toolspan.model import Reply, ToolInfo
     from toolspan.settings import Settings
+    from toolspan.telemetry.probe import Probe
 
 T = TypeVar("T")
 
 
 class SyncToolClient:
-    """Calls tools and blocks until they answer; may be used by many threads at once. See `ToolClient`."""
+    """Calls tools and blocks until they answer; many threads may use one. Takes what `ToolClient` takes."""
 
-    def __init__(self, settings: Settings | None = None, *, url: str | None = None) -> None:
-        self._settings = settings
-        self._url = url
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="toolspan", daemon=True)
-        self._client: ToolClient
+    def __init__(
+        self, settings: Settings | None = None, *, url: str | None = None, probe: Probe | None = None
+    ) -> None:
+        self._client = ToolClient(settings, url=url, probe=probe)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop
+        self._leaving: asyncio.Event
 
     def __enter__(self) -> Self:
+        opened: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._live(opened)), name="toolspan-client", daemon=True
+        )
         self._thread.start()
-        self._client = self._wait(self._open())
+        opened.result()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._wait(self._client.__aexit__(kind, error, trace))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        if self._thread is not None:
+            self._loop.call_soon_threadsafe(self._leaving.set)
+            self._thread.join()
+            self._thread = None
 
-    def call(self, tool: str, args: Mapping[str, Any] | None = None, **options: Any) -> Reply:
-        """Run *tool* and give its reply; takes and raises what `ToolClient.call` does."""
-        return self._wait(self._client.call(tool, args, **options))
+    def call(
+        self,
+        tool: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        tool_call_id: str | None = None,
+        principal: str | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Run *tool* and give its reply; raises what `ToolClient.call` does."""
+        return self._wait(
+            self._client.call(
+                tool, args, timeout=timeout, tool_call_id=tool_call_id, principal=principal, meta=meta
+            )
+        )
 
-    def send(self, tool: str, args: Mapping[str, Any] | None = None, **options: Any) -> str:
-        """Have *tool* run without waiting; takes and raises what `ToolClient.send` does."""
-        return self._wait(self._client.send(tool, args, **options))
+    def send(
+        self,
+        tool: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        tool_call_id: str | None = None,
+        principal: str | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> str:
+        """Have *tool* run without waiting; raises what `ToolClient.send` does."""
+        return self._wait(
+            self._client.send(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta)
+        )
 
     def tools(self) -> list[ToolInfo]:
         """Describe the tools that live workers serve now; raises what `ToolClient.tools` does."""
         return self._wait(self._client.tools())
 
-    async def _open(self) -> ToolClient:
-        return await ToolClient(self._settings, url=self._url).__aenter__()
+    async def _live(self, opened: Future[None]) -> None:
+        """Keep the client open, on the loop of our thread, until somebody leaves."""
+        self._loop, self._leaving = asyncio.get_running_loop(), asyncio.Event()
+        async with self._client:
+            opened.set_result(None)
+            await self._leaving.wait()
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        if self._thread is None:
+            coroutine.close()
+            message = "use the client inside its `with` block"
+            raise RuntimeError(message)
+        answer = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return answer.result()
+        finally:
+            # Whoever was interrupted here, by Ctrl-C say, waits no longer.
+            answer.cancel()

@@ -39,7 +39,10 @@ _NOT_SERVING_ERRORS: Final = (
     exceptions.ClusterDownError,
     exceptions.TryAgainError,
 )
-_GROUP_MISSING: Final = ("NOGROUP", "UNBLOCKED the stream key no longer exists")
+# A connection that never came to be: nothing of ours was sent on it.
+_NOT_SENT: Final = (" connecting to ", "max number of clients reached")
+# The last one is said of a stream that is gone with its group.
+_GROUP_MISSING: Final = ("NOGROUP", "UNBLOCKED the stream key no longer exists", "no such key")
 
 
 class Connection:
@@ -157,7 +160,7 @@ def store_error(exc: exceptions.RedisError) -> StoreError:
     if isinstance(exc, exceptions.AuthenticationError):
         return StoreError(text)
     if isinstance(exc, exceptions.ConnectionError | exceptions.TimeoutError):
-        refused = isinstance(exc, exceptions.BusyLoadingError) or " connecting to " in text
+        refused = isinstance(exc, exceptions.BusyLoadingError) or any(told in text for told in _NOT_SENT)
         return StoreUnavailableError(text, maybe_ran=not refused)
     if isinstance(exc, exceptions.OutOfMemoryError) or text.startswith("OOM"):
         return ServerFullError(text)

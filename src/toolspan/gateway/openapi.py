@@ -1,0 +1,117 @@
+"""The OpenAPI description of the HTTP interface, made from the bodies that it speaks of."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from toolspan.gateway.schemas import Accepted, CallRequest, CallResponse, ErrorResponse, Health, ToolList
+
+Answers = dict[int, tuple[str, type[BaseModel]]]
+
+_BROKEN: Final[Answers] = {500: ("A bug of ours; the gateway's log says which", ErrorResponse)}
+_NO_REDIS: Final[Answers] = {
+    503: ("Redis is unavailable; `detail` says what became of the call", ErrorResponse)
+}
+_HEADERS: Final = {
+    "Toolspan-Status": {"description": "How the call ended", "schema": {"enum": ["ok", "error"]}},
+    "traceresponse": {"description": "The span of the call, as W3C has it", "schema": {"type": "string"}},
+}
+_ANSWERED: Final = (CallResponse, ErrorResponse)
+
+
+def describe(version: str) -> dict[str, Any]:
+    """Describe every route and every answer it may give."""
+    answers = (CallResponse, Accepted, ErrorResponse, ToolList, Health)
+    _, schema = models_json_schema(
+        [(CallRequest, "validation"), *((model, "serialization") for model in answers)],
+        ref_template="#/components/schemas/{model}",
+    )
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Toolspan gateway", "version": version},
+        "paths": {
+            "/v1/tools/{tool}/calls": {"post": _call()},
+            "/v1/calls/{id}": {"get": _reply()},
+            "/v1/tools": {"get": _tools()},
+            "/livez": {"get": _live()},
+            "/readyz": {"get": _ready()},
+            "/openapi.json": {"get": _openapi()},
+        },
+        "components": {"schemas": schema["$defs"]},
+    }
+
+
+def _call() -> dict[str, Any]:
+    operation = _operation(
+        "call",
+        "Run a tool",
+        {
+            200: ("What a worker answered", CallResponse),
+            202: ("A detached call was accepted", Accepted),
+            400: ("The call cannot be sent, or its arguments do not fit the tool", ErrorResponse),
+            404: ("No live worker serves the tool", ErrorResponse),
+            413: ("The call is over a limit", ErrorResponse),
+            504: ("No reply in time; `detail` says whether the call may still run", ErrorResponse),
+            **_NO_REDIS,
+        },
+        parameter="tool",
+    )
+    operation["requestBody"] = {"required": False, "content": _json(CallRequest)}
+    return operation
+
+
+def _reply() -> dict[str, Any]:
+    answers: Answers = {
+        200: ("What a worker answered", CallResponse),
+        202: ("There is no reply yet", Accepted),
+        404: ("This gateway remembers no such call", ErrorResponse),
+    }
+    return _operation("reply", "The reply to a detached call", answers, parameter="id")
+
+
+def _tools() -> dict[str, Any]:
+    return _operation("tools", "The tools that are served now", {200: ("The tools", ToolList), **_NO_REDIS})
+
+
+def _live() -> dict[str, Any]:
+    return _operation("live", "Whether the process runs", {200: ("It does", Health)})
+
+
+def _ready() -> dict[str, Any]:
+    return _operation("ready", "Whether calls can be taken", {200: ("They can", Health), **_NO_REDIS})
+
+
+def _openapi() -> dict[str, Any]:
+    content = {"application/json": {"schema": {"type": "object"}}}
+    operation = _operation("openapi", "This description", {})
+    operation["responses"]["200"] = {"description": "This description", "content": content}
+    return operation
+
+
+def _operation(name: str, summary: str, answers: Answers, *, parameter: str | None = None) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": name,
+        "summary": summary,
+        "responses": {
+            str(status): _answer(meaning, model)
+            for status, (meaning, model) in sorted({**answers, **_BROKEN}.items())
+        },
+    }
+    if parameter is not None:
+        schema = {"type": "string"}
+        operation["parameters"] = [{"name": parameter, "in": "path", "required": True, "schema": schema}]
+    return operation
+
+
+def _answer(meaning: str, model: type[BaseModel]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": meaning, "content": _json(model)}
+    if model in _ANSWERED:
+        answer["headers"] = _HEADERS
+    return answer
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}

@@ -1,0 +1,69 @@
+"""What comes in over HTTP: a body within its limits, and the trace to go on from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from toolspan.codec import loads, nested_within
+from toolspan.errors import InvalidArguments, TooLarge
+from toolspan.gateway.schemas import CallRequest
+from toolspan.model import Failed, TraceFields
+from toolspan.telemetry.propagation import parse
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from toolspan.settings import Settings
+
+ENVELOPE_BYTES: Final = 4_096
+"""What a body may measure beyond the arguments."""
+
+_ENVELOPE_LEVELS: Final = 1
+
+
+async def read_call(request: Request, settings: Settings) -> CallRequest:
+    """Read the body of a call; no body at all asks for no arguments.
+
+    Raises:
+        TooLarge: if it is over a limit; no more of it than that was taken in.
+        InvalidArguments: if it is not what the interface asks for.
+    """
+    body = await _body(request, settings.max_args_bytes + ENVELOPE_BYTES)
+    if not body:
+        return CallRequest()
+    nesting = settings.max_nesting + _ENVELOPE_LEVELS
+    if not nested_within(body, nesting):
+        message = f"arguments nested deeper than {settings.max_nesting} levels"
+        raise TooLarge(message)
+    try:
+        return CallRequest.model_validate(loads(body, nesting=nesting))
+    except ValidationError as exc:
+        told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in exc.errors())
+    except ValueError as exc:
+        told = f"the body is not JSON that we take: {exc}"
+    raise InvalidArguments(Failed("malformed", told))
+
+
+async def _body(request: Request, limit: int) -> bytes:
+    message = f"the body is over {limit} bytes"
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:16]) > limit:
+        raise TooLarge(message)
+    body = bytearray()
+    async for part in request.stream():
+        if len(body) + len(part) > limit:
+            raise TooLarge(message)
+        body += part
+    return bytes(body)
+
+
+def parent_of(request: Request) -> TraceFields | None:
+    """Give the trace context of a request, or None if it brings none that W3C would have us read."""
+    headers = request.headers
+    found = headers.getlist("traceparent")
+    if len(found) != 1 or parse(found[0]) is None:
+        return None
+    state, baggage = (",".join(headers.getlist(name)) or None for name in ("tracestate", "baggage"))
+    return TraceFields(found[0], state, baggage)

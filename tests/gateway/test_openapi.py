@@ -1,0 +1,132 @@
+"""The description is true: what the routes answer is what it says, and it says nothing that has no route."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from tests.conftest import settings_for
+from tests.support.eventually import eventually
+from toolspan import ToolClient, tool
+from toolspan.gateway import schemas
+from toolspan.gateway.http import build_app
+from toolspan.testing import running_worker
+
+if TYPE_CHECKING:
+    import pytest
+    from pydantic import BaseModel
+
+    from toolspan.settings import Settings
+    from toolspan.testing import Recorder
+
+CALLS = "/v1/tools/{tool}/calls"
+
+
+@tool
+async def half(n: int) -> float:
+    """Halve."""
+    return n / 2
+
+
+@tool
+async def fails() -> None:
+    """Raise."""
+    message = "it broke"
+    raise RuntimeError(message)
+
+
+@tool
+async def endless() -> None:
+    """Take longer than anybody waits."""
+    await asyncio.Event().wait()
+
+
+async def test_what_the_routes_answer_is_what_is_described(
+    settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = settings_for("redis://127.0.0.1:1/0")
+    async with (
+        running_worker(half, fails, endless, settings=settings),
+        ToolClient(settings, probe=recorder.probe) as client,
+        ToolClient(away, probe=recorder.probe) as cut_off,
+    ):
+        async with _http(client) as http:
+            truth = _Truth((await http.get("/openapi.json")).json())
+            await _serving(truth, http)
+            monkeypatch.setattr(client, "ask", _bug)
+            await truth.call(http, "half", {})
+        async with _http(cut_off) as http:
+            await eventually(lambda: not cut_off.replies.healthy, because="the reader notices")
+            await truth.call(http, "half", {})
+            await truth.get(http, "/v1/tools")
+            await truth.get(http, "/readyz")
+
+    # A bug is a bug on any route: once is enough.
+    assert {route: statuses | {500} for route, statuses in truth.seen.items()} == truth.described
+
+
+async def _serving(truth: _Truth, http: httpx.AsyncClient) -> None:
+    await truth.call(http, "half", {"args": {"n": 3}})
+    await truth.call(http, "fails", {})
+    await truth.call(http, "half", {"args": {"n": "three"}})
+    await truth.call(http, "half", {"args": {"n": 3}, "unknown": 1})
+    await truth.call(http, "half", {"args": {"x": "x" * 300_000}})
+    await truth.call(http, "none", {})
+    await truth.call(http, "endless", {"timeout_ms": 50})
+    waiting = await truth.call(http, "endless", {"timeout_ms": 500, "detach": True})
+    await truth.get(http, "/v1/calls/{id}", id=waiting["id"])
+    await eventually(
+        lambda: _ended(truth, http, waiting["id"]), because="its deadline passes, and a worker says so"
+    )
+    await truth.get(http, "/v1/calls/{id}", id="nobody")
+    for path in ("/v1/tools", "/livez", "/readyz", "/openapi.json"):
+        await truth.get(http, path)
+
+
+async def _ended(truth: _Truth, http: httpx.AsyncClient, call_id: str) -> bool:
+    return "status" in await truth.get(http, "/v1/calls/{id}", id=call_id)
+
+
+class _Truth:
+    """Compares answers with a description, by the models that it names."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self._paths = description["paths"]
+        self._schemas = description["components"]["schemas"]
+        self.seen: dict[tuple[str, str], set[int]] = {}
+        self.described = {
+            (path, method): {int(status) for status in operation["responses"]}
+            for path, operations in self._paths.items()
+            for method, operation in operations.items()
+        }
+
+    async def call(self, http: httpx.AsyncClient, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self._look(CALLS, "post", await http.post(f"/v1/tools/{name}/calls", json=body))
+
+    async def get(self, http: httpx.AsyncClient, path: str, **values: str) -> dict[str, Any]:
+        return self._look(path, "get", await http.get(path.format(**values)))
+
+    def _look(self, path: str, method: str, answer: httpx.Response) -> dict[str, Any]:
+        told = self._paths[path][method]["responses"][str(answer.status_code)]
+        self.seen.setdefault((path, method), set()).add(answer.status_code)
+        (content,) = told["content"].items()
+        assert answer.headers["content-type"] == content[0]
+        body: dict[str, Any] = answer.json()
+        name = content[1]["schema"].get("$ref", "").rpartition("/")[2]
+        if name:
+            model: type[BaseModel] = getattr(schemas, name)
+            model.model_validate(body)
+            assert self._schemas[name]["additionalProperties"] is False
+            assert set(self._schemas[name].get("required", ())) <= body.keys()
+        return body
+
+
+def _http(client: ToolClient) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(build_app(client), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://gateway")
+
+
+async def _bug(*_: Any, **__: Any) -> None:
+    raise ZeroDivisionError

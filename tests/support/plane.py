@@ -1,0 +1,72 @@
+"""One plane as the outside sees it: raw Redis, by PROTOCOL alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from toolspan.codec import Codec, Limits
+from toolspan.model import Reply, ToolCall
+from toolspan.store.dead_letters import DeadLetterStore
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+    from toolspan.model import DeadLetter
+    from toolspan.settings import Settings
+    from toolspan.store import Connection
+
+
+class Plane:
+    """Appends calls and looks at what became of them."""
+
+    def __init__(self, settings: Settings, redis: redis.asyncio.Redis, connection: Connection) -> None:
+        self.settings = settings
+        self.keys = settings.keys
+        self.redis = redis
+        self.codec = Codec(self.keys, Limits(settings.max_args_bytes, settings.max_reply_bytes, settings.max_nesting))
+        self.reply_to = self.keys.replies("outside")
+        self._letters = DeadLetterStore(connection, self.keys)
+
+    async def append(self, tool: str, call_id: str = "", *, reply: bool = True, **args: Any) -> str:
+        """Append a call as any producer would; with a reply stream unless *reply* is False."""
+        call = ToolCall(call_id or tool, tool, args, reply_to=self.reply_to if reply else None)
+        return await self.add(*self.codec.encode_call(call))
+
+    async def add(self, *fields: str | bytes) -> str:
+        """Add an entry of any fields."""
+        entry_id: bytes = await self.redis.execute_command("XADD", self.keys.calls, "*", *fields)
+        return entry_id.decode()
+
+    async def replies(self, reply_to: str | None = None) -> list[Reply]:
+        """All replies so far."""
+        raw: Any = await self.redis.execute_command("XRANGE", reply_to or self.reply_to, "-", "+")
+        return [self.codec.decode_reply(fields) for _, fields in raw]
+
+    async def reply(self, call_id: str) -> Reply | None:
+        """The one reply to a call; None while there is none. Two are an error."""
+        found = [reply for reply in await self.replies() if reply.call_id == call_id]
+        assert len(found) < 2, f"two replies to {call_id}: {found}"
+        return found[0] if found else None
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """All dead letters, oldest first."""
+        return [letter async for letter in self._letters.all()]
+
+    async def pending(self, consumer: str | None = None) -> dict[str, tuple[str, int]]:
+        """What is pending: entry id to consumer and count of deliveries."""
+        command = ["XPENDING", self.keys.calls, self.keys.group, "-", "+", 10_000]
+        raw: Any = await self.redis.execute_command(*command, *([consumer] if consumer else []))
+        return {entry_id.decode(): (owner.decode(), count) for entry_id, owner, _, count in raw}
+
+    async def left(self) -> int:
+        """How many entries the stream still has."""
+        return int(await self.redis.xlen(self.keys.calls))
+
+    async def consumers(self) -> list[str]:
+        """The names registered in the group."""
+        raw: Any = await self.redis.execute_command("XINFO", "CONSUMERS", self.keys.calls, self.keys.group)
+        return [info[1].decode() for info in raw]
+
+    async def beating(self) -> list[str]:
+        """The workers that have registered."""
+        return [name.decode() for name in await self.redis.zrange(self.keys.workers, 0, -1)]

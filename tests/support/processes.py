@@ -1,0 +1,89 @@
+"""Real worker processes, ended by their pid."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tests.support.eventually import eventually
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.plane import Plane
+    from toolspan.settings import Settings
+
+
+class WorkerProcess:
+    """One `toolspan worker` with its log in a file."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self.log = log
+        self.pid = process.pid
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            # A stopped process takes its SIGKILL all the same.
+            self._process.wait()
+
+    async def exited(self) -> int:
+        code: int = (await eventually(lambda: (self._process.poll(),) if self._process.poll() is not None else (), because="the worker ends", within=30))[0]
+        return code
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+
+class Workers:
+    """Starts workers for one test, and ends them."""
+
+    def __init__(self, plane: Plane, folder: Path) -> None:
+        self._plane = plane
+        self._folder = folder
+        self._started: list[WorkerProcess] = []
+
+    async def start(self, *arguments: str, name: str = "w", settings: Settings | None = None, **environment: Any) -> WorkerProcess:
+        """Start `toolspan worker` on the test's tools and wait until it has registered."""
+        known = set(await self._plane.beating())
+        worker = self.spawn(*arguments, name=name, settings=settings, **environment)
+        await eventually(lambda: self._joined(known, worker), because=f"a worker registers:\n{worker.log.read_text()}")
+        return worker
+
+    def spawn(self, *arguments: str, name: str = "w", settings: Settings | None = None, **environment: Any) -> WorkerProcess:
+        """Start it without waiting."""
+        s = settings or self._plane.settings
+        log = self._folder / f"worker-{len(self._started)}.log"
+        variables = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("TOOLSPAN_", "OTEL_"))},
+            **{f"TOOLSPAN_{field.upper()}": str(value) for field, value in s if value != type(s).model_fields[field].default},
+            **{field: str(value) for field, value in environment.items()},
+        }
+        tools = [] if "--tools" in arguments else ["--tools", "tests.support.toolbox"]
+        command = [sys.executable, "-m", "toolspan", "worker", *tools, "--name", name, "--log-level", "debug", *arguments]
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, env=variables, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        worker = WorkerProcess(process, log)
+        self._started.append(worker)
+        return worker
+
+    async def _joined(self, known: set[str], worker: WorkerProcess) -> bool:
+        assert worker.alive, worker.log.read_text()
+        return bool(set(await self._plane.beating()) - known)
+
+    def end(self) -> None:
+        for worker in self._started:
+            if worker.alive:
+                worker.signal(signal.SIGCONT)
+            worker.kill()
+
+    def logs(self) -> str:
+        return "\n".join(f"--- {w.log.name}\n{w.log.read_text()}" for w in self._started)

@@ -1,0 +1,80 @@
+"""A proxy between a client and Redis, for faults of a connection that are made for real."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Self
+
+
+class Proxy:
+    """Passes bytes on, until a test says otherwise. Listens on a free loopback port."""
+
+    def __init__(self, upstream_port: int) -> None:
+        self._upstream_port = upstream_port
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server
+        self._cut_before: bytes | None = None
+        self._cut_after: bytes | None = None
+        self.cuts = 0
+        self.refusing = False
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+
+    def cut_before(self, command: bytes) -> None:
+        """Cut the connection on which *command* comes next, before the server sees it."""
+        self._cut_before = command
+
+    def cut_after(self, command: bytes) -> None:
+        """Let the next *command* run, and cut its connection before the answer goes back."""
+        self._cut_after = command
+
+    def cut_all(self) -> None:
+        """Cut every connection that is open."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        self.cut_all()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            writer.transport.abort()
+            return
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        self._writers |= {writer, up_writer}
+        swallow = asyncio.Event()
+        down = asyncio.create_task(self._down(up_reader, writer, swallow))
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                if self._cut_before is not None and self._cut_before in data:
+                    self._cut_before = None
+                    self.cuts += 1
+                    break
+                if self._cut_after is not None and self._cut_after in data:
+                    self._cut_after = None
+                    swallow.set()
+                up_writer.write(data)
+                await up_writer.drain()
+        if not swallow.is_set():
+            up_writer.transport.abort()
+            writer.transport.abort()
+        await down
+
+    async def _down(self, up_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallow: asyncio.Event) -> None:
+        with suppress(ConnectionError):
+            while data := await up_reader.read(1 << 16):
+                if swallow.is_set():
+                    # The server has run it: this is its answer, which nobody gets.
+                    self.cuts += 1
+                    break
+                writer.write(data)
+                await writer.drain()
+        writer.transport.abort()

@@ -1,0 +1,139 @@
+"""Tools that do what tests need: each real start leaves a line in a file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from toolspan import Retry, current_call, tool
+
+
+def _mark(path: str) -> int:
+    """Write one line for this run, and give how many there are."""
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()} {current_call().attempt}\n")
+    return len(Path(path).read_text().splitlines())
+
+
+@tool
+async def echo(text: str = "") -> str:
+    """Give *text* back."""
+    return text
+
+
+@tool
+async def marked(path: str, seconds: float = 0) -> int:
+    """Mark the start, wait, and give the number of starts so far."""
+    count = _mark(path)
+    await asyncio.sleep(seconds)
+    return count
+
+
+@tool(name="marked.sync")
+def marked_sync(path: str, seconds: float = 0) -> int:
+    """Do the same in a thread."""
+    count = _mark(path)
+    time.sleep(seconds)
+    return count
+
+
+@tool(name="once", delivery="at_most_once")
+async def once(path: str, seconds: float = 0) -> int:
+    """Do the same, at most once."""
+    count = _mark(path)
+    await asyncio.sleep(seconds)
+    return count
+
+
+@tool
+async def until(path: str, release: str) -> int:
+    """Mark the start and wait until a file is there."""
+    count = _mark(path)
+    while not Path(release).exists():
+        await asyncio.sleep(0.01)
+    return count
+
+
+@tool
+async def fails(message: str = "it broke") -> None:
+    """Raise."""
+    raise RuntimeError(message)
+
+
+@tool(retries=2, backoff=(0.01, 0.02))
+async def flaky(path: str, good_from: int) -> int:
+    """Raise until it was started often enough."""
+    count = _mark(path)
+    if count < good_from:
+        message = "not yet"
+        raise RuntimeError(message)
+    return count
+
+
+@tool
+async def again(path: str, good_from: int) -> int:
+    """Ask for another attempt until it was started often enough."""
+    count = _mark(path)
+    if count < good_from:
+        raise Retry(after=0.01)
+    return count
+
+
+@tool(timeout=0.2)
+async def hangs() -> None:
+    """Never end."""
+    await asyncio.Event().wait()
+
+
+@tool
+async def dies(path: str, first: int = 99) -> str:
+    """Take the worker down, the *first* times."""
+    if _mark(path) <= first:
+        os._exit(9)
+    return "lived"
+
+
+@tool
+async def blocks(path: str, seconds: float) -> int:
+    """Block the event loop, the first time."""
+    count = _mark(path)
+    if count == 1:
+        time.sleep(seconds)  # noqa: ASYNC251
+    return count
+
+
+@tool
+async def leaves() -> None:
+    """Call sys.exit, as tools made from scripts do."""
+    sys.exit(3)
+
+
+@tool
+async def strange(kind: str) -> Any:
+    """Return what is not JSON, or too much of it."""
+    nested: list[Any] = []
+    for _ in range(64):
+        nested = [nested]
+    return {"nan": float("nan"), "object": object(), "large": "x" * 400_000, "deep": nested, "half": "\ud800"}[kind]
+
+
+@tool
+async def stubborn(path: str) -> None:
+    """Not let itself be cancelled."""
+    _mark(path)
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            continue
+
+
+@tool
+async def about() -> dict[str, Any]:
+    """Tell of the call."""
+    call = current_call()
+    return {"id": call.id, "attempt": call.attempt, "remaining": call.remaining(), "principal": call.principal}
