@@ -74,9 +74,7 @@ async def _measure(case: str, url: str, count: int) -> dict[str, float]:
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     stats: dict[str, Any] = await look.info("commandstats")
     commands = sum(
-        stat["calls"]
-        for name, stat in stats.items()
-        if not name.removeprefix("cmdstat_").startswith(_NOT_THE_WORKERS)
+        stat["calls"] for name, stat in stats.items() if not name.removeprefix("cmdstat_").startswith(_NOT_THE_WORKERS)
     )
     if case == "toolspan":
         worker.stop()
@@ -107,7 +105,7 @@ async def _prepare(url: str, count: int) -> None:
 def _run(case: str, url: str, count: int) -> dict[str, float]:
     asyncio.run(_prepare(url, count))
     command = [sys.executable, "-m", "benchmarks.drain", "--case", case, "--url", url, "--calls", str(count)]
-    ran = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
     result: dict[str, float] = json.loads(ran.stdout)
     return result
 

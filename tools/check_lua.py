@@ -136,11 +136,7 @@ class Inspector:
 
     def _index(self, node: astnodes.Index) -> None:
         table, index = node.value, node.idx
-        if (
-            isinstance(table, astnodes.Name)
-            and table.id in {"KEYS", "ARGV"}
-            and isinstance(index, astnodes.Number)
-        ):
+        if isinstance(table, astnodes.Name) and table.id in {"KEYS", "ARGV"} and isinstance(index, astnodes.Number):
             self.read.add((table.id, int(index.n)))
             return
         self.inspect(table)
@@ -193,9 +189,7 @@ def unused_libraries(scripts: Iterable[Path]) -> Iterator[str]:
 def main() -> int:
     """Check every script, or only write them out for another checker."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--compose-into", type=Path, metavar="DIR", help="write the composed scripts and stop"
-    )
+    parser.add_argument("--compose-into", type=Path, metavar="DIR", help="write the composed scripts and stop")
     into: Path | None = parser.parse_args().compose_into
 
     scripts = sorted(LUA.glob("*.lua"))
@@ -208,9 +202,7 @@ def main() -> int:
             (into / path.name).write_text(text)
         return 0
     problems = [
-        f"{place(path, text, line)}: {message}"
-        for path, text in composed.items()
-        for line, message in findings(text)
+        f"{place(path, text, line)}: {message}" for path, text in composed.items() for line, message in findings(text)
     ]
     problems += unused_libraries(scripts)
     print(*problems, f"{len(scripts)} scripts, {len(problems)} problems", sep="\n")

@@ -36,9 +36,7 @@ def default(field: FieldInfo) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def page(
-    title: str, intro: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, source: str
-) -> str:
+def page(title: str, intro: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, source: str) -> str:
     """A page with one table."""
     lines = [head, ("---",) * len(head), *rows]
     table = "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |" for line in lines)

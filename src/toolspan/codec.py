@@ -134,10 +134,10 @@ def nested_within(raw: bytes, limit: int) -> bool:
 def fingerprint(tool: str, reason: str, error_type: str, message: str) -> str:
     """Name the cause of a dead letter: equal for messages that differ only in numbers, ids and white space."""
     normal = _VARIABLE_TEXT.sub(lambda found: " " if found.group().isspace() else "#", message)
-    return hashlib.sha256("\0".join((tool, reason, error_type, normal)).encode(errors="replace")).hexdigest()[:16]
+    return hashlib.sha256(f"{tool}\0{reason}\0{error_type}\0{normal}".encode(errors="replace")).hexdigest()[:16]
 
 
-def dead_letter_fields(  # noqa: PLR0913
+def dead_letter_fields(
     *,
     entry_id: str,
     reason: str,
@@ -452,7 +452,7 @@ class Codec:
 
     # ── replies ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def encode_reply(  # noqa: PLR0913
+    def encode_reply(
         self,
         *,
         call_id: str,

@@ -154,7 +154,7 @@ Outcome: TypeAlias = Succeeded | Failed
 
 @dataclass(slots=True)
 class Run:
-    """What is known about the work on one delivery, as it becomes known. Times are monotonic nanoseconds; 0: not yet."""
+    """What is known about the work on one delivery, as it becomes known. Times are monotonic ns; 0: not yet."""
 
     delivery: Delivery
     call: ToolCall | None = None

@@ -56,9 +56,7 @@ async def test_an_entry_holds_what_the_protocol_asks_for(
     assert fields["traceparent"].startswith("00-")
 
 
-async def test_the_timeout_becomes_a_deadline_by_the_clock_of_redis(
-    client: ToolClient, worker: Answerer
-) -> None:
+async def test_the_timeout_becomes_a_deadline_by_the_clock_of_redis(client: ToolClient, worker: Answerer) -> None:
     await client.call("echo", timeout=25)
 
     appended_ms = int(worker.ids[0].partition("-")[0])
@@ -140,9 +138,7 @@ async def test_a_late_reply_is_let_go(client: ToolClient, worker: Answerer, raw:
     worker.release.set()
     await client.call("echo")
 
-    await eventually(
-        lambda: _empty(raw, worker.seen[0]["reply_to"]), because="nothing is left of what was read"
-    )
+    await eventually(lambda: _empty(raw, worker.seen[0]["reply_to"]), because="nothing is left of what was read")
 
 
 async def test_send_waits_for_nothing(client: ToolClient, worker: Answerer) -> None:

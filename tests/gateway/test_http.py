@@ -235,9 +235,7 @@ async def test_a_refusal_belongs_to_its_trace_too(http: httpx.AsyncClient, tool_
     assert answer.headers["traceresponse"].startswith(f"00-{TRACE}-")
 
 
-@pytest.mark.parametrize(
-    "given", [["nonsense"], ["00-" + "0" * 32 + "-b7ad6b7169203331-01"], [TRACEPARENT] * 2]
-)
+@pytest.mark.parametrize("given", [["nonsense"], ["00-" + "0" * 32 + "-b7ad6b7169203331-01"], [TRACEPARENT] * 2])
 async def test_a_trace_context_that_is_none_is_left_out(
     http: httpx.AsyncClient, worker: Answerer, given: list[str]
 ) -> None:
@@ -275,9 +273,7 @@ async def test_without_redis_it_is_live_but_not_ready_and_takes_nothing(recorder
     settings = settings_for("redis://127.0.0.1:1/0")
     async with (
         ToolClient(settings, probe=recorder.probe) as client,
-        httpx.AsyncClient(
-            transport=httpx.ASGITransport(build_app(client)), base_url="http://gateway"
-        ) as http,
+        httpx.AsyncClient(transport=httpx.ASGITransport(build_app(client)), base_url="http://gateway") as http,
     ):
         await eventually(lambda: not client.replies.healthy, because="the reader notices")
         assert (await http.get("/livez")).status_code == 200

@@ -35,9 +35,7 @@ async def far(settings: Settings, proxy: Proxy, recorder: Recorder) -> AsyncIter
         yield made
 
 
-async def test_a_lost_answer_to_the_append_costs_nothing(
-    far: ToolClient, proxy: Proxy, worker: Answerer
-) -> None:
+async def test_a_lost_answer_to_the_append_costs_nothing(far: ToolClient, proxy: Proxy, worker: Answerer) -> None:
     await far.call("echo")
     proxy.cut_after(b"EVALSHA")
     reply = await far.call("echo", {"n": 1})
@@ -60,9 +58,7 @@ async def test_a_lost_answer_without_a_reply_says_that_the_call_may_have_been_ta
     assert len(far.replies) == 0
 
 
-async def test_a_command_that_was_lost_is_not_sent_again(
-    far: ToolClient, proxy: Proxy, worker: Answerer
-) -> None:
+async def test_a_command_that_was_lost_is_not_sent_again(far: ToolClient, proxy: Proxy, worker: Answerer) -> None:
     await far.call("echo")
     proxy.cut_before(b"EVALSHA")
     with pytest.raises(RedisUnavailable) as raised:
@@ -73,9 +69,7 @@ async def test_a_command_that_was_lost_is_not_sent_again(
     assert len(worker.seen) == 2
 
 
-async def test_send_says_at_once_that_its_answer_was_lost(
-    far: ToolClient, proxy: Proxy, worker: Answerer
-) -> None:
+async def test_send_says_at_once_that_its_answer_was_lost(far: ToolClient, proxy: Proxy, worker: Answerer) -> None:
     await far.call("echo")
     proxy.cut_after(b"EVALSHA")
     with pytest.raises(RedisUnavailable) as raised:

@@ -77,9 +77,7 @@ async def _serving(truth: _Truth, http: httpx.AsyncClient) -> None:
     await truth.call(http, "endless", {"timeout_ms": 50})
     waiting = await truth.call(http, "endless", {"timeout_ms": 500, "detach": True})
     await truth.get(http, "/v1/calls/{id}", id=waiting["id"])
-    await eventually(
-        lambda: _ended(truth, http, waiting["id"]), because="its deadline passes, and a worker says so"
-    )
+    await eventually(lambda: _ended(truth, http, waiting["id"]), because="its deadline passes, and a worker says so")
     await truth.get(http, "/v1/calls/{id}", id="nobody")
     for path in ("/v1/tools", "/livez", "/readyz", "/openapi.json"):
         await truth.get(http, path)

@@ -45,9 +45,7 @@ async def test_a_reply_with_a_lower_id_than_those_before_is_read(
     assert (await calling).result == {"n": 2}
 
 
-async def test_a_flushed_server_loses_no_reply_that_comes_later(
-    own_server: EmbeddedServer, recorder: Recorder
-) -> None:
+async def test_a_flushed_server_loses_no_reply_that_comes_later(own_server: EmbeddedServer, recorder: Recorder) -> None:
     connection = Connection.to(own_server.url)
     settings = settings_for(own_server.url)
     async with ToolClient(settings, probe=recorder.probe) as client:
@@ -62,9 +60,7 @@ async def test_a_flushed_server_loses_no_reply_that_comes_later(
     await connection.aclose()
 
 
-async def test_redis_may_go_away_and_come_back_while_calls_wait(
-    own_server: EmbeddedServer, recorder: Recorder
-) -> None:
+async def test_redis_may_go_away_and_come_back_while_calls_wait(own_server: EmbeddedServer, recorder: Recorder) -> None:
     connection = Connection.to(own_server.url)
     settings = settings_for(own_server.url)
     async with ToolClient(settings, probe=recorder.probe) as client:

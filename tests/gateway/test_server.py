@@ -47,9 +47,7 @@ async def _gateway(settings: Settings, recorder: Recorder, host: str = "127.0.0.
     with pytest.MonkeyPatch.context() as patch:
         for name in ("serving", "unprotected"):
             patch.setattr(probe, name, lambda *told, name=name: gateway.told.append((name, told)))
-        gateway.running = asyncio.create_task(
-            serve(settings, host=host, port=0, probe=probe, until=gateway.until)
-        )
+        gateway.running = asyncio.create_task(serve(settings, host=host, port=0, probe=probe, until=gateway.until))
         await eventually(lambda: dict(gateway.told).get("serving"), because="it listens")
         try:
             yield gateway
@@ -96,9 +94,7 @@ async def test_a_client_that_hangs_up_in_the_middle_harms_nobody(
     assert bugs == []
 
 
-async def test_stopping_lets_open_calls_finish(
-    settings: Settings, recorder: Recorder, worker: Answerer
-) -> None:
+async def test_stopping_lets_open_calls_finish(settings: Settings, recorder: Recorder, worker: Answerer) -> None:
     async with _gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
         calling = asyncio.create_task(_call(http, "held", args={"n": 1}))
         await eventually(lambda: worker.seen, because="the call is sent")
@@ -125,9 +121,7 @@ async def test_a_drain_that_ends_answers_open_calls_in_our_shape(
     assert answer.json()["id"] == worker.seen[0]["id"]
 
 
-async def test_a_client_that_never_ends_does_not_keep_the_gateway(
-    settings: Settings, recorder: Recorder
-) -> None:
+async def test_a_client_that_never_ends_does_not_keep_the_gateway(settings: Settings, recorder: Recorder) -> None:
     brief = settings.model_copy(update={"drain_seconds": 0.1})
     async with asyncio.timeout(8), _gateway(brief, recorder) as gateway:
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from toolspan.testing import Recorder
 
 
-async def test_many_threads_call_through_one_client(
-    settings: Settings, recorder: Recorder, worker: Answerer
-) -> None:
+async def test_many_threads_call_through_one_client(settings: Settings, recorder: Recorder, worker: Answerer) -> None:
     def program() -> list[object]:
         with SyncToolClient(settings, probe=recorder.probe) as tools, ThreadPoolExecutor(8) as threads:
             numbers = list(threads.map(lambda n: tools.call("echo", {"n": n}).result["n"], range(50)))
@@ -36,9 +34,7 @@ async def test_many_threads_call_through_one_client(
     assert "toolspan-client" not in {thread.name for thread in threading.enumerate()}
 
 
-async def test_leaving_lets_no_thread_wait_for_ever(
-    settings: Settings, recorder: Recorder, worker: Answerer
-) -> None:
+async def test_leaving_lets_no_thread_wait_for_ever(settings: Settings, recorder: Recorder, worker: Answerer) -> None:
     tools = SyncToolClient(settings, probe=recorder.probe)
     await asyncio.to_thread(tools.__enter__)
     waiting = asyncio.create_task(asyncio.to_thread(tools.call, "mute", timeout=60))

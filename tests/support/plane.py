@@ -69,4 +69,5 @@ class Plane:
 
     async def beating(self) -> list[str]:
         """The workers that have registered."""
-        return [name.decode() for name in await self.redis.zrange(self.keys.workers, 0, -1)]
+        raw: Any = await self.redis.execute_command("ZRANGE", self.keys.workers, 0, -1)
+        return [name.decode() for name in raw]

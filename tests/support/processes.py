@@ -35,7 +35,13 @@ class WorkerProcess:
             self._process.wait()
 
     async def exited(self) -> int:
-        code: int = (await eventually(lambda: (self._process.poll(),) if self._process.poll() is not None else (), because="the worker ends", within=30))[0]
+        code: int = (
+            await eventually(
+                lambda: (self._process.poll(),) if self._process.poll() is not None else (),
+                because="the worker ends",
+                within=30,
+            )
+        )[0]
         return code
 
     @property
@@ -51,24 +57,43 @@ class Workers:
         self._folder = folder
         self._started: list[WorkerProcess] = []
 
-    async def start(self, *arguments: str, name: str = "w", settings: Settings | None = None, **environment: Any) -> WorkerProcess:
+    async def start(
+        self, *arguments: str, name: str = "w", settings: Settings | None = None, **environment: Any
+    ) -> WorkerProcess:
         """Start `toolspan worker` on the test's tools and wait until it has registered."""
         known = set(await self._plane.beating())
         worker = self.spawn(*arguments, name=name, settings=settings, **environment)
         await eventually(lambda: self._joined(known, worker), because=f"a worker registers:\n{worker.log.read_text()}")
         return worker
 
-    def spawn(self, *arguments: str, name: str = "w", settings: Settings | None = None, **environment: Any) -> WorkerProcess:
+    def spawn(
+        self, *arguments: str, name: str = "w", settings: Settings | None = None, **environment: Any
+    ) -> WorkerProcess:
         """Start it without waiting."""
         s = settings or self._plane.settings
         log = self._folder / f"worker-{len(self._started)}.log"
         variables = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("TOOLSPAN_", "OTEL_"))},
-            **{f"TOOLSPAN_{field.upper()}": str(value) for field, value in s if value != type(s).model_fields[field].default},
+            **{
+                f"TOOLSPAN_{field.upper()}": str(value)
+                for field, value in s
+                if value != type(s).model_fields[field].default
+            },
             **{field: str(value) for field, value in environment.items()},
         }
         tools = [] if "--tools" in arguments else ["--tools", "tests.support.toolbox"]
-        command = [sys.executable, "-m", "toolspan", "worker", *tools, "--name", name, "--log-level", "debug", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "toolspan",
+            "worker",
+            *tools,
+            "--name",
+            name,
+            "--log-level",
+            "debug",
+            *arguments,
+        ]
         with log.open("wb") as out:
             process = subprocess.Popen(command, env=variables, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
         worker = WorkerProcess(process, log)

@@ -68,7 +68,9 @@ class Proxy:
             writer.transport.abort()
         await down
 
-    async def _down(self, up_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallow: asyncio.Event) -> None:
+    async def _down(
+        self, up_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallow: asyncio.Event
+    ) -> None:
         with suppress(ConnectionError):
             while data := await up_reader.read(1 << 16):
                 if swallow.is_set():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @tool
-async def greet(name: str, polite: bool = False) -> str:  # noqa: FBT001, FBT002
+async def greet(name: str, polite: bool = False) -> str:
     """Greet somebody."""
     return f"Good day, {name}" if polite else f"Hello {name}"
 

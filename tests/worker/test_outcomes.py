@@ -39,7 +39,9 @@ async def test_a_tool_that_hangs_is_ended_by_its_timeout(plane: Plane, settings:
     assert reply.failure.type == "timeout"
 
 
-async def test_a_tool_that_leaves_the_process_is_answered_and_the_worker_stays(plane: Plane, settings: Settings) -> None:
+async def test_a_tool_that_leaves_the_process_is_answered_and_the_worker_stays(
+    plane: Plane, settings: Settings
+) -> None:
     async with running_worker(ALL, settings=settings):
         await plane.append("leaves")
         reply = await eventually(lambda: plane.reply("leaves"), because="it is answered")
@@ -162,7 +164,17 @@ def _malformed(plane: Plane) -> dict[str, list[Any]]:
     return {
         "raw bytes": [b"\xff\xfe", b"\x00\xff"],
         "repeated field": ["v", "1", *good, "tool", "echo", *reply],
-        "one byte over the limit": ["v", "1", "id", "bad", "tool", "echo", "args", f'{{"text":"{"x" * (limit - 10)}"}}', *reply],
+        "one byte over the limit": [
+            "v",
+            "1",
+            "id",
+            "bad",
+            "tool",
+            "echo",
+            "args",
+            f'{{"text":"{"x" * (limit - 10)}"}}',
+            *reply,
+        ],
         "nested 65 deep": ["v", "1", "id", "bad", "tool", "echo", "args", '{"a":' * 65 + "1" + "}" * 65, *reply],
         "reply_to outside the prefix": ["v", "1", *good, "reply_to", "somebody:else"],
         "no version": [*good, *reply],

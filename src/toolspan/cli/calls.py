@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from toolspan.model import Reply, ToolInfo
 
 
-@click.command(**example("toolspan call echo '{\"text\": \"hello\"}' --timeout 5"))
+@click.command(**example('toolspan call echo \'{"text": "hello"}\' --timeout 5'))
 @click.argument("tool")
 @click.argument("args", default="{}")
 @click.option("--timeout", type=click.FloatRange(min=0.001), default=30.0, show_default=True, help="Seconds to wait.")
 @json_option
 @reported
-def call(tool: str, args: str, timeout: float, as_json: bool) -> None:  # noqa: FBT001
+def call(tool: str, args: str, timeout: float, as_json: bool) -> None:
     """Run TOOL with ARGS, a JSON object, and print its result."""
     configure("error")
     settings = Settings.load()
@@ -33,7 +33,7 @@ def call(tool: str, args: str, timeout: float, as_json: bool) -> None:  # noqa: 
     except ValueError as exc:
         fail(f"ARGS is not JSON: {exc}", WRONG_USAGE)
     if not isinstance(arguments, dict):
-        fail("ARGS is not a JSON object, such as '{\"text\": \"hello\"}'", WRONG_USAGE)
+        fail('ARGS is not a JSON object, such as \'{"text": "hello"}\'', WRONG_USAGE)
 
     async def main() -> Reply:
         from toolspan.gateway.client import ToolClient  # noqa: PLC0415
@@ -61,7 +61,7 @@ def call(tool: str, args: str, timeout: float, as_json: bool) -> None:  # noqa: 
 @click.command(**example("toolspan tools --json"))
 @json_option
 @reported
-def tools(as_json: bool) -> None:  # noqa: FBT001
+def tools(as_json: bool) -> None:
     """List the tools that live workers serve now."""
     settings = Settings.load()
 
@@ -74,7 +74,9 @@ def tools(as_json: bool) -> None:  # noqa: FBT001
     if as_json:
         print_json([asdict(tool) for tool in found])
         return
-    rows = [(tool.name, ", ".join(tool.schema.get("properties", {})), tool.delivery, tool.description) for tool in found]
+    rows = [
+        (tool.name, ", ".join(tool.schema.get("properties", {})), tool.delivery, tool.description) for tool in found
+    ]
     print_table(("tool", "arguments", "delivery", "description"), rows, empty="No live worker serves any tool.")
 
 

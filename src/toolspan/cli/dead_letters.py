@@ -44,7 +44,7 @@ def dlq() -> None:
 @click.option("--group-by", type=click.Choice(["fingerprint"]), help="One row for each cause.")
 @json_option
 @reported
-def ls(tool: str | None, reason: str | None, since: str | None, group_by: str | None, as_json: bool) -> None:  # noqa: FBT001
+def ls(tool: str | None, reason: str | None, since: str | None, group_by: str | None, as_json: bool) -> None:
     """List dead letters, oldest first."""
     from toolspan.operate.dead_letters import Filter, find  # noqa: PLC0415
 
@@ -72,7 +72,7 @@ def ls(tool: str | None, reason: str | None, since: str | None, group_by: str | 
 @click.argument("letter_id", metavar="ID")
 @json_option
 @reported
-def show(letter_id: str, as_json: bool) -> None:  # noqa: FBT001
+def show(letter_id: str, as_json: bool) -> None:
     """Show all that is known of one dead letter."""
 
     async def main(store: DeadLetterStore, _: Probe) -> DeadLetter:
@@ -100,7 +100,7 @@ def show(letter_id: str, as_json: bool) -> None:  # noqa: FBT001
 @click.option("--run-again", is_flag=True, help="Replay one that ran, and whose reply could not be written.")
 @json_option
 @reported
-def replay(letter_ids: tuple[str, ...], did_not_run: bool, run_again: bool, as_json: bool) -> None:  # noqa: FBT001
+def replay(letter_ids: tuple[str, ...], did_not_run: bool, run_again: bool, as_json: bool) -> None:
     """Put dead letters back on the stream, each as a new call."""
     from toolspan.operate import dead_letters  # noqa: PLC0415
 
@@ -135,7 +135,7 @@ def replay(letter_ids: tuple[str, ...], did_not_run: bool, run_again: bool, as_j
 @click.option("--why", required=True, help="For the audit stream.")
 @json_option
 @reported
-def discard(letter_id: str, why: str, as_json: bool) -> None:  # noqa: FBT001
+def discard(letter_id: str, why: str, as_json: bool) -> None:
     """Throw a dead letter away."""
     from toolspan.operate import dead_letters  # noqa: PLC0415
 
@@ -205,7 +205,11 @@ def _print_causes(letters: list[DeadLetter], *, as_json: bool) -> None:
     for letter in letters:
         causes.setdefault(letter.fingerprint, []).append(letter)
     told = [
-        {"fingerprint": name, "count": len(same), **{k: _told(same[-1])[k] for k in ("tool", "reason", "error_message")}}
+        {
+            "fingerprint": name,
+            "count": len(same),
+            **{k: _told(same[-1])[k] for k in ("tool", "reason", "error_message")},
+        }
         for name, same in sorted(causes.items(), key=lambda item: -len(item[1]))
     ]
     if as_json:

@@ -10,7 +10,7 @@ from toolspan.cli.output import FAILED, example, fail, reported, run
 @click.command(**example("toolspan demo", "toolspan demo --keep"))
 @click.option("--keep", is_flag=True, help="Leave everything running at the end, until Ctrl-C.")
 @reported
-def demo(keep: bool) -> None:  # noqa: FBT001
+def demo(keep: bool) -> None:
     """Run a gateway, two workers and a load on this machine; kill one worker; show that nothing is lost."""
     try:
         from toolspan.demo.show import show  # noqa: PLC0415

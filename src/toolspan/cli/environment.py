@@ -12,7 +12,7 @@ from toolspan.settings import Settings
 @click.command(**example("toolspan config"))
 @json_option
 @reported
-def config(as_json: bool) -> None:  # noqa: FBT001
+def config(as_json: bool) -> None:
     """List all settings, and where each comes from; secrets are hidden."""
     lines = Settings.load().described()
     if as_json:
@@ -29,7 +29,7 @@ def wait_for(urls: tuple[str, ...], timeout: float) -> None:
     from toolspan.operate.readiness import wait_for as waiting  # noqa: PLC0415
 
     try:
-        run(waiting(urls, timeout=timeout))
+        run(waiting(urls, within=timeout))
     except SettingsError as exc:
         fail(str(exc), WRONG_USAGE)
     except ToolspanError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypedDict, TypeVar
 
 import click
 
@@ -33,9 +33,15 @@ NO_REDIS: Final = 3
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
-def example(*lines: str) -> dict[str, Any]:
+class Epilog(TypedDict):
+    """What click prints below a command's help."""
+
+    epilog: str
+
+
+def example(*lines: str) -> Epilog:
     """Give click the text below a command's help: how it is typed."""
-    return {"epilog": "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)}
+    return Epilog(epilog="\b\nExample:\n" + "\n".join(f"  {line}" for line in lines))
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

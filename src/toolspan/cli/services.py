@@ -26,7 +26,9 @@ _log_level = click.option(
 )
 
 
-@click.command(**example("toolspan worker --tools my_tools --concurrency 50", "toolspan worker --tools toolspan.tools.builtin"))
+@click.command(
+    **example("toolspan worker --tools my_tools --concurrency 50", "toolspan worker --tools toolspan.tools.builtin")
+)
 @click.option("--tools", multiple=True, required=True, metavar="MODULE[:NAME]", help="Where the tools are; repeatable.")
 @click.option("--stream", help="Name of the stream; TOOLSPAN_STREAM.")
 @click.option("--concurrency", type=int, help="Calls held at most; TOOLSPAN_CONCURRENCY.")
@@ -34,7 +36,8 @@ _log_level = click.option(
 @click.option("--name", help="A label for the consumer's name; the host's name if there is none.")
 @_log_level
 @reported
-def worker(  # noqa: PLR0913
+def worker(
+    *,
     tools: tuple[str, ...],
     stream: str | None,
     concurrency: int | None,
@@ -93,7 +96,9 @@ async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
 
 @click.command(**example("toolspan gateway --port 8080"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 picks a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 picks a free one."
+)
 @_log_level
 @reported
 def gateway(host: str, port: int, log_level: Level) -> None:
@@ -111,9 +116,7 @@ def gateway(host: str, port: int, log_level: Level) -> None:
         from toolspan.worker.engine import consumer_name  # noqa: PLC0415
 
         address = Connection.to(settings.redis_url).address
-        telemetry = start(
-            "gateway", keys=settings.keys, instance_id=consumer_name("gateway"), server=address
-        )
+        telemetry = start("gateway", keys=settings.keys, instance_id=consumer_name("gateway"), server=address)
         try:
             await serve(settings, host=host, port=port, probe=telemetry.probe, until=until)
         finally:

@@ -62,9 +62,7 @@ def refused(
     if isinstance(exc, TooLarge):
         return error(413, "too_large", str(exc), call_id=call_id, headers=headers)
     detail = {"maybe_accepted": exc.maybe_accepted}
-    return error(
-        503, "redis_unavailable", str(exc), retryable=True, detail=detail, call_id=call_id, headers=headers
-    )
+    return error(503, "redis_unavailable", str(exc), retryable=True, detail=detail, call_id=call_id, headers=headers)
 
 
 def error(

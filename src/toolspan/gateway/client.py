@@ -58,18 +58,14 @@ class ToolClient:
     `OTEL_*` variables say.
     """
 
-    def __init__(
-        self, settings: Settings | None = None, *, url: str | None = None, probe: Probe | None = None
-    ) -> None:
+    def __init__(self, settings: Settings | None = None, *, url: str | None = None, probe: Probe | None = None) -> None:
         self.settings = settings or Settings.load()
         keys = self.settings.keys
         self.gateway_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._connection = Connection.to(url or self.settings.redis_url)
         self._telemetry = None
         if probe is None:
-            self._telemetry = start(
-                "gateway", keys=keys, instance_id=self.gateway_id, server=self._connection.address
-            )
+            self._telemetry = start("gateway", keys=keys, instance_id=self.gateway_id, server=self._connection.address)
             probe = self._telemetry.probe
         self.probe = probe
         limits = self.settings.max_args_bytes, self.settings.max_reply_bytes, self.settings.max_nesting
@@ -288,9 +284,7 @@ def _no_reply(
     """Choose what the caller is told when his time is up: a call that Redis never confirmed may not exist."""
     message = f"no reply from {call.tool} within {timeout:g} s"
     if accepted:
-        return ToolTimeout(
-            Failed("deadline_exceeded", message, retryable=True, detail={"may_still_run": True})
-        )
+        return ToolTimeout(Failed("deadline_exceeded", message, retryable=True, detail={"may_still_run": True}))
     return _unavailable(lost or StoreUnavailableError(message, maybe_ran=True))
 
 

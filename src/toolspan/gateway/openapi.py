@@ -12,9 +12,7 @@ from toolspan.gateway.schemas import Accepted, CallRequest, CallResponse, ErrorR
 Answers = dict[int, tuple[str, type[BaseModel]]]
 
 _BROKEN: Final[Answers] = {500: ("A bug of ours; the gateway's log says which", ErrorResponse)}
-_NO_REDIS: Final[Answers] = {
-    503: ("Redis is unavailable; `detail` says what became of the call", ErrorResponse)
-}
+_NO_REDIS: Final[Answers] = {503: ("Redis is unavailable; `detail` says what became of the call", ErrorResponse)}
 _HEADERS: Final = {
     "Toolspan-Status": {"description": "How the call ended", "schema": {"enum": ["ok", "error"]}},
     "traceresponse": {"description": "The span of the call, as W3C has it", "schema": {"type": "string"}},
@@ -96,8 +94,7 @@ def _operation(name: str, summary: str, answers: Answers, *, parameter: str | No
         "operationId": name,
         "summary": summary,
         "responses": {
-            str(status): _answer(meaning, model)
-            for status, (meaning, model) in sorted({**answers, **_BROKEN}.items())
+            str(status): _answer(meaning, model) for status, (meaning, model) in sorted({**answers, **_BROKEN}.items())
         },
     }
     if parameter is not None:

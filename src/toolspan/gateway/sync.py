@@ -23,9 +23,7 @@ T = TypeVar("T")
 class SyncToolClient:
     """Calls tools and blocks until they answer; many threads may use one. Takes what `ToolClient` takes."""
 
-    def __init__(
-        self, settings: Settings | None = None, *, url: str | None = None, probe: Probe | None = None
-    ) -> None:
+    def __init__(self, settings: Settings | None = None, *, url: str | None = None, probe: Probe | None = None) -> None:
         self._client = ToolClient(settings, url=url, probe=probe)
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop
@@ -60,9 +58,7 @@ class SyncToolClient:
     ) -> Reply:
         """Run *tool* and give its reply; raises what `ToolClient.call` does."""
         return self._wait(
-            self._client.call(
-                tool, args, timeout=timeout, tool_call_id=tool_call_id, principal=principal, meta=meta
-            )
+            self._client.call(tool, args, timeout=timeout, tool_call_id=tool_call_id, principal=principal, meta=meta)
         )
 
     def send(
@@ -75,9 +71,7 @@ class SyncToolClient:
         meta: Mapping[str, str] | None = None,
     ) -> str:
         """Have *tool* run without waiting; raises what `ToolClient.send` does."""
-        return self._wait(
-            self._client.send(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta)
-        )
+        return self._wait(self._client.send(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta))
 
     def tools(self) -> list[ToolInfo]:
         """Describe the tools that live workers serve now; raises what `ToolClient.tools` does."""

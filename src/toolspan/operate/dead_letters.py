@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
 
 _ASK_FIRST: Final = {
-    "outcome_unknown": ("did_not_run", "it was begun once and must not run twice: say --did-not-run if you know better"),
+    "outcome_unknown": (
+        "did_not_run",
+        "it was begun once and must not run twice: say --did-not-run if you know better",
+    ),
     "reply_failed": ("run_again", "it ran already, only its reply was lost: say --run-again to have it run again"),
 }
 
@@ -62,7 +65,7 @@ def tool_of(letter: DeadLetter) -> str:
     return name if isinstance(name, str) else OTHER_TOOL
 
 
-async def replay(  # noqa: PLR0913
+async def replay(
     store: DeadLetterStore,
     letter: DeadLetter,
     probe: Probe,
@@ -76,21 +79,10 @@ async def replay(  # noqa: PLR0913
     Raises:
         NotReplayableError: if it cannot be replayed, must be asked for explicitly, or was replayed already.
     """
-    said = {"did_not_run": did_not_run, "run_again": run_again}
+    call_id = new_call_id()
     try:
-        if letter.reason == "malformed":
-            message = f"{letter.id} is malformed: no worker could decode it"
-            raise NotReplayableError(message)
-        needed = _ASK_FIRST.get(letter.reason)
-        if needed is not None and not said[needed[0]]:
-            message = f"{letter.id} is not replayed: {needed[1]}"
-            raise NotReplayableError(message)
-        call_id = new_call_id()
-        fields = _fields(letter, call_id)
-        entry_id = await store.replay(letter, call_id=call_id, fields=fields, who=who)
-        if entry_id is None:
-            message = f"{letter.id} is gone: it was replayed or discarded meanwhile"
-            raise NotReplayableError(message)
+        _refuse(letter, did_not_run=did_not_run, run_again=run_again)
+        entry_id = await _put_back(store, letter, call_id, who=who)
     except NotReplayableError as exc:
         probe.refused_replay(letter.id, str(exc))
         raise
@@ -98,12 +90,27 @@ async def replay(  # noqa: PLR0913
     return call_id, entry_id
 
 
-def _fields(letter: DeadLetter, call_id: str) -> list[str | bytes]:
+def _refuse(letter: DeadLetter, **said: bool) -> None:
+    if letter.reason == "malformed":
+        message = f"{letter.id} is malformed: no worker could decode it"
+        raise NotReplayableError(message)
+    needed = _ASK_FIRST.get(letter.reason)
+    if needed is not None and not said[needed[0]]:
+        message = f"{letter.id} is not replayed: {needed[1]}"
+        raise NotReplayableError(message)
+
+
+async def _put_back(store: DeadLetterStore, letter: DeadLetter, call_id: str, *, who: str) -> str:
     try:
-        return replay_fields(letter.fields, call_id=call_id, replay_of=letter.id)
+        fields = replay_fields(letter.fields, call_id=call_id, replay_of=letter.id)
     except MalformedEntryError as exc:
         message = f"{letter.id} cannot be replayed: {exc}"
         raise NotReplayableError(message) from None
+    entry_id = await store.replay(letter, call_id=call_id, fields=fields, who=who)
+    if entry_id is None:
+        message = f"{letter.id} is gone: it was replayed or discarded meanwhile"
+        raise NotReplayableError(message)
+    return entry_id
 
 
 async def discard(store: DeadLetterStore, letter: DeadLetter, probe: Probe, *, who: str, why: str) -> bool:

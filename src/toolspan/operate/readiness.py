@@ -21,18 +21,18 @@ _ANSWER_SECONDS: Final = 2.0
 _REDIS: Final = ("redis", "rediss", "unix")
 
 
-async def wait_for(urls: Sequence[str], *, timeout: float) -> None:
+async def wait_for(urls: Sequence[str], *, within: float) -> None:
     """Wait until everything at *urls* answers: redis, rediss, unix, http, https (2xx), tcp.
 
     Raises:
         SettingsError: if a URL is of another kind.
-        ToolspanError: if one does not answer within *timeout* seconds; it says which, and why.
+        ToolspanError: if one does not answer *within* so many seconds; it says which, and why.
     """
     for url in urls:
         if urlsplit(url).scheme not in {*_REDIS, "http", "https", "tcp"}:
             message = f"{url} cannot be waited for: give a redis, rediss, unix, http, https or tcp URL"
             raise SettingsError(message)
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + within
     async with asyncio.TaskGroup() as group:
         waiting = [group.create_task(_wait(url, deadline)) for url in urls]
     problems = [problem for problem in (task.result() for task in waiting) if problem]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis
 import redis.asyncio
@@ -14,8 +14,8 @@ from redis.retry import Retry
 
 from toolspan.errors import (
     GroupMissingError,
-    SettingsError,
     ServerFullError,
+    SettingsError,
     StoreError,
     StoreUnavailableError,
     WrongTypeError,
@@ -108,7 +108,7 @@ class Connection:
         client = redis.asyncio.Redis.from_pool(pool)
         # Some answers would be folded on the way, repeated fields into one: let them reach us as Redis sent them.
         for command in ("XREADGROUP", "XREAD", "XRANGE", "XPENDING", "XINFO CONSUMERS", "XINFO GROUPS"):
-            client.set_response_callback(command, _as_sent)
+            client.set_response_callback(command, cast("Any", _as_sent))
         self._clients.append(client)
         return client
 
@@ -154,7 +154,7 @@ def translated() -> Iterator[None]:
         raise StoreUnavailableError(str(exc), maybe_ran=True) from exc
 
 
-def store_error(exc: exceptions.RedisError) -> StoreError:
+def store_error(exc: exceptions.RedisError) -> StoreError:  # noqa: PLR0911 - a table of cases
     """Choose the StoreError for an error of the Redis client."""
     text = str(exc)
     if isinstance(exc, exceptions.AuthenticationError):

@@ -52,9 +52,7 @@ class DeadLetterStore:
         page = await self._page(letter_id, letter_id, 1)
         return decode_dead_letter(*page[0]) if page else None
 
-    async def replay(
-        self, letter: DeadLetter, *, call_id: str, fields: Sequence[str | bytes], who: str
-    ) -> str | None:
+    async def replay(self, letter: DeadLetter, *, call_id: str, fields: Sequence[str | bytes], who: str) -> str | None:
         """Put *letter* back as the call *call_id* with *fields*; None if somebody else has ended it meanwhile."""
         with translated():
             entry_id: bytes | None = await self._replay.run(

@@ -61,7 +61,7 @@ class Inspector:
         with translated():
             seconds, micros = await cast("Any", self._redis.execute_command("TIME"))
             now_ms = int(seconds) * 1000 + int(micros) // 1000
-            beats = await self._redis.zrange(self._keys.workers, 0, -1, withscores=True)
+            beats = await self._beats()
             pipeline = self._redis.pipeline(transaction=False)
             for name, _ in beats:
                 pipeline.hmget(self._keys.worker(name.decode()), *_FIELDS)
@@ -72,13 +72,19 @@ class Inspector:
             if None not in values
         ]
 
+    async def _beats(self) -> list[tuple[bytes, float]]:
+        beats: Any = await self._redis.zrange(self._keys.workers, 0, -1, withscores=True)
+        return cast("list[tuple[bytes, float]]", beats)
+
     async def silent_consumers(self, silent_ms: int) -> list[str]:
         """Name the consumers and registrations that were not heard of for *silent_ms*, or never."""
         with translated():
             seconds, micros = await cast("Any", self._redis.execute_command("TIME"))
             since = int(seconds) * 1000 + int(micros) // 1000 - silent_ms
-            beats = await self._redis.zrange(self._keys.workers, 0, -1, withscores=True)
-            infos = await cast("Any", self._redis.execute_command("XINFO CONSUMERS", self._keys.calls, self._keys.group))
+            beats = await self._beats()
+            infos = await cast(
+                "Any", self._redis.execute_command("XINFO CONSUMERS", self._keys.calls, self._keys.group)
+            )
         heard = {name.decode(): beat for name, beat in beats}
         names = {info[1].decode(): info[3] for info in infos}
         silent = [name for name, pending in names.items() if not pending and heard.get(name, 0) <= since]
@@ -111,16 +117,25 @@ class Inspector:
             GroupMissingError: if there is no group to measure.
         """
         with translated():
-            now, length, pending, parked, consumers, live, silent, oldest, letters, oldest_letter = (
-                await self._snapshot.run(
-                    self._redis,
-                    stream=self._keys.calls,
-                    parked=self._keys.parked,
-                    workers=self._keys.workers,
-                    dead_letters=self._keys.dead_letters,
-                    group=self._keys.group,
-                    lease_ms=lease_ms,
-                )
+            (
+                now,
+                length,
+                pending,
+                parked,
+                consumers,
+                live,
+                silent,
+                oldest,
+                letters,
+                oldest_letter,
+            ) = await self._snapshot.run(
+                self._redis,
+                stream=self._keys.calls,
+                parked=self._keys.parked,
+                workers=self._keys.workers,
+                dead_letters=self._keys.dead_letters,
+                group=self._keys.group,
+                lease_ms=lease_ms,
             )
         return GroupSnapshot(
             length=length,

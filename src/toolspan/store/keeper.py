@@ -80,9 +80,7 @@ class Keeper:
                 held=[part for h in _ordered(held) for part in (h.entry_id, h.attempt, "1" if h.noted else "0")],
             )
         self._clock.set(now_ms, asked_ns=asked_ns, answered_ns=time.monotonic_ns())
-        return Kept(
-            bool(registered), [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)]
-        )
+        return Kept(bool(registered), [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)])
 
     def register(self, registration: Registration, tools: Mapping[str, ToolInfo]) -> None:
         """Write our registration, and the descriptions of our *tools* by their digests; both expire without us."""

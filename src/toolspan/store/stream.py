@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from redis.exceptions import ResponseError
 
 from toolspan.codec import decode_attempts
-from toolspan.model import Delivery, Entry, LossReason, Origin
+from toolspan.model import Delivery, LossReason, Origin
 from toolspan.store.clock import RedisClock
 from toolspan.store.connection import translated
 from toolspan.store.scripts import Script
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import redis.asyncio
 
     from toolspan.keys import Keys
     from toolspan.store.connection import Connection
@@ -87,7 +85,7 @@ class Burial:
 class StreamStore:
     """What one consumer of the group may do. Every method raises StoreError, and nothing else of Redis."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         connection: Connection,
         keys: Keys,
@@ -168,7 +166,7 @@ class StreamStore:
         names = ((info[1].decode(), info[3]) for info in answer)
         return [name for name, pending in names if pending and name not in {self.me, PARKED}]
 
-    async def claim(  # noqa: PLR0913
+    async def claim(
         self, owner: str, *, lease_ms: int, count: int, suspects: int, max_attempts: int, after: str | None = None
     ) -> Claims:
         """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects."""
@@ -401,7 +399,7 @@ def _origin_of_due(delivery: Delivery) -> Origin:
 
 
 def _range(entry_ids: list[str]) -> tuple[str, str]:
-    """Give the smallest and the greatest id. Ids of one shape, as those of one batch nearly always are, order as text."""
+    """Give the smallest and the greatest id. Ids of one shape, as in nearly every batch, order as text."""
     if len({(len(entry_id), entry_id.find("-")) for entry_id in entry_ids}) == 1:
         return min(entry_ids), max(entry_ids)
     return min(entry_ids, key=_order), max(entry_ids, key=_order)

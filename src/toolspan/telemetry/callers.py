@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 class Calling:
     """One call as its caller sees it: entered before the append, left when there is nothing more to wait for."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         tracer: Tracer | None,
         instruments: Instruments,
@@ -132,5 +132,3 @@ class Calling:
         if not self._appended:
             self._send.end()
         self._call.end()
-
-

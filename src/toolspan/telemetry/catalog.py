@@ -114,9 +114,7 @@ RECLAIMS = Metric(
     "Orphans taken over from a worker that died or did not renew its lease",
     (at.TOOL_NAME, at.REASON),
 )
-UNPARKED = Metric(
-    "toolspan.unparked", "counter", "{delivery}", "Parked calls that were due and taken", (at.TOOL_NAME,)
-)
+UNPARKED = Metric("toolspan.unparked", "counter", "{delivery}", "Parked calls that were due and taken", (at.TOOL_NAME,))
 REAPS = Metric("toolspan.reaps", "counter", "{consumer}", "Dead consumers deleted from the group")
 STALE_RESULTS = Metric(
     "toolspan.stale_results",

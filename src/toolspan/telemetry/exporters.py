@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from opentelemetry.sdk._logs.export import LogRecordExporter
@@ -36,10 +36,10 @@ def metrics(otlp: OtlpSettings) -> MetricExporter:
 
 def logs(otlp: OtlpSettings) -> LogRecordExporter:
     """Make the exporter for events."""
-    exporter: Any
     if otlp.protocol("logs") == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as exporter  # noqa: PLC0415
-    else:
-        from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as exporter  # noqa: PLC0415
-    made: LogRecordExporter = exporter()
-    return made
+        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as Grpc  # noqa: PLC0415
+
+        return Grpc()
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as Http  # noqa: PLC0415
+
+    return Http()

@@ -1,4 +1,4 @@
-"""Derived span ids: whoever claims an entry can name, link to and end the span of the attempt before, with nothing stored."""
+"""Derived span ids: whoever claims an entry can name and end the span of the attempt before, with nothing stored."""
 
 from __future__ import annotations
 

@@ -11,13 +11,14 @@ from toolspan.telemetry import catalog
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from opentelemetry import metrics as api
     from opentelemetry.metrics import CallbackOptions, Meter
 
     from toolspan.telemetry.catalog import Metric
 
 
 class Counter:
-    """Counts in plain integers, which an observable counter hands over: the same sum on the wire, a tenth of the cost."""
+    """Counts in plain integers, which an observable counter hands over: the same sum on the wire, far cheaper."""
 
     def __init__(self, meter: Meter | None, metric: Metric) -> None:
         self._names = metric.attributes
@@ -40,9 +41,11 @@ class Histogram:
 
     def __init__(self, meter: Meter | None, metric: Metric) -> None:
         self._names = metric.attributes
-        self._histogram = meter and meter.create_histogram(
-            metric.name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=metric.buckets
-        )
+        self._histogram: api.Histogram | None = None
+        if meter is not None:
+            self._histogram = meter.create_histogram(
+                metric.name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=metric.buckets
+            )
 
     def record(self, seconds: float, *values: str) -> None:
         """Record; *values* belong to the metric's attributes in their order, an empty one is left out."""

@@ -33,7 +33,7 @@ _REASONS: Final = ("malformed", "worker_lost", "max_attempts", "outcome_unknown"
 class Probe:
     """Told what happens by everybody; tells it to traces, metrics and logs, so that the three cannot disagree."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         *,
         keys: Keys,
@@ -314,9 +314,7 @@ class Probe:
 
     # ── callers and operators ──────────────────────────────────────────────────────────────────────────────────
 
-    def calling(
-        self, *, tool: str, call_id: str, parent: TraceFields | None = None
-    ) -> AbstractContextManager[Calling]:
+    def calling(self, *, tool: str, call_id: str, parent: TraceFields | None = None) -> AbstractContextManager[Calling]:
         """Watch one call of ours: entered before it is sent, left when there is nothing more to wait for."""
         return Calling(
             self._tracer,
@@ -392,9 +390,7 @@ class Probe:
     def _event(self, run: Run, line: str, *, event: str, level: str) -> None:
         context = self._spans.context(run)
         attributes = self._attributes(run)
-        self._events.emit(
-            line, event=event, level=level, context=context, attributes=attributes, **self._about(run)
-        )
+        self._events.emit(line, event=event, level=level, context=context, attributes=attributes, **self._about(run))
 
     def _attributes(self, run: Run) -> dict[str, Any]:
         return {

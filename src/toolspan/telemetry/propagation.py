@@ -48,7 +48,9 @@ def span_context(trace: TraceFields) -> SpanContext | None:
     if parent is None:
         return None
     state = TraceState.from_header([trace.tracestate]) if trace.tracestate else None
-    return SpanContext(parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags), trace_state=state)
+    return SpanContext(
+        parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags), trace_state=state
+    )
 
 
 def context_of(remote: SpanContext, base: Context | None = None) -> Context:

@@ -123,7 +123,7 @@ def start(
     )
 
 
-def make_probe(  # noqa: PLR0913
+def make_probe(
     *,
     keys: Keys,
     consumer: str,

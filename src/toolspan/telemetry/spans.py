@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
@@ -233,7 +234,6 @@ class Spans:
             return
         resource = (self._resource or Resource({})).merge(Resource({"service.instance.id": previous.consumer}))
         error = Status(StatusCode.ERROR, f"{previous.consumer} was lost")
-        times = {"start_time": previous.start_ms * _MS, "end_time": previous.end_ms * _MS}
         attributes = {**recording.common, at.ERROR_TYPE: delivery.loss}
         process = {
             **attributes,
@@ -245,24 +245,26 @@ class Spans:
             at.ATTEMPT: previous.attempt,
             at.OUTCOME: "lost",
         }
-        scope = getattr(recording.process, "instrumentation_scope", None)
         tool_id = span_id_of(
             delivery, recording.call_id, previous.consumer, attempt=previous.attempt, role="execute_tool"
         )
         tool = SpanContext(before.trace_id, tool_id, is_remote=False, trace_flags=before.trace_flags)
         parent = None if self._link_only else producer
         links = [Link(producer)] if producer else []
+        ended = partial(
+            ReadableSpan,
+            resource=resource,
+            status=error,
+            start_time=previous.start_ms * _MS,
+            end_time=previous.end_ms * _MS,
+            instrumentation_scope=getattr(recording.process, "instrumentation_scope", None),
+        )
+        tool_name = f"execute_tool {recording.common[at.TOOL_NAME]}"
+        tool_attributes = {**attributes, at.GEN_AI_OPERATION: "execute_tool"}
         for ghost in (
-            ReadableSpan(
-                f"process {self._calls}", before, parent, resource, process, links=links, kind=SpanKind.CONSUMER,
-                status=error, instrumentation_scope=scope, **times,
-            ),
-            ReadableSpan(
-                f"execute_tool {recording.common[at.TOOL_NAME]}", tool, before, resource,
-                {**attributes, at.GEN_AI_OPERATION: "execute_tool"}, kind=SpanKind.INTERNAL,
-                status=error, instrumentation_scope=scope, **times,
-            ),
-        ):  # fmt: skip
+            ended(f"process {self._calls}", before, parent, attributes=process, links=links, kind=SpanKind.CONSUMER),
+            ended(tool_name, tool, before, attributes=tool_attributes, kind=SpanKind.INTERNAL),
+        ):
             self._ended.on_end(ghost)
 
 
@@ -272,4 +274,3 @@ def _fail(span: Span, failure: Failed | None) -> None:
     span.set_attribute(at.ERROR_TYPE, failure.type)
     if failure.type not in NOT_AN_ERROR:
         span.set_status(StatusCode.ERROR, failure.message)
-

@@ -30,7 +30,7 @@ class Recorder:
     def __init__(self, keys: Keys | None = None, *, consumer: str = "test", link_only: bool = False) -> None:
         self._spans = InMemorySpanExporter()
         self._metrics = InMemoryMetricReader()
-        self._logs = InMemoryLogRecordExporter()
+        self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         ids = DerivedIds()
         processor = SimpleSpanProcessor(self._spans)
         self._tracers = TracerProvider(id_generator=ids, shutdown_on_exit=False)

@@ -129,11 +129,12 @@ def tool(
     """
 
     def declare(declared: Callable[P, R]) -> Callable[P, R]:
+        own_name: str = getattr(declared, "__name__", "?")
         setattr(
             declared,
             _MARK,
             Tool(
-                name or getattr(declared, "__name__", "?"),
+                name or own_name,
                 declared,
                 description=_first_paragraph(inspect.getdoc(declared)),
                 timeout=timeout,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from toolspan.errors import ToolDefinitionError
 
@@ -33,9 +33,9 @@ class Signature:
         self._name = name
         fields, extra = _fields(name, function)
         try:
-            arguments = with_config(
-                ConfigDict(extra="allow" if extra else "forbid", arbitrary_types_allowed=False)
-            )(TypedDict("Arguments", {n: hint for n, (hint, _) in fields.items()}))  # type: ignore[operator]
+            arguments = with_config(ConfigDict(extra="allow" if extra else "forbid", arbitrary_types_allowed=False))(
+                TypedDict("Arguments", {n: hint for n, (hint, _) in fields.items()})
+            )  # type: ignore[operator]
             adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(arguments)
             self.schema = _schema(adapter, fields)
         except (PydanticUserError, PydanticSchemaGenerationError, TypeError) as exc:

@@ -48,9 +48,7 @@ class Completer:
         self._probe = probe
         self._batch = 0
         self._settling = Batcher(self._settle, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=_reply_bytes)
-        self._starting = Batcher(
-            self._start, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=lambda _: _START_BYTES
-        )
+        self._starting = Batcher(self._start, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=lambda _: _START_BYTES)
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Give what has to run, until cancelled, for batches to be sent."""
@@ -109,7 +107,7 @@ class Completer:
         *,
         malformed: MalformedEntryError | None = None,
     ) -> None:
-        """Move the entry to the dead letters and answer its caller with *failure*, where there is one to be answered."""
+        """Move the entry to the dead letters and answer its caller, where there is one, with *failure*."""
         work.ending = True
         run = work.run
         run.outcome, lost_reply = failure, run.outcome

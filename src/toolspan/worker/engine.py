@@ -10,7 +10,7 @@ import socket
 import time
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.codec import VERSION, Codec, Limits
 from toolspan.errors import LeaseMismatchError, ServerFullError, StoreError
@@ -66,7 +66,7 @@ def consumer_name(label: str | None = None) -> str:
 class Engine:
     """One consumer of the group: takes deliveries in, has them processed, and keeps them ours meanwhile."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         connection: Connection,
         settings: Settings,
@@ -141,9 +141,9 @@ class Engine:
             self._store,
             self._inflight,
             intake,
-            neighbours,
-            self._link,
-            self._probe,
+            neighbours=neighbours,
+            link=self._link,
+            probe=self._probe,
             lease_ms=s.lease_ms,
             max_attempts=s.max_attempts,
         )
@@ -227,7 +227,7 @@ class Engine:
             self._inflight.close()
 
     async def _stopped_or_failed(self) -> None:
-        stopped = asyncio.ensure_future(self._stopping.wait())
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
         try:
             await asyncio.wait({stopped, self._inflight.failure}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -70,7 +70,7 @@ class Executor:
             return Execution(Failed("deadline_exceeded", "the deadline had passed before the tool was begun"))
         return await self._execute(run, call, tool, arguments, seconds, expiry)
 
-    async def _execute(  # noqa: PLR0913, PLR0917
+    async def _execute(  # noqa: PLR0917
         self, run: Run, call: ToolCall, tool: Tool, arguments: dict[str, Any], seconds: float, expiry: ErrorType
     ) -> Execution:
         limit = asyncio.timeout(seconds)

@@ -31,7 +31,7 @@ _RETRY_SECONDS: Final = 0.25
 class Heartbeater:
     """Beats four times a lease, and quickly again after a beat that failed."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         keeper: Keeper,
         inflight: InFlight,
@@ -100,7 +100,7 @@ class Heartbeater:
             self._loop.call_soon_threadsafe(self._lose, kept)
 
     def _register(self) -> None:
-        """Write our registration; on a full server that fails while heartbeats go through, and the next one tries again."""
+        """Write our registration; on a full server that fails where heartbeats pass, and the next one tries again."""
         try:
             self._keeper.register(self._registration, self._tools)
             self._probe.recovered("register")

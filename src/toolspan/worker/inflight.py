@@ -60,9 +60,7 @@ class Work:
 class InFlight:
     """The deliveries of this worker, never more than *limit*; each has a task of its own."""
 
-    def __init__(
-        self, process: Callable[[Work], Coroutine[None, None, None]], *, limit: int
-    ) -> None:
+    def __init__(self, process: Callable[[Work], Coroutine[None, None, None]], *, limit: int) -> None:
         self.limit = limit
         self.closed = False
         self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -94,9 +92,7 @@ class InFlight:
         """Name all entries that are held."""
         return list(self._works)
 
-    def add(
-        self, run: Run, *, verdict: Verdict | None = None, recorded: bool = False, noted: bool = False
-    ) -> None:
+    def add(self, run: Run, *, verdict: Verdict | None = None, recorded: bool = False, noted: bool = False) -> None:
         """Start working on a delivery, or end it by *verdict*; see `Work` for the rest.
 
         An entry that is in flight already was delivered anew by a re-created group: its run goes on and takes over
@@ -115,7 +111,7 @@ class InFlight:
         work.task.add_done_callback(partial(self._remove, work))
 
     def lose(self, entry_id: str, attempt: int) -> None:
-        """Believe that a delivery is no longer ours, and cancel its run, unless it has moved on since it was asked for."""
+        """Believe that a delivery is no longer ours, and cancel its run, unless it has moved on since we asked."""
         work = self._works.get(entry_id)
         if work is None or work.starting or work.run.delivery.attempt != attempt:
             return

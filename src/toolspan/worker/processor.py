@@ -31,7 +31,7 @@ _OWN_BACKOFF: Final = (1.0, 60.0)
 class Processor:
     """Works on one delivery at a time; knows the tools and what may be tried again."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         *,
         codec: Codec,

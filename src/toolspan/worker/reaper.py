@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Reaper:
     """Deletes consumers that hold nothing and have not sent a heartbeat for long."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         store: StreamStore,
         inspector: Inspector,

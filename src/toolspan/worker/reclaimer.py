@@ -19,15 +19,15 @@ _AT_ONCE: Final = 100
 class Reclaimer:
     """Finds calls whose worker went silent, and parked calls whose time has come."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         store: StreamStore,
         inflight: InFlight,
         intake: Intake,
+        *,
         neighbours: Neighbours,
         link: Link,
         probe: Probe,
-        *,
         lease_ms: int,
         max_attempts: int,
     ) -> None:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Threads:
-    """At most *limit* threads, made when needed. One whose caller gave up is abandoned: it keeps its place until it ends."""
+    """At most *limit* threads, made when needed.
+
+    One whose caller gave up is abandoned: it keeps its place until it ends.
+    """
 
     def __init__(self, limit: int) -> None:
         self.abandoned = 0
