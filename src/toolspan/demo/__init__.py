@@ -1,1 +1,1 @@
-"""`toolspan demo`: the whole thing on one machine, with a worker that is killed in the middle."""
+"""`toolspan demo`: the whole stack on one machine, under load, with a worker killed in the middle."""

@@ -76,6 +76,12 @@ class Inspector:
         beats: Any = await self._redis.zrange(self._keys.workers, 0, -1, withscores=True)
         return cast("list[tuple[bytes, float]]", beats)
 
+    async def pending_by_consumer(self) -> dict[str, int]:
+        """Tell how many entries are pending for each consumer that has any."""
+        with translated():
+            answer: Any = await self._redis.execute_command("XPENDING", self._keys.calls, self._keys.group)
+        return {name.decode(): int(count) for name, count in answer[3] or ()}
+
     async def silent_consumers(self, silent_ms: int) -> list[str]:
         """Name the consumers and registrations that were not heard of for *silent_ms*, or never."""
         with translated():

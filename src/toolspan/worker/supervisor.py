@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Final
+
+from toolspan.offspring import ends_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,6 @@ _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 _STEADY_SECONDS: Final = 60.0
 """A child that lasted so long starts again without having to wait."""
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 async def supervise(arguments: Sequence[str], processes: int, *, until: asyncio.Event) -> int:
@@ -61,7 +60,7 @@ async def _run(arguments: Sequence[str], *, until: asyncio.Event) -> int:
         "-m",
         "toolspan",
         *arguments,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=ends_with_us(signal.SIGTERM),
         start_new_session=True,
     )
     ended = asyncio.ensure_future(child.wait())
@@ -71,8 +70,3 @@ async def _run(arguments: Sequence[str], *, until: asyncio.Event) -> int:
         child.send_signal(signal.SIGTERM)
     stopped.cancel()
     return await ended
-
-
-def _die_with_parent() -> None:
-    # A parent that is killed cannot tell its children; as orphans they would serve on, unseen.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
