@@ -1,0 +1,37 @@
+"""Stream fields to and from the model: the wire format, version 1, and its limits."""
+
+from __future__ import annotations
+
+from toolspan.codec.dead_letters import (
+    dead_letter_fields,
+    decode_attempts,
+    decode_dead_letter,
+    fingerprint,
+    replay_fields,
+)
+from toolspan.codec.entries import Codec
+from toolspan.codec.fields import CALL_FIELDS, TRACE_FIELDS, VERSION, trace_of
+from toolspan.codec.json import NotJsonError, dumps, loads, nested_within
+from toolspan.codec.limits import MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES, Limits
+
+__all__ = [
+    "CALL_FIELDS",
+    "MAX_ID_CHARS",
+    "MAX_KEY_CHARS",
+    "MAX_STACK_BYTES",
+    "MAX_TRACE_BYTES",
+    "TRACE_FIELDS",
+    "VERSION",
+    "Codec",
+    "Limits",
+    "NotJsonError",
+    "dead_letter_fields",
+    "decode_attempts",
+    "decode_dead_letter",
+    "dumps",
+    "fingerprint",
+    "loads",
+    "nested_within",
+    "replay_fields",
+    "trace_of",
+]

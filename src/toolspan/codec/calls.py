@@ -1,0 +1,123 @@
+"""A call in the form of fields."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from toolspan.codec.fields import (
+    META,
+    VERSION,
+    checked_deadline,
+    checked_id,
+    checked_object,
+    checked_reply_to,
+    checked_tool,
+    checked_version,
+    refuse,
+    text_in,
+    tool_or_none,
+    trace_in,
+)
+from toolspan.codec.json import dumps, loads, nested_within
+from toolspan.errors import MalformedEntryError, TooLarge
+from toolspan.model import NewerCall, ToolCall, TraceFields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from toolspan.codec.limits import Limits, Rules
+
+_META_CHARS: Final = len(META)
+
+
+def encode(call: ToolCall, trace: TraceFields, rules: Rules) -> list[str | bytes]:
+    """Encode *call*, its fields always in the same order.
+
+    Raises:
+        TooLarge: if the arguments are over a limit.
+        MalformedEntryError: for anything else that a worker would refuse.
+    """
+    try:
+        args = dumps(call.args)
+        _refuse_too_large(args, rules.limits)
+        call_id = checked_id(call.id).encode()
+        fields: list[str | bytes] = ["v", str(VERSION), "id", call_id, "tool", checked_tool(call.tool), "args", args]
+        reply_to = checked_reply_to(call.reply_to, rules.reply_prefix)
+        if reply_to is not None:
+            fields += ("reply_to", reply_to.encode())
+        if call.deadline_ms is not None:
+            fields += ("deadline", str(checked_deadline(b"%d" % call.deadline_ms)))
+        _add_optional(fields, call, trace)
+    except ValueError as exc:
+        raise MalformedEntryError(str(exc)) from None
+    return fields
+
+
+def _refuse_too_large(args: bytes, limits: Limits) -> None:
+    if len(args) > limits.args_bytes:
+        message = f"arguments of {len(args)} bytes; {limits.args_bytes} are allowed"
+        raise TooLarge(message)
+    if not nested_within(args, limits.nesting):
+        message = f"arguments nested deeper than {limits.nesting} levels"
+        raise TooLarge(message)
+
+
+def _add_optional(fields: list[str | bytes], call: ToolCall, trace: TraceFields) -> None:
+    for name, text in (
+        ("idem", call.idem),
+        ("tool_call_id", call.tool_call_id),
+        ("principal", call.principal),
+        ("attempt_of", call.attempt_of),
+        ("replay_of", call.replay_of),
+    ):
+        if text is not None:
+            fields += (name, text.encode())
+    for name, header in (
+        ("traceparent", trace.traceparent),
+        ("tracestate", trace.tracestate),
+        ("baggage", trace.baggage),
+    ):
+        # What no worker could read stays here.
+        if header and header.isascii():
+            fields += (name, header)
+    for key, value in call.meta.items():
+        # As it was read: bytes of whatever kind.
+        fields += (META + key.encode(errors="surrogateescape"), value.encode(errors="surrogateescape"))
+
+
+def from_fields(values: Mapping[bytes, bytes], rules: Rules) -> ToolCall | NewerCall:
+    """Decode a call from the fields of its entry.
+
+    Raises:
+        ValueError: if it is malformed.
+    """
+    version = checked_version(values.get(b"v"))
+    call_id = checked_id(text_in(values, b"id"))
+    reply_to = checked_reply_to(text_in(values, b"reply_to"), rules.reply_prefix)
+    trace = trace_in(values)
+    if version != VERSION:
+        return NewerCall(version, call_id, tool_or_none(values.get(b"tool")), reply_to, trace)
+    limits = rules.limits
+    raw_args = values.get(b"args")
+    if raw_args is None:
+        refuse("field args is missing")
+    if len(raw_args) > limits.args_bytes:
+        refuse(f"args has {len(raw_args)} bytes; {limits.args_bytes} are allowed")
+    return ToolCall(
+        call_id,
+        checked_tool(text_in(values, b"tool")),
+        checked_object("args", loads(raw_args, nesting=limits.nesting)),
+        reply_to,
+        checked_deadline(values.get(b"deadline")),
+        text_in(values, b"idem"),
+        trace,
+        text_in(values, b"tool_call_id"),
+        text_in(values, b"principal"),
+        text_in(values, b"attempt_of"),
+        text_in(values, b"replay_of"),
+        {
+            name[_META_CHARS:].decode(errors="surrogateescape"): value.decode(errors="surrogateescape")
+            for name, value in values.items()
+            if name.startswith(META)
+        },
+    )

@@ -1,0 +1,111 @@
+"""A final reply, as it lies in a reply stream."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
+
+from toolspan.codec.fields import checked_object, refuse, text_in, trace_in
+from toolspan.codec.json import dumps, loads
+from toolspan.errors import MalformedEntryError
+from toolspan.model import ErrorType, Failed, Outcome, Reply, Succeeded, Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_ERROR_TYPES: Final = frozenset(get_args(ErrorType))
+_MAX_NESTING: Final = 200
+"""Deeper than any worker may be set to write: a caller reads what its own limit would not let it send."""
+
+
+def encode_reply(
+    *,
+    call_id: str,
+    entry_id: str,
+    outcome: Outcome,
+    attempt: int,
+    consumer: str,
+    timings: Timings,
+    traceparent: str | None,
+) -> list[str | bytes]:
+    """Encode a final reply."""
+    fields: list[str | bytes] = ["v", "1", "id", call_id, "entry", entry_id, "status"]
+    if isinstance(outcome, Succeeded):
+        fields += ("ok", "result", outcome.result)
+    else:
+        fields += ("error", "error", _encode_failure(outcome))
+    fields += ("attempt", str(attempt), "consumer", consumer, "timings", _encode_timings(timings))
+    if traceparent:
+        fields += ("traceparent", traceparent)
+    return fields
+
+
+def decode_reply(fields: Sequence[bytes]) -> Reply:
+    """Decode a final reply.
+
+    Raises:
+        MalformedEntryError: whatever the bytes are, and nothing else.
+    """
+    try:
+        values = dict(zip(fields[::2], fields[1::2], strict=True))
+        status = values.get(b"status")
+        if status not in {b"ok", b"error"}:
+            refuse(f"status is {status!r}")
+        ok = status == b"ok"
+        return Reply(
+            call_id=text_in(values, b"id") or "",
+            entry_id=text_in(values, b"entry") or "",
+            status="ok" if ok else "error",
+            result=loads(values.get(b"result", b"null"), nesting=_MAX_NESTING) if ok else None,
+            failure=None if ok else _decode_failure(values.get(b"error", b"")),
+            attempt=int(values.get(b"attempt", b"0")),
+            consumer=text_in(values, b"consumer") or "",
+            timings=_decode_timings(values.get(b"timings", b"{}")),
+            traceparent=trace_in(values).traceparent,
+        )
+    except ValueError as exc:
+        raise MalformedEntryError(str(exc)) from None
+
+
+def _encode_failure(failure: Failed) -> bytes:
+    body = {"type": failure.type, "message": failure.message, "retryable": failure.retryable, "detail": failure.detail}
+    return dumps(body)
+
+
+def _decode_failure(raw: bytes) -> Failed:
+    body = checked_object("error", loads(raw, nesting=_MAX_NESTING))
+    kind = body.get("type")
+    return Failed(
+        # A type that we do not know comes from a newer worker: it is one of ours, not the tool's.
+        type=cast("ErrorType", kind) if isinstance(kind, str) and kind in _ERROR_TYPES else "worker_error",
+        message=str(body.get("message", "")),
+        retryable=body.get("retryable") is True,
+        detail=body.get("detail"),
+    )
+
+
+def _encode_timings(timings: Timings) -> bytes:
+    parts = [
+        b'"%s":%.3f' % (name, value)
+        for name, value in (
+            (b"queue", timings.queue),
+            (b"admission", timings.admission),
+            (b"execute", timings.execute),
+            (b"settle", timings.settle),
+        )
+        if value is not None
+    ]
+    return b"{%s}" % b",".join(parts)
+
+
+def _decode_timings(raw: bytes) -> Timings:
+    timings = checked_object("timings", loads(raw, nesting=2))
+    return Timings(**{name: _milliseconds(timings.get(name)) for name in Timings.__slots__})
+
+
+def _milliseconds(value: Any) -> float | None:
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return refuse("timings are not milliseconds")
