@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from toolspan.store.clock import RedisClock
     from toolspan.telemetry.probe import Probe
 
-BLOCK_MS: Final = 500
+_LONGEST_BLOCK_MS: Final = 500
 """How long a read waits: so late may a drain begin, and so long may an orphan wait for its turn at the door."""
 
 _LONGEST_SWEEP: Final = 5.0
@@ -123,7 +123,7 @@ class Engine:
             self._connection,
             s.keys,
             me=self.consumer,
-            block_ms=BLOCK_MS,
+            block_ms=min(_LONGEST_BLOCK_MS, s.lease_ms // 10),
             registration_ttl_ms=registration_ttl_ms,
             reply_ttl_seconds=s.reply_ttl_seconds,
             reply_maxlen=s.reply_maxlen,
