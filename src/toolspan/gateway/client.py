@@ -116,7 +116,7 @@ class ToolClient:
             RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says if it may have the call.
         """
         call = self.new_call(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta)
-        with self.probe.calling(tool=tool, call_id=call.id, parent=parent) as calling:
+        with self.probe.calling(tool=tool, call_id=call.id, tool_call_id=tool_call_id, parent=parent) as calling:
             reply = await self.ask(call, calling, timeout=timeout)
         if reply.failure is not None:
             raise _ERRORS.get(reply.failure.type, ToolError)(reply.failure, reply)
@@ -141,7 +141,7 @@ class ToolClient:
         """
         call = self.new_call(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta)
         call = replace(call, reply_to=None)
-        with self.probe.calling(tool=tool, call_id=call.id, parent=parent) as calling:
+        with self.probe.calling(tool=tool, call_id=call.id, tool_call_id=tool_call_id, parent=parent) as calling:
             fields = self._encoded(call, calling)
             try:
                 calling.sent(await self._append(fields, None))

@@ -60,7 +60,9 @@ class _Gateway:
         call = self._client.new_call(request.path_params["tool"], asked.args, tool_call_id=asked.tool_call_id)
         traceparent: str | None = None
         try:
-            watched = self._client.probe.calling(tool=call.tool, call_id=call.id, parent=parent_of(request))
+            watched = self._client.probe.calling(
+                tool=call.tool, call_id=call.id, tool_call_id=call.tool_call_id, parent=parent_of(request)
+            )
             with watched as calling:
                 traceparent = calling.traceparent
                 return await self._answer(call, calling, asked)

@@ -117,7 +117,10 @@ class Replies:
     async def _round(self) -> None:
         # Always from the beginning: what was read is deleted, so whatever lies there was not. Ids are no
         # guide: they start anew on a server that was flushed or replaced, and may be lower than before.
+        began_ns = time.monotonic_ns()
         entries = await self._store.read_replies("0")
+        if entries:
+            self._probe.answers_read(len(entries), began_ns=began_ns, ended_ns=time.monotonic_ns())
         for entry in entries:
             self._deliver(entry)
         if entries:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
-from toolspan.codec import replay_fields
+from toolspan.codec import TRACE_FIELDS, replay_fields
 from toolspan.errors import MalformedEntryError, NotReplayableError
 from toolspan.identity import new_call_id
 from toolspan.model import OTHER_TOOL
@@ -15,7 +15,7 @@ from toolspan.model import OTHER_TOOL
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from toolspan.model import DeadLetter
+    from toolspan.model import DeadLetter, TraceFields
     from toolspan.store import DeadLetterStore
     from toolspan.telemetry.probe import Probe
 
@@ -82,7 +82,9 @@ async def replay(
     call_id = new_call_id()
     try:
         _refuse(letter, did_not_run=did_not_run, run_again=run_again)
-        entry_id = await _put_back(store, letter, call_id, who=who)
+        with probe.replaying(letter, call_id, tool_of(letter)) as replaying:
+            entry_id = await _put_back(store, letter, call_id, replaying.trace, who=who)
+            replaying.sent(entry_id)
     except NotReplayableError as exc:
         probe.refused_replay(letter.id, str(exc))
         raise
@@ -100,12 +102,15 @@ def _refuse(letter: DeadLetter, **said: bool) -> None:
         raise NotReplayableError(message)
 
 
-async def _put_back(store: DeadLetterStore, letter: DeadLetter, call_id: str, *, who: str) -> str:
+async def _put_back(
+    store: DeadLetterStore, letter: DeadLetter, call_id: str, trace: TraceFields, *, who: str
+) -> str:
     try:
         fields = replay_fields(letter.fields, call_id=call_id, replay_of=letter.id)
     except MalformedEntryError as exc:
         message = f"{letter.id} cannot be replayed: {exc}"
         raise NotReplayableError(message) from None
+    fields += [part for name in TRACE_FIELDS if (value := getattr(trace, name)) for part in (name, value)]
     entry_id = await store.replay(letter, call_id=call_id, fields=fields, who=who)
     if entry_id is None:
         message = f"{letter.id} is gone: it was replayed or discarded meanwhile"

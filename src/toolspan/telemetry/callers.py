@@ -1,4 +1,4 @@
-"""The spans of a caller: `call`, from append to the reply in hand, and `send`, the append itself."""
+"""The spans of those who append: `call`, from append to the reply in hand, and `send`, the append itself."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from opentelemetry import context as otel_context
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import Link, SpanKind, StatusCode
 from opentelemetry.trace import set_span_in_context as with_span
 
+from toolspan.errors import RedisUnavailable
 from toolspan.model import NO_TRACE, OTHER_TOOL, TraceFields
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import propagation
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import Reply
+    from toolspan.model import DeadLetter, Reply
     from toolspan.telemetry.instruments import Instruments
 
 
@@ -35,6 +36,7 @@ class Calling:
         *,
         tool: str,
         call_id: str,
+        tool_call_id: str | None,
         parent: TraceFields | None,
         served: set[str],
     ) -> None:
@@ -49,7 +51,7 @@ class Calling:
             at.SYSTEM: "redis",
             **server,
             at.CONVERSATION_ID: call_id,
-            at.TOOL_CALL_ID: call_id,
+            at.TOOL_CALL_ID: tool_call_id or call_id,
             at.TOOL_NAME: tool,
             at.DESTINATION: keys.calls,
         }
@@ -83,14 +85,13 @@ class Calling:
             self.traceparent = propagation.write(self._call.get_span_context())
             state = context.trace_state.to_header() or None
             baggage = self._parent.baggage if self._parent else None
-            self.trace = TraceFields(propagation.write(context), state, baggage)
+            self.trace = TraceFields(propagation.write(context), state, baggage or propagation.baggage_of(base))
         return self
 
     def sent(self, entry_id: str) -> None:
         """The append was acknowledged."""
         self._appended = True
-        self._instruments.sent.add("send", self._calls, "")
-        self._instruments.operation_duration.record(time.monotonic() - self._began, "send", "send", self._calls, "")
+        self._count_sent("")
         if self._call is not None and self._send is not None:
             for span in (self._call, self._send):
                 span.set_attribute(at.MESSAGE_ID, entry_id)
@@ -124,6 +125,8 @@ class Calling:
             # A name is counted by once a worker has served it: callers may ask for anything.
             tool = self._common[at.TOOL_NAME] if self._common[at.TOOL_NAME] in self._served else OTHER_TOOL
             self._instruments.call_duration.record(time.monotonic() - self._began, tool, outcome)
+        if not self._appended and isinstance(error, RedisUnavailable):
+            self._count_sent(type(error).__name__)
         if self._call is None or self._send is None:
             return
         if error is not None and self._outcome in {"", "no_reply", "refused"}:
@@ -132,3 +135,62 @@ class Calling:
         if not self._appended:
             self._send.end()
         self._call.end()
+
+    def _count_sent(self, error_type: str) -> None:
+        self._instruments.sent.add("send", self._calls, error_type)
+        seconds = time.monotonic() - self._began
+        self._instruments.operation_duration.record(seconds, "send", "send", self._calls, error_type)
+
+
+class Replaying:
+    """A dead letter that is put back: a trace of its own, whose `send` links to where the letter came from."""
+
+    def __init__(
+        self,
+        tracer: Tracer | None,
+        keys: Keys,
+        server: dict[str, Any],
+        *,
+        letter: DeadLetter,
+        call_id: str,
+        tool: str,
+    ) -> None:
+        self.trace: TraceFields = NO_TRACE
+        """What travels in the new entry."""
+        self._tracer = tracer
+        self._calls = keys.calls
+        self._attributes = {
+            at.SYSTEM: "redis",
+            **server,
+            at.DESTINATION: keys.calls,
+            at.OPERATION_NAME: "send",
+            at.OPERATION_TYPE: "send",
+            at.CONVERSATION_ID: call_id,
+            at.TOOL_CALL_ID: call_id,
+            at.TOOL_NAME: tool,
+        }
+        self._origin = propagation.span_context(TraceFields(letter.traceparent))
+        self._send: Span | None = None
+
+    def __enter__(self) -> Self:
+        if self._tracer is not None:
+            links = [Link(self._origin)] if self._origin else []
+            self._send = self._tracer.start_span(
+                f"send {self._calls}", kind=SpanKind.PRODUCER, attributes=self._attributes, links=links
+            )
+            context = self._send.get_span_context()
+            if context.is_valid:
+                self.trace = TraceFields(propagation.write(context), context.trace_state.to_header() or None)
+        return self
+
+    def sent(self, entry_id: str) -> None:
+        """The append was acknowledged."""
+        if self._send is not None:
+            self._send.set_attribute(at.MESSAGE_ID, entry_id)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._send is not None:
+            if kind is not None:
+                self._send.set_attribute(at.ERROR_TYPE, kind.__name__)
+                self._send.set_status(StatusCode.ERROR, str(error))
+            self._send.end()

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error")
 
+# Without the local variables, for the arguments of calls are among them.
+_JSON_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
 
 def configure(level: Level = "info", *, json: bool | None = None) -> None:
     """Write lines from *level* up to stderr; as JSON if *json*, or if it is None and stderr is no terminal."""
@@ -25,7 +30,7 @@ def configure(level: Level = "info", *, json: bool | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _current_trace,
-            structlog.processors.dict_tracebacks if as_json else structlog.processors.format_exc_info,
+            _JSON_TRACEBACKS if as_json else structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 from toolspan.model import OTHER_TOOL, Failed
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import catalog
-from toolspan.telemetry.callers import Calling
-from toolspan.telemetry.events import Events, log
+from toolspan.telemetry.callers import Calling, Replaying
+from toolspan.telemetry.events import Events, log, trace_ids
 from toolspan.telemetry.instruments import Instruments, gauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from opentelemetry._logs import Logger
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import DeadLetter, DeadLetterReason, Delivery, GroupSnapshot, LossReason, Run, TraceFields
+    from toolspan.model import DeadLetter, DeadLetterReason, GroupSnapshot, LossReason, Run, TraceFields
     from toolspan.telemetry.spans import Spans
 
 _NS: Final = 1_000_000_000
@@ -38,6 +38,7 @@ class Probe:
         *,
         keys: Keys,
         spans: Spans,
+        consumer: str = "",
         tracer: Tracer | None = None,
         meter: Meter | None = None,
         logger: Logger | None = None,
@@ -46,6 +47,7 @@ class Probe:
     ) -> None:
         self._keys = keys
         self._spans = spans
+        self._consumer = consumer
         self._tracer = tracer
         self._meter = meter
         self._group_meter = group_meter
@@ -57,6 +59,7 @@ class Probe:
         self._outage_lock = threading.Lock()
         self._reply_template = keys.reply_prefix.removesuffix(":")
         self.executing = spans.executing
+        self.traceparent = spans.traceparent
         self.reply_traceparent = spans.reply_traceparent
 
     # ── a worker's life ────────────────────────────────────────────────────────────────────────────────────────
@@ -135,26 +138,35 @@ class Probe:
         seconds = (ended_ns - began_ns) / _NS
         self._instruments.operation_duration.record(seconds, "receive", "receive", calls, "")
 
-    def unparked(self, delivery: Delivery, tool: str) -> None:
+    def unparked(self, run: Run) -> None:
         """A parked call was due, and we took it."""
-        self._instruments.unparked.add(tool)
-        log.debug("delivery.unparked", entry_id=delivery.entry_id, tool=tool, attempt=delivery.attempt)
+        self._instruments.unparked.add(run.tool)
+        log.debug("delivery.unparked", **self._line(run))
 
-    def reclaimed(self, delivery: Delivery, tool: str, *, owner: str, reason: LossReason) -> None:
+    def reclaimed(self, run: Run, *, owner: str, reason: LossReason) -> None:
         """We took a delivery over from a worker that went silent."""
-        self._instruments.reclaims.add(tool, reason)
+        self._instruments.reclaims.add(run.tool, reason)
         self._instruments.consumed.add("claim", self._keys.calls, self._keys.group)
-        previous = delivery.previous
+        about, attributes = self._about(run), {**self._attributes(run), at.REASON: reason}
+        previous = run.delivery.previous
         if previous is not None and previous.consumer == owner:
-            self._instruments.attempts.add(tool, "first" if previous.attempt == 1 else "reclaim", "lost")
+            self._instruments.attempts.add(run.tool, "first" if previous.attempt == 1 else "reclaim", "lost")
+            self._events.emit(
+                "attempt.lost",
+                event="toolspan.attempt.lost",
+                level="warning",
+                context=self._spans.context_before(run),
+                attributes={**attributes, at.ATTEMPT: previous.attempt, at.CLIENT_ID: owner},
+                **{**about, "attempt": previous.attempt, "consumer": owner},
+                reason=reason,
+            )
         self._events.emit(
             "delivery.reclaimed",
             event="toolspan.reclaim",
             level="warning",
-            attributes={at.MESSAGE_ID: delivery.entry_id, at.TOOL_NAME: tool, at.CLIENT_ID: owner, at.REASON: reason},
-            entry_id=delivery.entry_id,
-            tool=tool,
-            attempt=delivery.attempt,
+            context=self._spans.context(run),
+            attributes={**attributes, at.OWNER: owner},
+            **about,
             owner=owner,
             reason=reason,
         )
@@ -177,19 +189,22 @@ class Probe:
                 counters.sent.add("send", self._reply_template, "")
             counters.process_duration.record((ended_ns - delivery.read_ns) / _NS, calls, group, tool, error)
             self._phases(run, error, ended_ns)
-            self._spans.end(run, outcome=outcome, phases=phases_of(run, ended_ns), ended_ns=ended_ns, batch=len(runs))
             if log.is_enabled_for(_DEBUG):
-                log.debug("call.settled", **self._about(run), outcome=outcome)
+                log.debug("call.settled", **self._line(run), outcome=outcome)
+            self._spans.end(run, outcome=outcome, phases=phases_of(run, ended_ns), ended_ns=ended_ns, batch=len(runs))
 
     def retried(self, run: Run, *, failure: Failed, delay_ms: int) -> None:
         """An attempt failed, and the call waits for its next one."""
+        log.info("attempt.retried", **self._line(run), error_type=failure.type, delay_ms=delay_ms)
         self._attempted(run, "retried")
-        log.info("attempt.retried", **self._about(run), error_type=failure.type, delay_ms=delay_ms)
 
     def released(self, run: Run, *, reason: str, delay_ms: int) -> None:
         """A call was given back without an attempt having counted."""
+        log.info("delivery.released", **self._line(run), reason=reason, delay_ms=delay_ms)
+        if not run.tool_began_ns:
+            # The same attempt may come back to us: its span is that of the run that is still to be.
+            self._spans.drop(run)
         self._attempted(run, "released")
-        log.info("delivery.released", **self._about(run), reason=reason, delay_ms=delay_ms)
 
     def stale(self, run: Run) -> None:
         """Somebody else holds the call by now: our result was refused and dropped."""
@@ -203,12 +218,16 @@ class Probe:
         self._event(run, "lease.lost", event="toolspan.lease.lost", level="warning")
         self._spans.drop(run)
 
-    def dead_lettered(self, run: Run, *, reason: DeadLetterReason, failure: Failed) -> None:
-        """A call was moved to the dead letters, and its caller answered if there is one."""
+    def dead_lettered(
+        self, run: Run, *, reason: DeadLetterReason, failure: Failed, letter: Mapping[str, str], replied: bool
+    ) -> None:
+        """A call was moved to the dead letters as *letter*, and its caller *replied* to if there is one."""
         self._instruments.dead_letters.add(run.tool, reason)
         self._instruments.calls.add(run.tool, failure.type)
+        if replied:
+            self._instruments.sent.add("send", self._reply_template, "")
         context = self._spans.context(run)
-        self._attempted(run, failure.type)
+        self._attempted(run, failure.type, replied=replied)
         if failure.stack:
             self._events.exception(
                 "messaging.process.exception", failure.stack, failure.message, kind=failure.type, context=context
@@ -218,12 +237,8 @@ class Probe:
             event="toolspan.dead_letter",
             level="error",
             context=context,
-            attributes={
-                **self._attributes(run),
-                "dlq.reason": reason,
-                "dlq.error_type": failure.type,
-                "dlq.error_message": failure.message,
-            },
+            # The result of a tool is nobody's business here.
+            attributes={**self._attributes(run), **{k: v for k, v in letter.items() if k != "dlq.reply"}},
             **self._about(run),
             reason=reason,
             error_type=failure.type,
@@ -314,7 +329,9 @@ class Probe:
 
     # ── callers and operators ──────────────────────────────────────────────────────────────────────────────────
 
-    def calling(self, *, tool: str, call_id: str, parent: TraceFields | None = None) -> AbstractContextManager[Calling]:
+    def calling(
+        self, *, tool: str, call_id: str, tool_call_id: str | None = None, parent: TraceFields | None = None
+    ) -> AbstractContextManager[Calling]:
         """Watch one call of ours: entered before it is sent, left when there is nothing more to wait for."""
         return Calling(
             self._tracer,
@@ -323,9 +340,16 @@ class Probe:
             self._server,
             tool=tool,
             call_id=call_id,
+            tool_call_id=tool_call_id,
             parent=parent,
             served=self._served,
         )
+
+    def answers_read(self, count: int, *, began_ns: int, ended_ns: int) -> None:
+        """A read of our reply stream gave *count* replies."""
+        self._instruments.consumed.add("receive", self._reply_template, "", count=count)
+        seconds = (ended_ns - began_ns) / _NS
+        self._instruments.operation_duration.record(seconds, "receive", "receive", self._reply_template, "")
 
     def serving(self, host: str, port: int) -> None:
         """The gateway listens."""
@@ -334,6 +358,10 @@ class Probe:
     def unprotected(self, host: str) -> None:
         """The gateway listens where others can reach it, and asks nobody who he is."""
         log.warning("gateway.unprotected", host=host, meaning="whoever reaches this address may call every tool")
+
+    def replaying(self, letter: DeadLetter, call_id: str, tool: str) -> Replaying:
+        """Watch an operator put a dead letter back on the stream."""
+        return Replaying(self._tracer, self._keys, self._server, letter=letter, call_id=call_id, tool=tool)
 
     def replayed(self, letter: DeadLetter, call_id: str, entry_id: str) -> None:
         """An operator put a dead letter back on the stream."""
@@ -368,7 +396,7 @@ class Probe:
 
     # ── details ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _attempted(self, run: Run, outcome: str) -> None:
+    def _attempted(self, run: Run, outcome: str, *, replied: bool = False) -> None:
         """Count and record an attempt that ended in another way than by being settled."""
         now = time.monotonic_ns()
         error = "" if outcome in {"released", "ok"} else outcome
@@ -377,7 +405,7 @@ class Probe:
         seconds = (now - run.delivery.read_ns) / _NS
         self._instruments.process_duration.record(seconds, self._keys.calls, self._keys.group, run.tool, error)
         self._phases(run, error, 0)
-        self._spans.end(run, outcome=outcome, phases=phases_of(run, 0), ended_ns=now, sent=False)
+        self._spans.end(run, outcome=outcome, phases=phases_of(run, 0), ended_ns=now, sent=replied)
 
     def _phases(self, run: Run, error: str, settled_ns: int) -> None:
         for name, milliseconds in phases_of(run, settled_ns).items():
@@ -398,7 +426,11 @@ class Probe:
             at.CONVERSATION_ID: run.call.id if run.call else None,
             at.TOOL_NAME: run.call.tool if run.call else run.tool,
             at.ATTEMPT: run.delivery.attempt,
+            at.CLIENT_ID: self._consumer,
         }
+
+    def _line(self, run: Run) -> dict[str, Any]:
+        return {**trace_ids(self._spans.context(run)), **self._about(run)}
 
     def _about(self, run: Run) -> dict[str, Any]:
         return {
@@ -406,6 +438,7 @@ class Probe:
             "entry_id": run.delivery.entry_id,
             "tool": run.call.tool if run.call else run.tool,
             "attempt": run.delivery.attempt,
+            "consumer": self._consumer,
         }
 
 

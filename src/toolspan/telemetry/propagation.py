@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
+_BAGGAGE: Final = W3CBaggagePropagator()
 
 
 class Parent(NamedTuple):
@@ -51,6 +53,18 @@ def span_context(trace: TraceFields) -> SpanContext | None:
     return SpanContext(
         parent.trace_id, parent.span_id, is_remote=True, trace_flags=TraceFlags(parent.flags), trace_state=state
     )
+
+
+def with_baggage(trace: TraceFields, base: Context) -> Context:
+    """Give *base* with the baggage that travels in *trace*."""
+    return _BAGGAGE.extract({"baggage": trace.baggage}, base) if trace.baggage else base
+
+
+def baggage_of(context: Context) -> str | None:
+    """Write the baggage of *context* as it travels; None if there is none."""
+    carrier: dict[str, str] = {}
+    _BAGGAGE.inject(carrier, context)
+    return carrier.get("baggage")
 
 
 def context_of(remote: SpanContext, base: Context | None = None) -> Context:

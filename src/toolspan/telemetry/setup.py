@@ -158,6 +158,7 @@ def make_probe(
         spans=spans,
         tracer=tracer,
         meter=meter_provider.get_meter(SCOPE, release) if meter_provider else None,
+        consumer=consumer,
         logger=logger_provider.get_logger(SCOPE, release) if logger_provider else None,
         group_meter=group_meter,
         server=address,

@@ -53,6 +53,7 @@ class Recording:
     context: Context
     call_id: str
     common: dict[str, Any]
+    before: SpanContext | None = None
     tool: Span | None = None
     reply: Span | None = None
 
@@ -93,14 +94,15 @@ class Spans:
         producer = propagation.span_context(trace)
         common = self._common(run, call_id)
         links = [Link(producer)] if producer else []
-        parent = propagation.context_of(producer, otel_context.Context()) if producer else otel_context.Context()
-        trace_id = producer.trace_id if producer else trace_id_of(call_id)
-        if self._link_only:
-            parent, trace_id = otel_context.Context(), trace_id_of(call_id)
+        parent = propagation.with_baggage(trace, otel_context.Context())
+        trace_id = trace_id_of(call_id)
+        if producer is not None and not self._link_only:
+            parent, trace_id = propagation.context_of(producer, parent), producer.trace_id
         before = self._before(run, call_id, trace_id)
         if before is not None:
             links.append(Link(before))
-        self._use(run, call_id, "", trace_id)
+        # What ends without a start has the attempt of the one that was lost, whose id is taken.
+        self._use(run, call_id, "" if delivery.counted else "settle", trace_id)
         process = self._tracer.start_span(
             f"process {self._calls}",
             parent,
@@ -120,15 +122,17 @@ class Spans:
             wall_ns(delivery.read_ns),
         )
         if process.is_recording():
-            run.recording = Recording(process, with_span(process, parent), call_id, common)
+            run.recording = Recording(process, with_span(process, parent), call_id, common, before)
             if before is not None and delivery.owner is not None:
                 self._lost(run, run.recording, before, producer)
 
     def executing(self, run: Run) -> AbstractContextManager[None]:
         """Make `execute_tool` the current span while the tool runs, so that its own spans land below."""
         recording: Recording | None = run.recording
-        if recording is None or self._tracer is None:
+        if self._tracer is None:
             return nullcontext()
+        if recording is None:
+            return _attached(self._unsampled(run))
         return self._executing(run, recording, self._tracer)
 
     @contextmanager
@@ -141,11 +145,15 @@ class Spans:
             SpanKind.INTERNAL,
             {**recording.common, at.GEN_AI_OPERATION: "execute_tool"},
         )
-        token = otel_context.attach(with_span(recording.tool, recording.context))
-        try:
+        with _attached(with_span(recording.tool, recording.context)):
             yield
-        finally:
-            otel_context.detach(token)
+
+    def traceparent(self, run: Run) -> str | None:
+        """Give the context of the `process` span of *run*."""
+        recording: Recording | None = run.recording
+        if recording is None:
+            return run.call.trace.traceparent if run.call else None
+        return propagation.write(recording.process.get_span_context())
 
     def reply_traceparent(self, run: Run) -> str | None:
         """Start `send` of the reply if need be, and give its context."""
@@ -202,6 +210,22 @@ class Spans:
             return recording.context
         producer = propagation.span_context(run.call.trace) if run.call else None
         return propagation.context_of(producer) if producer else None
+
+    def context_before(self, run: Run) -> Context | None:
+        """The trace context of the attempt before *run*; that of *run*, if it is not known."""
+        recording: Recording | None = run.recording
+        if recording is None or recording.before is None:
+            return self.context(run)
+        return propagation.context_of(recording.before)
+
+    def _unsampled(self, run: Run) -> Context:
+        """Give the context of a run that is not recorded: what the tool does must not be recorded either."""
+        call_id = run.call.id if run.call else run.delivery.entry_id
+        trace = run.call.trace if run.call else NO_TRACE
+        context = propagation.span_context(trace) or SpanContext(
+            trace_id_of(call_id), span_id_of(run.delivery, call_id, self._consumer), is_remote=False
+        )
+        return propagation.context_of(context, propagation.with_baggage(trace, otel_context.Context()))
 
     def _common(self, run: Run, call_id: str) -> dict[str, Any]:
         call = run.call
@@ -266,6 +290,15 @@ class Spans:
             ended(tool_name, tool, before, attributes=tool_attributes, kind=SpanKind.INTERNAL),
         ):
             self._ended.on_end(ghost)
+
+
+@contextmanager
+def _attached(context: Context) -> Iterator[None]:
+    token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        otel_context.detach(token)
 
 
 def _fail(span: Span, failure: Failed | None) -> None:

@@ -114,6 +114,15 @@ class Completer:
         tool = run.call.tool if run.call else (malformed and malformed.tool) or OTHER_TOOL
         reply_to = None if reason in _SILENT else malformed.reply_to if malformed else _reply_to(work)
         call_id = run.call.id if run.call else malformed.call_id if malformed else ""
+        about = dead_letter_fields(
+            entry_id=work.entry_id,
+            reason=reason,
+            tool=tool,
+            failure=failure,
+            consumer=self._store.me,
+            traceparent=self._probe.traceparent(run),
+            reply=lost_reply.result if isinstance(lost_reply, Succeeded) else None,
+        )
         status = await self._held(
             "quarantine",
             lambda: self._store.quarantine(
@@ -122,15 +131,7 @@ class Completer:
                     attempt=run.delivery.attempt,
                     reason=reason,
                     error_type=failure.type,
-                    about=dead_letter_fields(
-                        entry_id=work.entry_id,
-                        reason=reason,
-                        tool=tool,
-                        failure=failure,
-                        consumer=self._store.me,
-                        traceparent=self._probe.reply_traceparent(run),
-                        reply=lost_reply.result if isinstance(lost_reply, Succeeded) else None,
-                    ),
+                    about=about,
                     reply_to=reply_to,
                     reply=self._reply(run, call_id) if reply_to else (),
                 )
@@ -138,7 +139,9 @@ class Completer:
             refused=UNWRITABLE,
         )
         if status == DONE:
-            self._probe.dead_lettered(run, reason=reason, failure=failure)
+            texts = [part if isinstance(part, str) else part.decode(errors="replace") for part in about]
+            letter = dict(zip(texts[::2], texts[1::2], strict=True))
+            self._probe.dead_lettered(run, reason=reason, failure=failure, letter=letter, replied=bool(reply_to))
         else:
             self._probe.stale(run)
 

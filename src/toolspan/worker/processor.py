@@ -100,9 +100,9 @@ class Processor:
             delivery.origin = "replay"
         self._probe.began(run)
         if delivery.owner is not None and delivery.loss is not None:
-            self._probe.reclaimed(delivery, run.tool, owner=delivery.owner, reason=delivery.loss)
+            self._probe.reclaimed(run, owner=delivery.owner, reason=delivery.loss)
         elif delivery.origin == "retry":
-            self._probe.unparked(delivery, run.tool)
+            self._probe.unparked(run)
 
     async def _run(self, work: Work, call: ToolCall, tool: Tool) -> None:
         if tool.delivery == "at_most_once" and not await self._mark(work):
