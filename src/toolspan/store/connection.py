@@ -39,6 +39,12 @@ _NOT_SERVING_ERRORS: Final = (
     exceptions.ClusterDownError,
     exceptions.TryAgainError,
 )
+# What the client raises beside its own base class; none of them passes by itself.
+_OUTSIDE_THE_TREE: Final = (
+    exceptions.RedisClusterException,
+    exceptions.ChildDeadlockedError,
+    exceptions.IncorrectPolicyType,
+)
 # A connection that never came to be: nothing of ours was sent on it.
 _NOT_SENT: Final = (" connecting to ", "max number of clients reached")
 # The last one is said of a stream that is gone with its group.
@@ -150,6 +156,8 @@ def translated() -> Iterator[None]:
         yield
     except exceptions.RedisError as exc:
         raise store_error(exc) from exc
+    except _OUTSIDE_THE_TREE as exc:
+        raise StoreError(str(exc)) from exc
     except OSError as exc:
         raise StoreUnavailableError(str(exc), maybe_ran=True) from exc
 

@@ -7,7 +7,7 @@
 -- ARGV[3..] starts   entry id, the count it holds now, the attempt that begins, token or empty
 --
 -- Returns for each: 1 begun, also when asked again after a lost answer,
---                   0 no longer ours: nothing was written,
+--                   0 no longer ours, or its body is gone: nothing was written,
 --                   2 another start of it is on record, and it may never run again: nothing was written.
 --
 -- include clock
@@ -21,15 +21,17 @@ local function start(now, entry_id, held, attempt, token)
   if not entry or (entry[4] ~= held and entry[4] ~= attempt) then
     return 0
   end
+  -- XCLAIM would drop an entry whose body is gone; it stays pending, for a claim to report it as lost.
+  if #redis.call('XRANGE', stream, entry_id, entry_id) == 0 then
+    return 0
+  end
   if token ~= '' then
     local mark = redis.call('HGET', attempts, entry_id .. ':mark')
     if mark and mark ~= token then
       return 2
     end
   end
-  if #redis.call('XCLAIM', stream, group, consumer, 0, entry_id, 'RETRYCOUNT', attempt, 'JUSTID') == 0 then
-    return 0
-  end
+  redis.call('XCLAIM', stream, group, consumer, 0, entry_id, 'RETRYCOUNT', attempt, 'JUSTID')
   if token ~= '' then
     redis.call('HSET', attempts, entry_id .. ':mark', token)
   end

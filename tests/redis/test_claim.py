@@ -1,0 +1,243 @@
+"""claim: taking over what another worker has not renewed for a lease."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.redis.stage import CALL
+
+if TYPE_CHECKING:
+    from tests.redis.stage import Stage
+    from toolspan.store import StreamStore
+    from toolspan.store.stream import Claims
+
+LEASE_MS = 30_000
+IDLE_MS = 60_000
+MAX_ATTEMPTS = 4
+
+
+async def _claim(store: StreamStore, *, count: int = 10, suspects: int = 1, after: str | None = None) -> Claims:
+    return await store.claim(
+        "gone", lease_ms=LEASE_MS, count=count, suspects=suspects, max_attempts=MAX_ATTEMPTS, after=after
+    )
+
+
+def _lost(attempt: int, error: str = "worker_lost") -> dict[str, Any]:
+    return {"consumer": "old", "attempt": attempt, "start": attempt, "end": attempt + 1, "error": error}
+
+
+async def test_an_orphan_is_taken_over_without_counting_an_attempt(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", attempt=2, idle_ms=IDLE_MS)
+
+    [claim] = (await _claim(store)).claimed
+
+    assert await stage.plane.pending() == {entry_id: ("me", 2)}
+    assert await stage.idle_ms(entry_id) < LEASE_MS
+    delivery = claim.delivery
+    assert (delivery.entry_id, delivery.attempt, delivery.counted) == (entry_id, 2, False)
+    assert (delivery.origin, delivery.owner, delivery.losses) == ("reclaim", "gone", 1)
+
+
+async def test_its_body_comes_byte_for_byte(stage: Stage, store: StreamStore) -> None:
+    await stage.held("gone", idle_ms=IDLE_MS, fields=(b"\xff", b"\x00", "again", "1", "again", "2"))
+
+    [claim] = (await _claim(store)).claimed
+
+    assert claim.delivery.fields == [b"\xff", b"\x00", b"again", b"1", b"again", b"2"]
+
+
+async def test_it_could_have_run_since_it_was_found_lost(stage: Stage, store: StreamStore) -> None:
+    await stage.held("gone", idle_ms=IDLE_MS)
+    before = await stage.now_ms()
+
+    [claim] = (await _claim(store)).claimed
+
+    assert before <= claim.delivery.ready_ms <= await stage.now_ms()
+
+
+async def test_the_attempt_of_a_silent_worker_ended_with_the_worker(stage: Stage, store: StreamStore) -> None:
+    before = await stage.now_ms()
+    entry_id = await stage.held("gone", idle_ms=IDLE_MS)
+    await stage.beats("gone", ago_ms=LEASE_MS + 1_000)
+    [claim] = (await _claim(store)).claimed
+    after = await stage.now_ms()
+
+    [attempt] = await stage.attempts(entry_id)
+    assert before - IDLE_MS <= attempt.pop("start") <= after - IDLE_MS + 1_000
+    assert before <= attempt.pop("end") <= after
+    assert attempt == {"consumer": "gone", "attempt": 1, "error": "worker_lost"}
+    assert claim.delivery.loss == "worker_lost"
+    assert claim.delivery.previous is not None
+    assert claim.delivery.previous.error == "worker_lost"
+
+
+async def test_a_worker_that_never_beat_is_lost(stage: Stage, store: StreamStore) -> None:
+    await stage.held("gone", idle_ms=IDLE_MS)
+
+    [claim] = (await _claim(store)).claimed
+
+    assert claim.delivery.loss == "worker_lost"
+
+
+async def test_a_worker_that_beats_has_let_its_lease_expire(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", idle_ms=IDLE_MS)
+    await stage.beats("gone", ago_ms=LEASE_MS - 10_000)
+
+    [claim] = (await _claim(store)).claimed
+
+    assert claim.delivery.loss == "lease_expired"
+    assert (await stage.attempts(entry_id))[0]["error"] == "lease_expired"
+
+
+async def test_the_attempt_on_record_is_the_one_that_ends(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", attempt=2, idle_ms=IDLE_MS)
+    await stage.note(entry_id, _lost(1), {"consumer": "gone", "attempt": 2, "start": 5})
+    await _claim(store)
+
+    kept, ended = await stage.attempts(entry_id)
+    assert kept == _lost(1)
+    assert (ended["start"], ended["error"]) == (5, "worker_lost")
+
+
+async def test_an_attempt_that_ended_before_stays_as_it_is(stage: Stage, store: StreamStore) -> None:
+    # Claimed after a retry, by a worker that died before it began the next attempt.
+    entry_id = await stage.held("gone", attempt=1, idle_ms=IDLE_MS)
+    await stage.note(entry_id, _lost(1, "tool_error"))
+
+    [claim] = (await _claim(store)).claimed
+
+    assert await stage.attempts(entry_id) == [_lost(1, "tool_error")]
+    assert claim.delivery.losses == 0
+
+
+async def test_what_was_given_back_and_not_begun_since_has_no_attempt_to_lose(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", attempt=0, idle_ms=IDLE_MS)
+
+    [claim] = (await _claim(store)).claimed
+
+    assert await stage.attempts(entry_id) == []
+    assert (claim.delivery.losses, claim.delivery.previous) == (0, None)
+
+
+async def test_losses_of_worker_and_lease_are_counted_and_nothing_else(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", attempt=4, idle_ms=IDLE_MS)
+    await stage.note(entry_id, _lost(1, "lease_expired"), _lost(2, "tool_error"), _lost(3, "released"))
+
+    [claim] = (await _claim(store)).claimed
+
+    assert claim.delivery.losses == 2
+
+
+async def test_what_was_taken_over_can_be_explained_later(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", attempt=2, idle_ms=IDLE_MS)
+    await _claim(store)
+
+    assert await stage.events() == [
+        {"event": "reclaimed", "entry": entry_id, "consumer": "gone", "attempt": "2", "reason": "worker_lost"}
+    ]
+
+
+async def test_a_mark_is_told(stage: Stage, store: StreamStore) -> None:
+    marked, plain = [await stage.held("gone", idle_ms=IDLE_MS) for _ in range(2)]
+    await stage.mark(marked)
+
+    claims = await _claim(store)
+
+    assert {claim.delivery.entry_id: claim.marked for claim in claims.claimed} == {marked: True, plain: False}
+
+
+@pytest.mark.parametrize("how", ["renewed", "another owner", "settled", "parked"])
+async def test_what_is_no_orphan_is_left_alone(stage: Stage, store: StreamStore, how: str) -> None:
+    if how == "renewed":
+        await stage.held("gone", idle_ms=LEASE_MS - 10_000)
+    elif how == "another owner":
+        await stage.held("other", idle_ms=IDLE_MS)
+    elif how == "parked":
+        await stage.held("~parked", idle_ms=IDLE_MS)
+    else:
+        await stage.lose(await stage.held("gone", idle_ms=IDLE_MS), how)
+    before = await stage.everything()
+    claims = await _claim(store)
+
+    assert (claims.claimed, claims.gone, claims.more) == ([], [], None)
+    assert await stage.everything() == before
+
+
+async def test_no_more_is_taken_than_there_is_room_for(stage: Stage, store: StreamStore) -> None:
+    ids = [await stage.held("gone", idle_ms=IDLE_MS) for _ in range(5)]
+
+    claims = await _claim(store, count=2)
+
+    assert [claim.delivery.entry_id for claim in claims.claimed] == ids[:2]
+    assert claims.more == ids[1]
+    assert list((await stage.plane.pending("gone")).keys()) == ids[2:]
+
+
+async def test_the_next_claim_goes_on_where_the_last_one_ended(stage: Stage, store: StreamStore) -> None:
+    ids = [await stage.held("gone", idle_ms=IDLE_MS) for _ in range(3)]
+
+    claims = await _claim(store, after=ids[0])
+
+    assert [claim.delivery.entry_id for claim in claims.claimed] == ids[1:]
+    assert claims.more is None
+
+
+async def test_a_call_without_a_body_is_acknowledged_and_told_as_lost(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", attempt=2, idle_ms=IDLE_MS)
+    neighbour = await stage.held("gone", idle_ms=IDLE_MS)
+    await stage.note(entry_id, _lost(1))
+    await stage.mark(entry_id)
+    await stage.delete_body(entry_id)
+
+    claims = await _claim(store)
+
+    assert claims.gone == [entry_id]
+    assert [claim.delivery.entry_id for claim in claims.claimed] == [neighbour]
+    assert await stage.plane.pending() == {neighbour: ("me", 1)}
+    assert set(await stage.fields(stage.keys.attempts)) == {neighbour}
+    assert (await stage.events())[0] == {
+        "event": "lost", "entry": entry_id, "consumer": "gone", "attempt": "2", "reason": "deleted",
+    }  # fmt: skip
+
+
+async def _suspect(stage: Stage, *, attempt: int = 2) -> str:
+    """An orphan that has lost *attempt* workers, this one included."""
+    entry_id = await stage.held("gone", attempt=attempt, idle_ms=IDLE_MS, fields=CALL)
+    await stage.note(entry_id, *(_lost(number) for number in range(1, attempt)))
+    return entry_id
+
+
+async def test_suspects_are_taken_one_at_a_time_and_ordinary_calls_beside_them(
+    stage: Stage, store: StreamStore
+) -> None:
+    first, second = [await _suspect(stage) for _ in range(2)]
+    ordinary = await stage.held("gone", idle_ms=IDLE_MS)
+
+    claims = await _claim(store, suspects=1)
+
+    assert [claim.delivery.entry_id for claim in claims.claimed] == [first, ordinary]
+    assert await stage.plane.pending("gone") == {second: ("gone", 2)}
+
+
+async def test_a_suspect_that_is_not_taken_stays_as_it_was(stage: Stage, store: StreamStore) -> None:
+    await _suspect(stage)
+    before = await stage.everything()
+    claims = await _claim(store, suspects=0)
+
+    assert claims.claimed == []
+    assert await stage.everything() == before
+
+
+@pytest.mark.parametrize("why", ["marked", "attempts used up"])
+async def test_what_will_not_be_run_is_no_suspect(stage: Stage, store: StreamStore, why: str) -> None:
+    if why == "marked":
+        entry_id = await _suspect(stage)
+        await stage.mark(entry_id)
+    else:
+        entry_id = await _suspect(stage, attempt=MAX_ATTEMPTS)
+
+    claims = await _claim(store, suspects=0)
+
+    assert [claim.delivery.entry_id for claim in claims.claimed] == [entry_id]

@@ -1,0 +1,188 @@
+"""letters, replay, discard: what operators do with dead letters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from toolspan.errors import MalformedEntryError, WrongTypeError
+from toolspan.store import DeadLetterStore
+from toolspan.store.stream import Burial
+
+if TYPE_CHECKING:
+    from tests.redis.stage import Stage
+    from toolspan.model import DeadLetter
+    from toolspan.store import Connection
+
+
+@pytest.fixture
+def letters(stage: Stage, connection: Connection) -> DeadLetterStore:
+    return DeadLetterStore(connection, stage.keys)
+
+
+async def _bury(stage: Stage, *fields: str | bytes) -> str:
+    entry_id = await stage.held(fields=fields or ("tool", "echo"))
+    about = ["dlq.id", entry_id, "dlq.reason", "worker_lost", "dlq.error_type", "quarantined"]
+    about += ["dlq.error_message", "why", "dlq.consumer", "me", "dlq.fingerprint", "f"]
+    await stage.store().quarantine(Burial(entry_id, 1, "worker_lost", "worker_lost", about))
+    return entry_id
+
+
+async def _all(letters: DeadLetterStore) -> list[DeadLetter]:
+    return [letter async for letter in letters.all()]
+
+
+async def _only(letters: DeadLetterStore) -> DeadLetter:
+    [letter] = await _all(letters)
+    return letter
+
+
+async def test_dead_letters_come_oldest_first(stage: Stage, letters: DeadLetterStore) -> None:
+    ids = [await _bury(stage) for _ in range(3)]
+
+    assert [letter.entry_id for letter in await _all(letters)] == ids
+
+
+async def test_all_pages_are_read(stage: Stage, letters: DeadLetterStore) -> None:
+    await _bury(stage)
+    await stage.call("EVAL", _COPIES, 1, stage.keys.dead_letters, 450)
+
+    found = await _all(letters)
+
+    assert len(found) == 451
+    assert len({letter.id for letter in found}) == 451
+
+
+async def test_what_is_no_dead_letter_of_ours_is_left_out(stage: Stage, letters: DeadLetterStore) -> None:
+    await stage.call("XADD", stage.keys.dead_letters, "*", "somebody", "else's")
+    entry_id = await _bury(stage)
+
+    assert [letter.entry_id for letter in await _all(letters)] == [entry_id]
+
+
+async def test_one_dead_letter_is_found_by_its_id(stage: Stage, letters: DeadLetterStore) -> None:
+    for _ in range(2):
+        await _bury(stage)
+    first, second = await _all(letters)
+
+    assert await letters.one(second.id) == second
+    assert await letters.one(first.id) == first
+    assert await letters.one("1-1") is None
+
+
+async def test_what_is_no_dead_letter_of_ours_cannot_be_shown(stage: Stage, letters: DeadLetterStore) -> None:
+    foreign: bytes = await stage.call("XADD", stage.keys.dead_letters, "*", "somebody", "else's")
+
+    with pytest.raises(MalformedEntryError):
+        await letters.one(foreign.decode())
+
+
+async def test_an_entry_that_was_kept_whole_is_given_byte_for_byte(stage: Stage, letters: DeadLetterStore) -> None:
+    fields: list[str | bytes] = [part for number in range(3_000) for part in (f"x{number % 9}", b"\xff\x00")]
+    await _bury(stage, *fields)
+
+    assert (await _only(letters)).fields == [part if isinstance(part, bytes) else part.encode() for part in fields]
+
+
+async def test_a_replay_is_a_call_in_place_of_the_dead_letter(stage: Stage, letters: DeadLetterStore) -> None:
+    await _bury(stage)
+    kept = await _bury(stage)
+    letter = (await _all(letters))[0]
+    fields = [b"tool", b"echo", b"\xff", b"\x00", b"a", b"1", b"a", b"2"]
+    entry_id = await letters.replay(letter, call_id="new", fields=fields, who="ada")
+
+    assert entry_id is not None
+    assert await stage.call("XRANGE", stage.keys.calls, "-", "+") == [[entry_id.encode(), fields]]
+    assert [other.entry_id for other in await _all(letters)] == [kept]
+
+
+async def test_it_is_written_down_who_replayed_what(stage: Stage, letters: DeadLetterStore) -> None:
+    await _bury(stage)
+    letter = await _only(letters)
+    before = await stage.now_ms()
+    entry_id = await letters.replay(letter, call_id="new", fields=["tool", "echo"], who="ada")
+    after = await stage.now_ms()
+
+    [audit] = await stage.entries(stage.keys.audit)
+    assert before <= int(audit.pop("at")) <= after
+    assert audit == {"action": "replay", "who": "ada", "dead_letter": letter.id, "call": "new", "entry": entry_id}
+    assert (await stage.events())[-1] == {
+        "event": "replayed", "entry": entry_id, "consumer": "ada", "attempt": "0", "reason": letter.id,
+    }  # fmt: skip
+
+
+async def test_a_dead_letter_is_replayed_once(stage: Stage, letters: DeadLetterStore) -> None:
+    await _bury(stage)
+    letter = await _only(letters)
+    await letters.replay(letter, call_id="new", fields=["tool", "echo"], who="ada")
+    before = await stage.everything()
+
+    assert await letters.replay(letter, call_id="newer", fields=["tool", "echo"], who="bob") is None
+    assert await stage.everything() == before
+
+
+async def test_a_replay_that_is_refused_costs_no_dead_letter(stage: Stage, letters: DeadLetterStore) -> None:
+    await _bury(stage)
+    letter = await _only(letters)
+    await stage.call("SET", stage.keys.calls, "not a stream")
+    before = await stage.everything()
+    with pytest.raises(WrongTypeError):
+        await letters.replay(letter, call_id="new", fields=["tool", "echo"], who="ada")
+
+    assert await stage.everything() == before
+
+
+async def test_a_discarded_dead_letter_is_gone_and_it_is_known_why(stage: Stage, letters: DeadLetterStore) -> None:
+    for _ in range(2):
+        await _bury(stage)
+    first, second = await _all(letters)
+    before = await stage.now_ms()
+    assert await letters.discard(first.id, who="ada", why="a test")
+    after = await stage.now_ms()
+
+    [audit] = await stage.entries(stage.keys.audit)
+    assert before <= int(audit.pop("at")) <= after
+    assert audit == {"action": "discard", "who": "ada", "dead_letter": first.id, "why": "a test"}
+    assert [letter.id for letter in await _all(letters)] == [second.id]
+
+
+async def test_what_was_not_there_is_not_discarded(stage: Stage, letters: DeadLetterStore) -> None:
+    await _bury(stage)
+    before = await stage.everything()
+
+    assert not await letters.discard("1-1", who="ada", why="a test")
+    assert await stage.everything() == before
+
+
+@pytest.mark.parametrize("act", ["replay", "discard"])
+async def test_an_audit_that_cannot_be_written_stops_nobody(stage: Stage, letters: DeadLetterStore, act: str) -> None:
+    await _bury(stage)
+    letter = await _only(letters)
+    await stage.call("SET", stage.keys.audit, "not a stream")
+    if act == "replay":
+        await letters.replay(letter, call_id="new", fields=["tool", "echo"], who="ada")
+    else:
+        await letters.discard(letter.id, who="ada", why="a test")
+
+    assert await _all(letters) == []
+
+
+@pytest.mark.parametrize("act", ["replay", "discard"])
+async def test_the_audit_is_capped(stage: Stage, letters: DeadLetterStore, act: str) -> None:
+    await _bury(stage)
+    letter = await _only(letters)
+    await stage.call("EVAL", _FILL, 1, stage.keys.audit)
+    if act == "replay":
+        await letters.replay(letter, call_id="new", fields=["tool", "echo"], who="ada")
+    else:
+        await letters.discard(letter.id, who="ada", why="a test")
+
+    assert await stage.call("XLEN", stage.keys.audit) <= 10_100
+
+
+_COPIES = """
+local fields = redis.call('XRANGE', KEYS[1], '-', '+')[1][2]
+for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(fields)) end
+"""
+_FILL = "for i = 1, 10500 do redis.call('XADD', KEYS[1], '*', 'action', 'old') end"

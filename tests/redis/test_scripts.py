@@ -1,0 +1,70 @@
+"""Scripts on servers that do not know them, and on servers that are full."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conftest import settings_for
+from tests.redis.stage import Stage
+from tests.support.plane import Plane
+from toolspan.errors import ServerFullError
+from toolspan.store import CallerStore, Connection
+from toolspan.store.clock import RedisClock
+from toolspan.store.keeper import Held, Keeper
+from toolspan.store.stream import DONE, Burial, Settlement, Start
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from toolspan.testing import EmbeddedServer
+
+
+@pytest.fixture
+async def alone(own_server: EmbeddedServer) -> AsyncIterator[Stage]:
+    """A stage on a server of its own."""
+    settings = settings_for(own_server.url)
+    connection = Connection.to(settings.redis_url)
+    made = Stage(Plane(settings, connection.commands, connection), connection)
+    await made.call("XGROUP", "CREATE", made.keys.calls, made.keys.group, "0", "MKSTREAM")
+    yield made
+    await connection.aclose()
+
+
+def _keeper(stage: Stage) -> Keeper:
+    return Keeper(stage._connection, stage.keys, me="me", clock=RedisClock(), ttl_ms=60_000, timeout=5)
+
+
+async def test_a_full_server_lets_the_fleet_finish_what_it_holds(alone: Stage) -> None:
+    store, keeper = alone.store(), _keeper(alone)
+    kept, begun, settled, parked, buried = [await alone.held() for _ in range(5)]
+    about = ["dlq.id", buried, "dlq.reason", "malformed"]
+    await alone.call("CONFIG", "SET", "maxmemory", 1)
+
+    assert keeper.keep([Held(kept, 1, noted=False)], running={}).lost == []
+    assert keeper.keep([], running={}).lost == []
+    assert await store.start([Start(begun, 1, 2, "token")]) == [DONE]
+    assert await store.settle(1, [Settlement(settled, 1, False, alone.reply_to, ["id", "c"])], held=5) == [DONE]
+    assert await store.park(parked, 1, count=1, delay_ms=1, reason="tool_error")
+    assert await store.quarantine(Burial(buried, 1, "malformed", "malformed", about)) == DONE
+    keeper.close()
+
+
+async def test_a_full_server_takes_no_new_calls(alone: Stage) -> None:
+    caller = CallerStore(alone._connection, alone.keys, gateway_id="g", block_ms=20)
+    await alone.call("CONFIG", "SET", "maxmemory", 1)
+
+    with pytest.raises(ServerFullError):
+        await caller.append(["tool", "echo"])
+
+
+async def test_a_server_that_has_forgotten_a_script_is_told_it_again(alone: Stage) -> None:
+    store, keeper = alone.store(), _keeper(alone)
+    entry_id = await alone.held()
+    for _ in range(2):
+        await alone.call("SCRIPT", "FLUSH")
+
+        assert await store.start([Start(entry_id, 1, 1)]) == [DONE]
+        assert keeper.keep([Held(entry_id, 1, noted=True)], running={}).lost == []
+    keeper.close()

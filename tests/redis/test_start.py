@@ -1,0 +1,113 @@
+"""start: attempts begin to count before their tools run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.redis.stage import LOST
+from toolspan.store.stream import DONE, MARKED, NOT_OURS, Start
+
+if TYPE_CHECKING:
+    from tests.redis.stage import Stage
+    from toolspan.store import StreamStore
+
+
+async def test_a_claimed_call_is_counted_and_its_lease_begins_anew(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held(attempt=1, idle_ms=60_000)
+
+    assert await store.start([Start(entry_id, 1, 2)]) == [DONE]
+    assert await stage.plane.pending() == {entry_id: ("me", 2)}
+    assert await stage.idle_ms(entry_id) < 30_000
+
+
+async def test_the_attempt_is_on_record_after_those_before(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    first = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": "worker_lost"}
+    await stage.note(entry_id, first)
+    before = await stage.now_ms()
+    await store.start([Start(entry_id, 1, 2)])
+    after = await stage.now_ms()
+
+    kept, begun = await stage.attempts(entry_id)
+    assert kept == first
+    assert before <= begun.pop("start") <= after
+    assert begun == {"consumer": "me", "attempt": 2}
+
+
+async def test_a_start_that_is_asked_for_again_counts_once(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    await store.start([Start(entry_id, 1, 2, "token")])
+
+    assert await store.start([Start(entry_id, 1, 2, "token")]) == [DONE]
+    assert await stage.plane.pending() == {entry_id: ("me", 2)}
+    assert len(await stage.attempts(entry_id)) == 1
+
+
+async def test_an_attempt_of_another_worker_is_an_attempt_of_its_own(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    # Given back by a drain: the count went down again.
+    await stage.note(entry_id, {"consumer": "other", "attempt": 1, "start": 1, "end": 2, "error": "released"})
+    await store.start([Start(entry_id, 1, 1)])
+
+    assert [attempt["consumer"] for attempt in await stage.attempts(entry_id)] == ["other", "me"]
+
+
+async def test_a_start_without_a_token_leaves_no_mark(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    await store.start([Start(entry_id, 1, 2)])
+
+    assert await stage.call("HKEYS", stage.keys.attempts) == [entry_id.encode()]
+
+
+async def test_a_call_that_runs_at_most_once_is_marked(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    await store.start([Start(entry_id, 1, 1, "token")])
+
+    assert await stage.call("HGET", stage.keys.attempts, f"{entry_id}:mark") == b"token"
+
+
+async def test_a_mark_of_another_start_refuses_for_ever(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    await stage.mark(entry_id)
+    before = await stage.everything()
+
+    assert await store.start([Start(entry_id, 1, 2, "token")]) == [MARKED]
+    assert await stage.everything() == before
+
+
+@pytest.mark.parametrize("how", LOST)
+async def test_what_is_no_longer_ours_is_not_begun(stage: Stage, store: StreamStore, how: str) -> None:
+    entry_id = await stage.held()
+    await stage.lose(entry_id, how)
+    before = await stage.everything()
+
+    assert await store.start([Start(entry_id, 1, 1, "token")]) == [NOT_OURS]
+    assert await stage.everything() == before
+
+
+async def test_a_call_without_a_body_is_left_to_be_reported_as_lost(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    await stage.delete_body(entry_id)
+    before = await stage.everything()
+
+    assert await store.start([Start(entry_id, 1, 2, "token")]) == [NOT_OURS]
+    assert await stage.everything() == before
+
+
+async def test_one_refusal_harms_no_neighbour(stage: Stage, store: StreamStore) -> None:
+    first, lost, last = [await stage.held() for _ in range(3)]
+    await stage.lose(lost, "another owner")
+
+    assert await store.start([Start(first, 1, 2), Start(lost, 1, 2), Start(last, 1, 2)]) == [DONE, NOT_OURS, DONE]
+    assert await stage.plane.pending() == {first: ("me", 2), lost: ("other", 1), last: ("me", 2)}
+
+
+async def test_at_most_twenty_attempts_are_kept_the_first_always(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held(attempt=25)
+    past: list[dict[str, Any]] = [{"consumer": "old", "attempt": n, "start": n, "end": n} for n in range(1, 26)]
+    await stage.note(entry_id, *past)
+    await store.start([Start(entry_id, 25, 26)])
+
+    assert [attempt["attempt"] for attempt in await stage.attempts(entry_id)] == [1, *range(8, 27)]
