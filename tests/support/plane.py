@@ -37,6 +37,16 @@ class Plane:
         entry_id: bytes = await self.redis.execute_command("XADD", self.keys.calls, "*", *fields)
         return entry_id.decode()
 
+    async def orphan(self, owner: str = "gone-1-0000") -> list[str]:
+        """Hand all new entries to a worker that is never heard of, long ago; give their ids."""
+        await self.redis.execute_command("XGROUP", "CREATE", self.keys.calls, self.keys.group, "0", "MKSTREAM")
+        raw: Any = await self.redis.execute_command(
+            "XREADGROUP", "GROUP", self.keys.group, owner, "STREAMS", self.keys.calls, ">"
+        )
+        ids = [entry_id for entry_id, _ in raw[0][1]]
+        await self.redis.xclaim(self.keys.calls, self.keys.group, owner, 0, ids, idle=100_000, justid=True)
+        return [entry_id.decode() for entry_id in ids]
+
     async def replies(self, reply_to: str | None = None) -> list[Reply]:
         """All replies so far."""
         raw: Any = await self.redis.execute_command("XRANGE", reply_to or self.reply_to, "-", "+")

@@ -72,7 +72,7 @@ class Completer:
         status = await self._settling.submit(work)
         while status == UNDELIVERED:
             # The group was made anew. Its outcome is known: it waits for whoever gets the entry now.
-            await self.inflight.wait_for_adoption(_LONGEST_WAIT)
+            await self.inflight.wait_for_adoption(work, _LONGEST_WAIT)
             status = await self._settling.submit(work)
         if status == UNWRITABLE:
             message = f"the reply stream {_reply_to(work)} cannot be written"

@@ -9,7 +9,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Final
 
-from toolspan.errors import StoreError, StoreUnavailableError
+from toolspan.errors import StoreError
 from toolspan.store.keeper import Held
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from toolspan.model import ToolInfo
     from toolspan.store.keeper import Keeper, Kept, Registration
     from toolspan.telemetry.probe import Probe
-    from toolspan.worker.inflight import InFlight
+    from toolspan.worker.inflight import InFlight, Work
     from toolspan.worker.link import Link
 
 BEATS_PER_LEASE: Final = 4
@@ -81,23 +81,28 @@ class Heartbeater:
     def beat(self) -> None:
         """Renew the heartbeat and every lease; tell the loop what was lost."""
         works = list(self._inflight)
-        unnoted = [work for work in works if not work.noted]
-        for work in unnoted:
-            # Before it is sent: a settle that overtakes the answer has to clear away what this writes.
-            work.recorded = True
-        asked = {work.entry_id: (work, work.run.delivery.attempt) for work in works}
+        unnoted = {work.entry_id: work for work in works if self._shall_note(work)}
+        asked = {work.entry_id: work.run.delivery.attempt for work in works}
         kept = self._keeper.keep(
-            [Held(work.entry_id, attempt, noted=work.noted) for work, attempt in asked.values()],
+            [Held(entry_id, attempt, noted=entry_id not in unnoted) for entry_id, attempt in asked.items()],
             running={work.entry_id: work.run.tool for work in works},
         )
         self._link.works()
         if not kept.registered:
             self._register()
         lost = dict(kept.lost)
-        for work in unnoted:
+        for work in unnoted.values():
             work.noted = work.noted or work.entry_id not in lost
         if lost:
             self._loop.call_soon_threadsafe(self._lose, kept)
+
+    def _shall_note(self, work: Work) -> bool:
+        if work.noted:
+            return False
+        # In this order: a settle clears away what this heartbeat writes, or is known to be under way. One that was
+        # sent before might arrive after it, and would leave it behind.
+        work.recorded = True
+        return not work.ending
 
     def _register(self) -> None:
         """Write our registration; on a full server that fails where heartbeats pass, and the next one tries again."""
@@ -120,8 +125,8 @@ class Heartbeater:
             try:
                 self.beat()
             except StoreError as exc:
-                if isinstance(exc, StoreUnavailableError):
-                    self._link.broke()
+                # Whatever the reason, nobody's leases may have been renewed meanwhile.
+                self._link.broke()
                 self._probe.outage("keep", exc)
                 wait = min(_RETRY_SECONDS, self._lease / BEATS_PER_LEASE)
             else:

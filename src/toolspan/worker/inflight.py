@@ -43,6 +43,8 @@ class Work:
     """Whether a start is under way, so that nobody can say which attempt Redis holds."""
     ending: bool = False
     """Whether it is known how this ends, so that it is not cancelled any more."""
+    undelivered: bool = False
+    """Whether its outcome only waits until a re-created group hands the entry out again: it takes up no room then."""
     lost: bool = False
     """Whether somebody else holds the entry now."""
 
@@ -81,7 +83,8 @@ class InFlight:
     @property
     def room(self) -> int:
         """How many more deliveries may be taken now."""
-        return 0 if self.closed else self.limit - len(self._works)
+        held = sum(not work.undelivered for work in self._works.values())
+        return 0 if self.closed else max(0, self.limit - held)
 
     @property
     def suspects(self) -> int:
@@ -103,6 +106,7 @@ class InFlight:
         if known is not None:
             known.run.delivery.attempt = delivery.attempt
             known.noted = False
+            known.undelivered = False
             self._adopted.set()
             return
         work = Work(run, verdict, recorded=recorded, noted=noted)
@@ -137,8 +141,13 @@ class InFlight:
             self._freed.clear()
             await self._freed.wait()
 
-    async def wait_for_adoption(self, seconds: float) -> None:
-        """Wait until some run took over a new delivery of its entry, at most *seconds*."""
+    async def wait_for_adoption(self, work: Work, seconds: float) -> None:
+        """Wait until some run took over a new delivery of its entry, at most *seconds*.
+
+        Until *work* does, it takes up no room: where there is none, nobody would read its entry.
+        """
+        work.undelivered = True
+        self._freed.set()
         self._adopted.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -12,7 +12,8 @@
 --
 -- Returns { Redis' clock in ms,
 --           1 if we are registered, 0 if our registration has to be written again,
---           the entry ids that are no longer ours, with the attempt that was asked for each: id, attempt … }.
+--           the entry ids that are no longer ours, with the attempt that was asked for each: id, attempt …;
+--           one that a re-created group has not handed out again yet is not among them }.
 --
 -- include clock
 -- include history
@@ -39,8 +40,10 @@ if #ARGV >= HELD then
     local entry_id, attempt, noted = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
     local entry = pending[entry_id]
     if not entry or entry[4] ~= attempt then
-      lost[#lost + 1] = entry_id
-      lost[#lost + 1] = ARGV[i + 1]
+      if entry or not undelivered(stream, group, entry_id) then
+        lost[#lost + 1] = entry_id
+        lost[#lost + 1] = ARGV[i + 1]
+      end
     elseif #redis.call('XRANGE', stream, entry_id, entry_id) > 0 then
       -- An entry whose body is gone would be dropped by XCLAIM; its run can still answer as long as it is pending.
       ours[#ours + 1] = entry_id

@@ -38,15 +38,6 @@ local pending = pending_between(stream, group, consumer, first, last, held)
 -- Only a script's first write is checked on a full server, and this one passes.
 redis.call('XACK', stream, group, '0-0')
 
-local function refused(entry_id)
-  -- Whoever settles an entry deletes it: one that lies there unheld is still to be delivered.
-  if #redis.call('XPENDING', stream, group, entry_id, entry_id, 1) == 0
-    and #redis.call('XRANGE', stream, entry_id, entry_id) > 0 then
-    return 3
-  end
-  return 0
-end
-
 local statuses, settled, recorded, written = {}, {}, {}, {}
 local i = ENTRIES
 while i <= #ARGV do
@@ -56,7 +47,7 @@ while i <= #ARGV do
   local status = 1
   local entry = pending[entry_id]
   if not entry or entry[4] ~= attempt then
-    status = refused(entry_id)
+    status = undelivered(stream, group, entry_id) and 3 or 0
   elseif reply > 0 then
     local key = KEYS[REPLIES + reply]
     local answer = redis.pcall('XADD', key, 'MAXLEN', '~', reply_maxlen, '*', unpack(ARGV, i, i + values - 1))

@@ -1,3 +1,9 @@
+-- Whether an entry lies there unheld: whoever settles one deletes it, so a re-created group has yet to deliver it.
+local function undelivered(stream, group, entry_id)
+  return #redis.call('XPENDING', stream, group, entry_id, entry_id, 1) == 0
+    and #redis.call('XRANGE', stream, entry_id, entry_id) > 0
+end
+
 -- All that *consumer* holds between two entry ids: entry id -> { id, consumer, idle_ms, deliveries }.
 -- *page* is how many we believe it holds; entries whose hand-over we never heard of may lie between.
 local function pending_between(stream, group, consumer, first, last, page)
