@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
+import math
 import pkgutil
 import re
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, overload
 
-from toolspan.codec import dumps
+from toolspan.codec import NotJsonError, dumps
 from toolspan.errors import ToolDefinitionError
 from toolspan.model import ToolInfo
 from toolspan.tools.signature import Signature
@@ -66,31 +67,46 @@ class Tool:
         self._check()
         signature = Signature(self.name, self.function)
         info = ToolInfo(self.name, self.description, signature.schema, self.delivery, self.timeout)
+        try:
+            described = dumps(info)
+        except NotJsonError as exc:
+            message = f"{self.name} cannot be a tool: its schema is not JSON: {exc}"
+            raise ToolDefinitionError(message) from None
         for name, value in (
             ("is_async", inspect.iscoroutinefunction(self.function)),
             ("info", info),
-            ("digest", hashlib.sha256(dumps(info)).hexdigest()[:16]),
+            ("digest", hashlib.sha256(described).hexdigest()[:16]),
             ("validate", signature.validate),
         ):
             object.__setattr__(self, name, value)
 
     def _check(self) -> None:
         problem = None
-        if not _NAME.fullmatch(self.name):
+        if not inspect.isroutine(self.function):
+            problem = "only a function can; write @tool, or @tool(name=...)"
+        elif inspect.isgeneratorfunction(self.function) or inspect.isasyncgenfunction(self.function):
+            problem = "it yields; a tool returns its result"
+        elif not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             problem = "its name must be 1-128 of A-Za-z0-9_.- and begin with a letter or digit"
-        elif self.timeout is not None and self.timeout <= 0:
-            problem = "timeout must be more than 0 seconds"
-        elif self.retries < 0:
-            problem = "retries must not be negative"
-        elif not 0 < self.backoff[0] <= self.backoff[1]:
-            problem = "backoff must be the first and the longest delay in seconds"
-        elif self.delivery not in {"at_least_once", "at_most_once"}:
-            problem = "delivery must be at_least_once or at_most_once"
-        elif self.delivery == "at_most_once" and self.retries:
-            problem = "what runs at most once cannot have retries"
+        else:
+            problem = self._problem_of_options()
         if problem is not None:
             message = f"{self.name} cannot be a tool: {problem}"
             raise ToolDefinitionError(message)
+
+    def _problem_of_options(self) -> str | None:
+        problem = None
+        if self.timeout is not None and not _is_seconds(self.timeout):
+            problem = "timeout must be a number of seconds, more than 0"
+        elif not isinstance(self.retries, int) or self.retries < 0:
+            problem = "retries must be a whole number, not less than 0"
+        elif not _is_backoff(self.backoff):
+            problem = "backoff must be the first and the longest delay in seconds"
+        elif self.delivery not in ("at_least_once", "at_most_once"):
+            problem = "delivery must be at_least_once or at_most_once"
+        elif self.delivery == "at_most_once" and self.retries:
+            problem = "what runs at most once cannot have retries"
+        return problem
 
 
 @overload
@@ -129,20 +145,20 @@ def tool(
     """
 
     def declare(declared: Callable[P, R]) -> Callable[P, R]:
-        own_name: str = getattr(declared, "__name__", "?")
-        setattr(
+        one = Tool(
+            getattr(declared, "__name__", repr(declared)) if name is None else name,
             declared,
-            _MARK,
-            Tool(
-                name or own_name,
-                declared,
-                description=_first_paragraph(inspect.getdoc(declared)),
-                timeout=timeout,
-                retries=retries,
-                backoff=backoff,
-                delivery=delivery,
-            ),
+            description=_first_paragraph(inspect.getdoc(declared)),
+            timeout=timeout,
+            retries=retries,
+            backoff=backoff,
+            delivery=delivery,
         )
+        try:
+            setattr(declared, _MARK, one)
+        except AttributeError:
+            message = f"{one.name} cannot be a tool: it is bound to an object; declare a function that calls it"
+            raise ToolDefinitionError(message) from None
         return declared
 
     return declare if function is None else declare(function)
@@ -154,7 +170,13 @@ def worker_lifespan(
     """Declare an async generator that runs around the life of a worker which serves this module's tools.
 
     What comes before its `yield` opens what the tools need; what comes after closes it, once they have ended.
+
+    Raises:
+        ToolDefinitionError: if it is anything else.
     """
+    if not inspect.isasyncgenfunction(function):
+        message = f"{getattr(function, '__name__', function)} cannot be a lifespan: write `async def`, and yield once"
+        raise ToolDefinitionError(message)
     manager = asynccontextmanager(function)
     setattr(manager, _LIFESPAN, True)
     return manager
@@ -238,6 +260,19 @@ class Registry:
             yield
 
 
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
+def _is_backoff(value: Sequence[float]) -> bool:
+    return (
+        isinstance(value, tuple | list)
+        and len(value) == 2  # noqa: PLR2004
+        and all(map(_is_seconds, value))
+        and value[0] <= value[1]
+    )
+
+
 def _declared(function: Any, name: str | None = None) -> Tool:
     found = getattr(function, _MARK, None)
     if not isinstance(found, Tool):
@@ -247,6 +282,9 @@ def _declared(function: Any, name: str | None = None) -> Tool:
 
 
 def _imported(name: str) -> ModuleType:
+    if not name or name.startswith("."):
+        message = f"{name!r} names no module: say MODULE, or MODULE:NAME"
+        raise ToolDefinitionError(message)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NotRequired, get_type_hints
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticSchemaGenerationError
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import from_json
 from typing_extensions import TypedDict
 
+from toolspan.codec import NotJsonError, dumps
 from toolspan.errors import ToolDefinitionError
 
 if TYPE_CHECKING:
@@ -32,10 +34,11 @@ class Signature:
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         self._name = name
         fields, extra = _fields(name, function)
+        config = ConfigDict(extra="allow" if extra else "forbid", arbitrary_types_allowed=False)
+        # What it makes exists at run time only: no type checker can follow.
+        typed_dict: Any = TypedDict
         try:
-            arguments = with_config(ConfigDict(extra="allow" if extra else "forbid", arbitrary_types_allowed=False))(
-                TypedDict("Arguments", {n: hint for n, (hint, _) in fields.items()})
-            )  # type: ignore[operator]
+            arguments = with_config(config)(typed_dict("Arguments", {n: hint for n, (hint, _) in fields.items()}))
             adapter: TypeAdapter[dict[str, Any]] = TypeAdapter(arguments)
             self.schema = _schema(adapter, fields)
         except (PydanticUserError, PydanticSchemaGenerationError, TypeError) as exc:
@@ -63,7 +66,7 @@ def _fields(name: str, function: Callable[..., Any]) -> tuple[dict[str, tuple[An
     """Give each parameter's type and default, and whether any other is taken too."""
     try:
         hints = get_type_hints(function, include_extras=True)
-    except NameError as exc:
+    except (NameError, AttributeError, TypeError, SyntaxError) as exc:
         message = f"a type in the signature of {name} is not known: {exc}"
         raise ToolDefinitionError(message) from None
     fields: dict[str, tuple[Any, Any]] = {}
@@ -89,8 +92,6 @@ def _schema(adapter: TypeAdapter[dict[str, Any]], fields: dict[str, tuple[Any, A
     schema.setdefault("type", "object")
     for name, (_, default) in fields.items():
         if default is not inspect.Parameter.empty:
-            try:
-                schema["properties"][name].setdefault("default", to_jsonable_python(default))
-            except PydanticSerializationError:
-                continue
+            with suppress(NotJsonError):
+                schema["properties"][name].setdefault("default", from_json(dumps(default)))
     return schema

@@ -39,7 +39,7 @@ class Threads:
         """
         job = _Job(function)
         if self._idle == 0:
-            threading.Thread(target=self._work, name="tool", daemon=True).start()
+            self._start()
         else:
             self._idle -= 1
         job.ended.add_done_callback(lambda _: self._freed(job))
@@ -55,6 +55,14 @@ class Threads:
         if not returned:
             raise value
         return value
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._work, name="tool", daemon=True).start()
+        except RuntimeError:
+            # The system gives no more threads: the call hears of it, and its place is free again.
+            self._places.release()
+            raise
 
     def _freed(self, job: _Job) -> None:
         self._idle += 1
