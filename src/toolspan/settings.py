@@ -81,6 +81,9 @@ class Settings(BaseSettings):
         except ValidationError as exc:
             lines = (f"TOOLSPAN_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors())
             raise SettingsError("; ".join(lines)) from None
+        except UnicodeDecodeError as exc:
+            message = f".env is not UTF-8: {exc}"
+            raise SettingsError(message) from None
 
     def described(self) -> list[SettingLine]:
         """List all settings: what each is, where that comes from, what it means; secrets are hidden."""
@@ -114,8 +117,8 @@ class SettingLine(NamedTuple):
 
 
 def _without_password(url: str) -> str:
-    """Hide the password of a URL."""
-    return re.sub(r"(://[^:/@]*:)[^@]*@", r"\1***@", url)
+    """Hide the passwords of a URL: the user's, up to the last @, and those of its query."""
+    return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*:).*@", r"\1***@", url))
 
 
 class OtlpSettings:
@@ -125,7 +128,11 @@ class OtlpSettings:
 
     def __init__(self) -> None:
         self.disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-        self.metric_interval_ms = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "15000"))
+        interval = os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or "15000"
+        if not interval.isdecimal() or int(interval) == 0:
+            message = f"OTEL_METRIC_EXPORT_INTERVAL: must be a whole number of milliseconds, not {interval!r}"
+            raise SettingsError(message)
+        self.metric_interval_ms = float(interval)
 
     def exports(self, signal: Literal["traces", "metrics", "logs"]) -> bool:
         """Whether *signal* has somewhere to go."""

@@ -40,3 +40,12 @@ OWNER: Final = "toolspan.owner"
 ROLE: Final = "toolspan.role"
 STATE: Final = "toolspan.state"
 STREAM: Final = "toolspan.stream"
+
+PHASES: Final = tuple(f"{PHASE}.{name}" for name in ("queue", "admission", "execute", "settle"))
+"""Milliseconds of each phase, on a span."""
+
+DEAD_LETTER: Final = tuple(
+    f"dlq.{name}"
+    for name in ("id", "reason", "error_type", "error_message", "consumer", "fingerprint", "stack", "traceparent")
+)
+"""What an event tells of a dead letter: fields of the dead letter itself, by their own names."""

@@ -130,8 +130,9 @@ class Calling:
         if self._call is None or self._send is None:
             return
         if error is not None and self._outcome in {"", "no_reply", "refused"}:
-            self._call.set_attribute(at.ERROR_TYPE, outcome)
-            self._call.set_status(StatusCode.ERROR, str(error))
+            for span in (self._call,) if self._appended else (self._call, self._send):
+                span.set_attribute(at.ERROR_TYPE, outcome)
+                span.set_status(StatusCode.ERROR, str(error))
         if not self._appended:
             self._send.end()
         self._call.end()

@@ -1,4 +1,4 @@
-"""Every metric as data: name, kind, unit, meaning, attributes. Instruments, docs, dashboards are made from it."""
+"""What we emit, as data: metrics, spans, events. Instruments, docs, dashboards are made from it."""
 
 from __future__ import annotations
 
@@ -208,3 +208,141 @@ DLQ_OLDEST_AGE = Metric("toolspan.dlq.oldest.age", "gauge", "s", "How long the o
 
 METRICS: Final = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
 """All of them, in the order of this page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One kind of span; *name* has the parts that vary in braces."""
+
+    name: str
+    kind: Literal["CLIENT", "PRODUCER", "CONSUMER", "INTERNAL"]
+    meaning: str
+    attributes: tuple[str, ...]
+
+
+ON_EVERY_SPAN: Final = (
+    at.SYSTEM,
+    at.MESSAGE_ID,
+    at.CONVERSATION_ID,
+    at.TOOL_CALL_ID,
+    at.TOOL_NAME,
+    at.SERVER_ADDRESS,
+    at.SERVER_PORT,
+)
+_OPERATION: Final = (at.OPERATION_NAME, at.OPERATION_TYPE, at.DESTINATION)
+
+SPANS: Final = (
+    Span(
+        "call {tool}",
+        "CLIENT",
+        "A caller, from the append to the reply in hand; links to the span that produced the reply",
+        (*_OPERATION, at.ERROR_TYPE),
+    ),
+    Span(
+        "send {stream}",
+        "PRODUCER",
+        "The append; its context travels in the entry. That of a replay links to the dead letter's span",
+        (*_OPERATION, at.ERROR_TYPE),
+    ),
+    Span(
+        "process {stream}",
+        "CONSUMER",
+        "One attempt, from the read until it is settled, parked or quarantined; links to the attempt before",
+        (
+            *_OPERATION,
+            at.GROUP,
+            at.CLIENT_ID,
+            at.BODY_SIZE,
+            at.ATTEMPT,
+            at.DELIVERY,
+            at.OUTCOME,
+            *at.PHASES,
+            at.ERROR_TYPE,
+        ),
+    ),
+    Span(
+        "execute_tool {tool}",
+        "INTERNAL",
+        "The tool itself; what its own libraries record lands below",
+        (at.GEN_AI_OPERATION, at.ERROR_TYPE),
+    ),
+    Span(
+        "send {prefix}:reply",
+        "PRODUCER",
+        "From the outcome until it is settled; its context travels in the reply",
+        (*_OPERATION, at.DESTINATION_TEMPLATE, at.DESTINATION_TEMPORARY, at.BATCH_COUNT),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One kind of event: an OpenTelemetry log record of this name. *line* is that of the log, if there is one."""
+
+    name: str
+    line: str
+    meaning: str
+    attributes: tuple[str, ...] = ()
+
+
+_OF_A_CALL: Final = (at.MESSAGE_ID, at.CONVERSATION_ID, at.TOOL_NAME, at.ATTEMPT, at.CLIENT_ID)
+_OF_AN_EXCEPTION: Final = (at.EXCEPTION_TYPE, at.EXCEPTION_MESSAGE, at.EXCEPTION_STACKTRACE)
+
+EVENTS: Final = (
+    Event(
+        "toolspan.dead_letter",
+        "delivery.quarantined",
+        "A call was moved to the dead letters",
+        (*_OF_A_CALL, *at.DEAD_LETTER),
+    ),
+    Event(
+        "toolspan.reclaim",
+        "delivery.reclaimed",
+        "A call was taken over from a worker that went silent",
+        (*_OF_A_CALL, at.REASON, at.OWNER),
+    ),
+    Event(
+        "toolspan.attempt.lost",
+        "attempt.lost",
+        "An attempt ended with its worker or its lease; told by whoever takes the call over",
+        (*_OF_A_CALL, at.REASON),
+    ),
+    Event("toolspan.reap", "consumer.reaped", "A dead consumer was deleted from the group", (at.CLIENT_ID,)),
+    Event(
+        "toolspan.stale_result",
+        "result.refused",
+        "A result was dropped: somebody else holds the call by now",
+        _OF_A_CALL,
+    ),
+    Event(
+        "toolspan.call.lost",
+        "call.lost",
+        "The body of a pending call was deleted or trimmed by somebody",
+        (at.MESSAGE_ID, at.REASON),
+    ),
+    Event("toolspan.lease.lost", "lease.lost", "A run was cancelled: its call is somebody else's by now", _OF_A_CALL),
+    Event(
+        "toolspan.loop.stalled",
+        "loop.stalled",
+        "The event loop stood still for longer than a lease",
+        (at.EXCEPTION_STACKTRACE,),
+    ),
+    Event("toolspan.drain.started", "drain.started", "A worker takes nothing more and finishes what it holds"),
+    Event("toolspan.drain.finished", "drain.finished", "A draining worker holds nothing any more"),
+    Event("toolspan.redis.down", "redis.down", "Redis began to fail a step", (at.ROLE, at.ERROR_TYPE)),
+    Event("toolspan.redis.up", "redis.up", "Redis does the step again", (at.ROLE,)),
+    Event(
+        "toolspan.replay",
+        "dead_letter.replayed",
+        "An operator put a dead letter back on the stream",
+        (at.CONVERSATION_ID, at.MESSAGE_ID, "dlq.id"),
+    ),
+    Event(
+        "toolspan.discard",
+        "dead_letter.discarded",
+        "An operator threw a dead letter away",
+        ("dlq.id", "dlq.reason"),
+    ),
+    Event("gen_ai.execute_tool.exception", "", "A tool raised", _OF_AN_EXCEPTION),
+    Event("messaging.process.exception", "", "Work on a delivery raised outside of the tool", _OF_AN_EXCEPTION),
+)

@@ -189,13 +189,16 @@ class Probe:
                 counters.sent.add("send", self._reply_template, "")
             counters.process_duration.record((ended_ns - delivery.read_ns) / _NS, calls, group, tool, error)
             self._phases(run, error, ended_ns)
+            self._raised(run)
             if log.is_enabled_for(_DEBUG):
                 log.debug("call.settled", **self._line(run), outcome=outcome)
             self._spans.end(run, outcome=outcome, phases=phases_of(run, ended_ns), ended_ns=ended_ns, batch=len(runs))
 
     def retried(self, run: Run, *, failure: Failed, delay_ms: int) -> None:
         """An attempt failed, and the call waits for its next one."""
+        run.outcome = failure
         log.info("attempt.retried", **self._line(run), error_type=failure.type, delay_ms=delay_ms)
+        self._raised(run)
         self._attempted(run, "retried")
 
     def released(self, run: Run, *, reason: str, delay_ms: int) -> None:
@@ -227,11 +230,8 @@ class Probe:
         if replied:
             self._instruments.sent.add("send", self._reply_template, "")
         context = self._spans.context(run)
+        self._raised(run)
         self._attempted(run, failure.type, replied=replied)
-        if failure.stack:
-            self._events.exception(
-                "messaging.process.exception", failure.stack, failure.message, kind=failure.type, context=context
-            )
         self._events.emit(
             "delivery.quarantined",
             event="toolspan.dead_letter",
@@ -414,6 +414,16 @@ class Probe:
             else:
                 tool = run.tool if name == "queue" else ""
                 self._instruments.phase_duration.record(milliseconds / 1000, name, tool)
+
+    def _raised(self, run: Run) -> None:
+        """Tell of the exception that a run ended with, if it did."""
+        failure = run.outcome
+        if isinstance(failure, Failed) and failure.stack:
+            of_tool = failure.type == "tool_error"
+            kind = failure.detail["exception"] if of_tool else failure.type
+            event = "gen_ai.execute_tool.exception" if of_tool else "messaging.process.exception"
+            context = self._spans.context(run, tool=of_tool)
+            self._events.exception(event, failure.stack, failure.message, kind=kind, context=context)
 
     def _event(self, run: Run, line: str, *, event: str, level: str) -> None:
         context = self._spans.context(run)

@@ -203,11 +203,11 @@ class Spans:
         """Forget the spans of a run whose end somebody else tells."""
         run.recording = None
 
-    def context(self, run: Run) -> Context | None:
-        """The trace context of *run*, for what is logged about it."""
+    def context(self, run: Run, *, tool: bool = False) -> Context | None:
+        """The trace context of *run*, or of its *tool*, for what is logged about it."""
         recording: Recording | None = run.recording
         if recording is not None:
-            return recording.context
+            return with_span(recording.tool, recording.context) if tool and recording.tool else recording.context
         producer = propagation.span_context(run.call.trace) if run.call else None
         return propagation.context_of(producer) if producer else None
 
