@@ -102,9 +102,7 @@ def _refuse(letter: DeadLetter, **said: bool) -> None:
         raise NotReplayableError(message)
 
 
-async def _put_back(
-    store: DeadLetterStore, letter: DeadLetter, call_id: str, trace: TraceFields, *, who: str
-) -> str:
+async def _put_back(store: DeadLetterStore, letter: DeadLetter, call_id: str, trace: TraceFields, *, who: str) -> str:
     try:
         fields = replay_fields(letter.fields, call_id=call_id, replay_of=letter.id)
     except MalformedEntryError as exc:
