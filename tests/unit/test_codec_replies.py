@@ -1,0 +1,106 @@
+"""A reply on the wire."""
+
+from __future__ import annotations
+
+import pytest
+
+from toolspan.codec import Codec, Limits
+from toolspan.errors import MalformedEntryError
+from toolspan.keys import Keys
+from toolspan.model import Failed, Succeeded, Timings
+
+CODEC = Codec(Keys(), Limits())
+PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
+
+
+def reply(**changed: str | bytes) -> list[bytes]:
+    """Give a good reply with some fields *changed*."""
+    values: dict[str, str | bytes] = {"v": "1", "id": "c1", "entry": "1-0", "status": "ok", "result": "1", **changed}
+    parts = [part for pair in values.items() for part in pair]
+    return [part if isinstance(part, bytes) else part.encode() for part in parts]
+
+
+def test_a_result_is_written_under_the_names_of_the_protocol() -> None:
+    fields = CODEC.encode_reply(
+        call_id="c1",
+        entry_id="1-0",
+        outcome=Succeeded(b'{"n":1}'),
+        attempt=2,
+        consumer="w-1-abcd",
+        timings=Timings(1.0, 0.25, None, 0.0004),
+        traceparent=PARENT,
+    )
+
+    assert fields == [
+        *("v", "1", "id", "c1", "entry", "1-0", "status", "ok", "result", b'{"n":1}'),
+        *("attempt", "2", "consumer", "w-1-abcd"),
+        *("timings", b'{"queue":1.000,"admission":0.250,"settle":0.000}', "traceparent", PARENT),
+    ]
+
+
+def test_a_failure_is_written_without_its_stack() -> None:
+    fields = CODEC.encode_reply(
+        call_id="c1",
+        entry_id="1-0",
+        outcome=Failed("tool_error", "it broke", retryable=True, detail={"a": 1}, stack="secret"),
+        attempt=1,
+        consumer="w",
+        timings=Timings(),
+        traceparent=None,
+    )
+
+    assert fields == [
+        *("v", "1", "id", "c1", "entry", "1-0", "status", "error"),
+        *("error", b'{"type":"tool_error","message":"it broke","retryable":true,"detail":{"a":1}}'),
+        *("attempt", "1", "consumer", "w", "timings", b"{}"),
+    ]
+
+
+def test_a_failure_of_a_type_that_we_do_not_know_is_one_of_ours() -> None:
+    for raw in ('{"type": "brand_new", "message": "m"}', '{"type": ["timeout"], "message": "m"}', '{"message": "m"}'):
+        assert CODEC.decode_reply(reply(status="error", error=raw)).failure == Failed("worker_error", "m")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"status": "fine"},
+        {"status": b"\xff"},
+        {"result": "?"},
+        {"result": "NaN"},
+        {"result": "1e999"},
+        {"result": "[" * 100_000},
+        {"status": "error"},
+        {"status": "error", "error": "[]"},
+        {"status": "error", "error": '{"detail": ' + "[" * 100_000},
+        {"attempt": "first"},
+        {"id": b"\xff"},
+        {"timings": "[]"},
+        {"timings": f'{{"queue": {10**400}}}'},
+    ],
+)
+def test_what_is_no_reply_is_malformed(changed: dict[str, str | bytes]) -> None:
+    with pytest.raises(MalformedEntryError):
+        CODEC.decode_reply(reply(**changed))
+
+
+def test_a_reply_without_a_status_is_malformed() -> None:
+    with pytest.raises(MalformedEntryError):
+        CODEC.decode_reply([b"id", b"c1"])
+
+
+def test_a_caller_reads_replies_that_are_deeper_than_it_may_send() -> None:
+    strict = Codec(Keys(), Limits(nesting=1))
+
+    assert strict.decode_reply(reply(result="[" * 150 + "]" * 150)).result
+
+
+def test_timings_that_are_no_numbers_are_left_out() -> None:
+    timings = CODEC.decode_reply(reply(timings='{"queue": "1", "execute": 2, "other": 3}')).timings
+
+    assert timings == Timings(execute=2.0)
+
+
+def test_the_trace_of_a_reply_can_be_named() -> None:
+    assert CODEC.decode_reply(reply(traceparent=PARENT)).trace_id == "a" * 32
+    assert CODEC.decode_reply(reply()).trace_id is None
