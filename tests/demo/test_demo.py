@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -61,15 +62,30 @@ def _left_of(folder: Path) -> list[str]:
     return found
 
 
-async def _ended(process: subprocess.Popen[bytes], output: Path) -> int:
-    await eventually(lambda: process.poll() is not None, because="the demo ends by itself", within=100)
-    assert process.returncode is not None, output.read_text()
-    return process.returncode
+def _is_empty(folder: Path) -> bool:
+    return not any(folder.iterdir())
+
+
+def _call(url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "toolspan", "call", "search", '{"query": "redis", "limit": 1}'],
+        env={**os.environ, "TOOLSPAN_REDIS_URL": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> int:
+    [code] = await eventually(
+        lambda: () if process.poll() is None else (process.returncode,), because="the demo ends by itself", within=100
+    )
+    return int(code)
 
 
 async def test_the_demo_loses_no_call_and_shows_the_attempt_that_died(folder: Path) -> None:
     with _demo(folder) as (process, output):
-        code = await _ended(process, output)
+        code = await _ended(process)
 
     told = output.read_text()
     killed = re.search(r"SIGKILL for (\S+),", told)
@@ -81,7 +97,7 @@ async def test_the_demo_loses_no_call_and_shows_the_attempt_that_died(folder: Pa
     lost = next(line for line in told.splitlines() if killed[1] in line and line.lstrip(" │├└").startswith("process"))
     assert "worker_lost" in lost
     assert _left_of(folder) == []
-    assert list(folder.iterdir()) == []
+    assert _is_empty(folder)
 
 
 async def test_a_demo_that_is_kept_serves_until_it_is_stopped(folder: Path) -> None:
@@ -93,15 +109,9 @@ async def test_a_demo_that_is_kept_serves_until_it_is_stopped(folder: Path) -> N
         )
         url = re.search(r"TOOLSPAN_REDIS_URL='(\S+)'", output.read_text())
         assert url
-        called = subprocess.run(
-            [sys.executable, "-m", "toolspan", "call", "search", '{"query": "redis", "limit": 1}'],
-            env={**os.environ, "TOOLSPAN_REDIS_URL": url[1]},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        called = await asyncio.to_thread(_call, url[1])
         process.send_signal(signal.SIGINT)
-        code = await _ended(process, output)
+        code = await _ended(process)
 
     assert "redis 1" in called.stdout, called.stderr
     assert code == 0, output.read_text()
@@ -113,7 +123,7 @@ async def test_a_demo_that_is_stopped_in_the_middle_leaves_no_process(folder: Pa
     with _demo(folder) as (process, output):
         await eventually(lambda: "workers " in output.read_text(), because="the workers serve", within=60)
         process.send_signal(number)
-        code = await _ended(process, output)
+        code = await _ended(process)
 
         await eventually(lambda: _left_of(folder) == [], because="nothing is left", within=30)
     assert code == (1 if number == signal.SIGINT else -signal.SIGKILL), output.read_text()
