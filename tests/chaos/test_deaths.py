@@ -179,14 +179,17 @@ async def test_a_tool_that_blocks_the_loop_for_longer_than_a_lease_loses_its_cal
 async def test_a_worker_that_is_killed_is_reaped_once_it_holds_nothing(plane: Plane, workers: Workers) -> None:
     settings = plane.settings.model_copy(update={"reap_after_ms": 2_000})
     doomed = await workers.start(name="doomed", settings=settings)
-    await eventually(lambda: _has(plane, "doomed"), because="the doomed worker has read")
+    # Redis 7.0 lists a consumer from its first entry on.
+    await plane.append("echo", "first")
+    await eventually(lambda: plane.reply("first"), because="the doomed worker has read")
+    assert await _has(plane, "doomed")
     doomed.kill()
 
     await workers.start(name="survivor", settings=settings)
     await eventually(lambda: _has_not(plane, "doomed"), because="the dead consumer is deleted")
 
-    assert [name for name in await plane.beating() if name.startswith("doomed-")] == []
-    assert any(name.startswith("survivor-") for name in await plane.consumers())
+    [survivor] = await plane.beating()
+    assert survivor.startswith("survivor-")
 
 
 async def test_two_workers_of_one_label_are_two_consumers(plane: Plane, workers: Workers) -> None:

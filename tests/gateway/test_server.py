@@ -195,4 +195,7 @@ async def _refuses(url: str) -> bool:
             await http.get(f"{url}/livez")
         except httpx.ConnectError:
             return True
+        except httpx.TransportError:
+            # Let in by the system just before the listener was closed.
+            return False
         return False

@@ -44,7 +44,7 @@ class Resp:
         if kind == b":":
             return int(rest)
         if kind == b"$":
-            return None if rest == b"-1" else self._lines.read(int(rest) + 2)[:-2].decode()
+            return None if rest == b"-1" else self._lines.read(int(rest) + 2)[:-2].decode(errors="surrogateescape")
         if kind == b"*":
             return None if rest == b"-1" else [self._answer() for _ in range(int(rest))]
         return rest.decode()

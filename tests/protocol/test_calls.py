@@ -135,7 +135,7 @@ def test_an_error_reply_says_what_went_wrong(outside: Outside, tool: str, args: 
     assert list(error) == ["type", "message", "retryable", "detail"]
     assert error["type"] == kind
     assert error["message"]
-    assert error["retryable"] is False
+    assert error["retryable"] is (kind == "timeout")
 
 
 def test_an_error_of_the_tool_comes_without_its_stack(outside: Outside) -> None:

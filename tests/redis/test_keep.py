@@ -179,6 +179,7 @@ async def test_a_registration_tells_the_fleet_of_the_worker(stage: Stage, keeper
         "start": "99",
         "concurrency": "5",
         "tools": '{"echo":"d1gest"}',
+        "running": "{}",
     }
     assert 0 < await stage.call("PTTL", stage.keys.worker("me")) <= TTL_MS
     assert await stage.call("SMEMBERS", stage.keys.streams) == {b"tools"}

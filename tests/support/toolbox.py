@@ -83,6 +83,15 @@ async def again(path: str, good_from: int) -> int:
     return count
 
 
+@tool
+async def later(path: str, good_from: int) -> int:
+    """Ask for another attempt in a second until it was started often enough."""
+    count = _mark(path)
+    if count < good_from:
+        raise Retry(after=1)
+    return count
+
+
 @tool(timeout=0.2)
 async def hangs() -> None:
     """Never end."""

@@ -99,6 +99,8 @@ class Keeper:
                     "start": registration.start_ms,
                     "concurrency": registration.concurrency,
                     "tools": dumps(dict(registration.tools)),
+                    # The next heartbeat says what does.
+                    "running": "{}",
                 },
             )
             pipeline.pexpire(key, self._ttl_ms)
