@@ -109,6 +109,12 @@ stack-test: $(READY) ## Check what needs more than Python (luacheck)
 	@scripts="$$(mktemp -d)"; trap 'rm -rf "$$scripts"' EXIT; \
 	  $(BIN)/python tools/check_lua.py --compose-into "$$scripts"; cd "$$scripts"; $(LUACHECK) .
 
+# --- Timings: ratios of runs side by side, never part of the tests ---
+
+.PHONY: bench
+bench: $(READY) ## Drain a backlog beside the reference loop; ARGS='--calls 200000 --rounds 3'
+	@$(BIN)/python -m benchmarks.drain $(ARGS)
+
 # --- Upkeep ---
 
 .PHONY: docs

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import redis.asyncio
@@ -19,10 +19,13 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import reference
+from toolspan import tool
 from toolspan.codec import Codec, Limits
 from toolspan.model import ToolCall
 from toolspan.settings import Settings
 from toolspan.store import Connection
+from toolspan.telemetry.logs import configure
+from toolspan.telemetry.setup import start
 from toolspan.testing import EmbeddedServer
 from toolspan.tools.registry import Registry
 from toolspan.worker.worker import Worker
@@ -31,9 +34,17 @@ if TYPE_CHECKING:
     from toolspan.keys import Keys
 
 CASES: Final = ("reference", "toolspan")
-# What the callers and this benchmark itself send.
-_NOT_THE_WORKERS: Final = ("config", "info", "xlen", "client", "hello", "select", "script", "ping", "time")
-_MEBIBYTE: Final = 1024
+FIGURES: Final = {
+    "rate": "calls/s",
+    "cpu_us": "CPU µs a call",
+    "commands": "Redis commands a call",
+    "rss_early": "RSS MiB after a tenth",
+    "rss_end": "at the end",
+}
+# What this benchmark itself sends, and what opens a connection.
+_NOT_THE_WORKERS: Final = ("config", "info", "xlen", "client", "hello", "select")
+_PAGES_A_MEBIBYTE: Final = 1024 * 1024 / resource.getpagesize()
+_LOOK_SECONDS: Final = 0.05
 
 
 async def _echo(n: int) -> dict[str, int]:
@@ -56,43 +67,48 @@ async def _fill(client: redis.asyncio.Redis, keys: Keys, count: int) -> None:
 async def _measure(case: str, url: str, count: int) -> dict[str, float]:
     """Drain *count* calls in this process, and say what it cost."""
     settings = Settings(redis_url=url)
-    keys = settings.keys
     look = redis.asyncio.Redis.from_url(url)
     connection = Connection.to(url)
     await look.config_resetstat()
     began, cpu = time.perf_counter(), time.process_time()
-    if case == "reference":
-        await reference.drain(connection.blocking(1000), keys, count=count)
-    else:
-        from toolspan.telemetry.setup import start  # noqa: PLC0415
-
-        telemetry = start("worker", keys=keys, instance_id="bench", server=connection.address)
-        worker = Worker(connection, Registry.of(_named_echo()), settings, telemetry.probe)
-        running = asyncio.create_task(worker.run())
-        while await look.xlen(keys.calls):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    drain = _reference(connection, settings.keys, count) if case == "reference" else _toolspan(connection, settings)
+    draining = asyncio.create_task(drain)
+    early = 0.0
+    while left := await look.xlen(settings.keys.calls):
+        if not early and left <= count * 0.9:
+            early = _rss_mib()
+        await asyncio.sleep(_LOOK_SECONDS)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    end = _rss_mib()
     stats: dict[str, Any] = await look.info("commandstats")
     commands = sum(
         stat["calls"] for name, stat in stats.items() if not name.removeprefix("cmdstat_").startswith(_NOT_THE_WORKERS)
     )
-    if case == "toolspan":
-        worker.stop()
-        await running
+    draining.cancel()
+    await asyncio.wait({draining})
     await connection.aclose()
     await look.aclose()
     return {
         "rate": count / seconds,
         "cpu_us": cpu / count * 1e6,
         "commands": commands / count,
-        "rss_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MEBIBYTE,
+        "rss_early": early,
+        "rss_end": end,
     }
 
 
-def _named_echo() -> Any:
-    from toolspan import tool  # noqa: PLC0415
+async def _reference(connection: Connection, keys: Keys, count: int) -> None:
+    await reference.drain(connection.blocking(1000), keys, count=count)
 
-    return tool(name="echo")(_echo)
+
+async def _toolspan(connection: Connection, settings: Settings) -> None:
+    configure("error")
+    telemetry = start("worker", keys=settings.keys, instance_id="bench", server=connection.address)
+    await Worker(connection, Registry.of(tool(name="echo")(_echo)), settings, telemetry.probe).run()
+
+
+def _rss_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) / _PAGES_A_MEBIBYTE
 
 
 async def _prepare(url: str, count: int) -> None:
@@ -125,19 +141,18 @@ def main() -> None:
         runs: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
         for _ in range(options.rounds):
             for case in CASES:
-                with suppress(KeyboardInterrupt):
-                    runs[case].append(_run(case, server.url, options.calls))
+                runs[case].append(_run(case, server.url, options.calls))
     medians = {
         case: {figure: statistics.median(run[figure] for run in results) for figure in results[0]}
         for case, results in runs.items()
     }
     table = Table(title=f"{options.calls} no-op calls with a reply, one worker, medians of {options.rounds}")
-    for column in ("", "calls/s", "CPU µs a call", "Redis commands a call", "peak RSS MiB"):
+    for column in ("", *FIGURES.values()):
         table.add_column(column, justify="right")
     for case, median in medians.items():
-        table.add_row(case, *(f"{median[f]:,.2f}" for f in ("rate", "cpu_us", "commands", "rss_mib")))
+        table.add_row(case, *(f"{median[figure]:,.2f}" for figure in FIGURES))
     ours, theirs = medians["toolspan"], medians["reference"]
-    table.add_row("ratio", *(f"{ours[f] / theirs[f]:.2f}" for f in ("rate", "cpu_us", "commands", "rss_mib")))
+    table.add_row("ratio", *(f"{ours[figure] / theirs[figure]:.2f}" for figure in FIGURES))
     Console().print(table)
 
 

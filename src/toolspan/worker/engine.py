@@ -106,12 +106,16 @@ class Engine:
         """
         self._build()
         await self._join()
-        async with asyncio.TaskGroup() as heart:
-            beating = [heart.create_task(run) for run in (self._heartbeater.tick(), *self._completer.runs())]
-            await self._take_in()
-            clean = await self._drain()
-            await ended(*beating)
-        await self._heartbeater.stop()
+        try:
+            async with self._heartbeater, asyncio.TaskGroup() as heart:
+                self._serve()
+                beating = [heart.create_task(run) for run in (self._heartbeater.tick(), *self._completer.runs())]
+                await self._take_in()
+                clean = await self._drain()
+                await ended(*beating)
+        finally:
+            # Only where we end otherwise than by a drain is anything left: others take it over.
+            self._inflight.abandon()
         await self._leave()
         return clean
 
@@ -165,7 +169,7 @@ class Engine:
         )
 
     async def _join(self) -> None:
-        """Reach Redis, make sure that the group is there, and register."""
+        """Reach Redis, and make sure that the group is there and that we may join it."""
         await self._store.synchronise()
         for worker in await self._inspector.workers():
             if worker.live and worker.lease_ms != self._settings.lease_ms:
@@ -189,7 +193,9 @@ class Engine:
             tools=self._tools,
             lease_ms=self._settings.lease_ms,
         )
-        await self._heartbeater.start()
+
+    def _serve(self) -> None:
+        """Say that we are registered, and about to take calls in."""
         self._probe.worker_started(
             self.consumer, sorted(info.name for info in self._tools.values()), concurrency=self._settings.concurrency
         )
@@ -224,7 +230,6 @@ class Engine:
             for seconds, sweep, step in rounds:
                 intake.create_task(every(seconds, sweep, step=step, until=stopping, probe=probe), name=step)
             await self._stopped_or_failed()
-            self._inflight.close()
 
     async def _stopped_or_failed(self) -> None:
         stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
@@ -232,8 +237,10 @@ class Engine:
             await asyncio.wait({stopped, self._inflight.failure}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopped.cancel()
-        if self._inflight.failure.done():
+            # Also where we are cancelled, or a task failed: nothing more is to be taken in.
             self._stopping.set()
+            self._inflight.close()
+        if self._inflight.failure.done():
             self._inflight.failure.result()
 
     async def _drain(self) -> bool:

@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.errors import StoreError
 from toolspan.store.keeper import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
     from toolspan.model import ToolInfo
     from toolspan.store.keeper import Keeper, Kept, Registration
@@ -56,27 +57,33 @@ class Heartbeater:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
-    async def start(self) -> None:
+    async def __aenter__(self) -> Self:
         """Send the first heartbeat, which registers us, and then go on in the thread.
 
         Raises:
             StoreError: if the first one fails.
         """
-        await asyncio.to_thread(self.beat)
+        try:
+            await asyncio.to_thread(self.beat)
+        except BaseException:
+            self._keeper.close()
+            raise
         self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the thread after the beat that is under way."""
+        self._stop.set()
+        await asyncio.to_thread(self._thread.join)
+        self._keeper.close()
 
     async def tick(self) -> None:
         """Show the thread, until cancelled, that the loop is not stalled."""
         while True:
             self._ticked = time.monotonic()
             await asyncio.sleep(min(self._lease / BEATS_PER_LEASE / _TICKS_PER_BEAT, _LONGEST_TICK))
-
-    async def stop(self) -> None:
-        """End the thread after the beat that is under way."""
-        self._stop.set()
-        if self._thread.is_alive():
-            await asyncio.to_thread(self._thread.join)
-        self._keeper.close()
 
     def beat(self) -> None:
         """Renew the heartbeat and every lease; tell the loop what was lost."""

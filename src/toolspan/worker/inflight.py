@@ -123,6 +123,12 @@ class InFlight:
         if not work.ending and work.task is not None:
             work.task.cancel()
 
+    def abandon(self) -> None:
+        """Cancel whatever is left: it stays pending, and its lease runs out."""
+        for work in self:
+            if work.task is not None:
+                work.task.cancel()
+
     def close(self) -> None:
         """Take nothing more."""
         self.closed = True
