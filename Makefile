@@ -54,7 +54,7 @@ $(UV): | $(BIN)/python
 # --inexact, or uv would remove itself and pip, which the lock file does not name.
 $(READY): pyproject.toml uv.lock $(UV)
 	@echo "installing what uv.lock names into $(VENV)"
-	@$(BIN)/uv sync --quiet --frozen --inexact --all-extras
+	@$(BIN)/uv sync --quiet --frozen --inexact --all-extras --compile-bytecode
 	@touch $@
 
 # --- Use ---

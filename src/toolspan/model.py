@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, TypeVar, dataclass_transform
+
+T = TypeVar("T")
 
 ErrorType: TypeAlias = Literal[
     "tool_error",
@@ -43,6 +45,15 @@ OTHER_TOOL: Final = "_other"
 """Stands for every tool name that this worker does not know, wherever the number of names must be bounded."""
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def value(declared: type[T]) -> type[T]:
+    """Make a slotted dataclass that is frozen for the type checker only: every call makes some of these.
+
+    Freezing them at run time as well would cost six times as much for each.
+    """
+    return dataclass(slots=True)(declared)
+
+
 @dataclass(frozen=True, slots=True)
 class TraceFields:
     """W3C trace context as it travels in entries: header values, or None where there is none."""
@@ -55,7 +66,7 @@ class TraceFields:
 NO_TRACE: Final = TraceFields()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ToolCall:
     """One request to run one tool. *deadline_ms* is unix milliseconds by Redis' clock."""
 
@@ -131,7 +142,7 @@ class Attempt:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Succeeded:
     """The tool returned; *result* is JSON, already encoded."""
 

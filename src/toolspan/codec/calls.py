@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.codec.fields import (
     META,
+    REQUIRED,
+    TRACE_FIELDS,
     VERSION,
     checked_deadline,
     checked_id,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from toolspan.codec.limits import Limits, Rules
 
 _META_CHARS: Final = len(META)
+_USUAL: Final = frozenset({*REQUIRED, b"reply_to", b"deadline", *(name.encode() for name in TRACE_FIELDS)})
 
 
 def encode(call: ToolCall, trace: TraceFields, rules: Rules) -> list[str | bytes]:
@@ -103,12 +106,18 @@ def from_fields(values: Mapping[bytes, bytes], rules: Rules) -> ToolCall | Newer
         refuse("field args is missing")
     if len(raw_args) > limits.args_bytes:
         refuse(f"args has {len(raw_args)} bytes; {limits.args_bytes} are allowed")
+    tool = checked_tool(text_in(values, b"tool"))
+    args = checked_object("args", loads(raw_args, nesting=limits.nesting))
+    deadline_ms = checked_deadline(values.get(b"deadline"))
+    if values.keys() <= _USUAL:
+        # Nothing else need be looked for, in nearly every call.
+        return ToolCall(call_id, tool, args, reply_to, deadline_ms, None, trace)
     return ToolCall(
         call_id,
-        checked_tool(text_in(values, b"tool")),
-        checked_object("args", loads(raw_args, nesting=limits.nesting)),
+        tool,
+        args,
         reply_to,
-        checked_deadline(values.get(b"deadline")),
+        deadline_ms,
         text_in(values, b"idem"),
         trace,
         text_in(values, b"tool_call_id"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from toolspan.codec import calls, replies
-from toolspan.codec.fields import refuse_repeated
+from toolspan.codec.fields import by_name, refuse_repeated
 from toolspan.codec.limits import Limits, Rules
 from toolspan.codec.malformed import malformed
 from toolspan.codec.payload import for_program, from_payload, is_payload
@@ -41,7 +41,7 @@ class Codec:
         """
         values: dict[bytes, bytes] = {}
         try:
-            values = dict(zip(fields[::2], fields[1::2], strict=True))
+            values = by_name(fields)
             if is_payload(values):
                 return from_payload(entry_id, fields, values, self._rules)
             if len(values) * 2 != len(fields):
@@ -60,7 +60,7 @@ class Codec:
         """
         values: dict[bytes, bytes] = {}
         try:
-            values = dict(zip(fields[::2], fields[1::2], strict=True))
+            values = by_name(fields)
             return for_program(values, self.limits)
         except ValueError as exc:
             raise malformed(str(exc), values, self._rules) from None

@@ -42,6 +42,14 @@ def refuse(reason: str) -> NoReturn:
     raise ValueError(reason)
 
 
+def by_name(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Give the fields of an entry by their names; of a name that is given twice, the last."""
+    if len(fields) % 2:
+        refuse("a field has no value")
+    parts = iter(fields)
+    return dict(zip(parts, parts, strict=False))
+
+
 def refuse_repeated(fields: Sequence[bytes]) -> None:
     """Refuse an entry that has a field of ours twice."""
     seen: set[bytes] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
-from toolspan.codec.fields import checked_object, refuse, text_in, trace_in
+from toolspan.codec.fields import by_name, checked_object, refuse, text_in, trace_in
 from toolspan.codec.json import dumps, loads
 from toolspan.errors import MalformedEntryError
 from toolspan.model import ErrorType, Failed, Outcome, Reply, Succeeded, Timings
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _ERROR_TYPES: Final = frozenset(get_args(ErrorType))
+_ALL_TIMINGS: Final = b"{%s}" % b",".join(b'"%s":%%.3f' % name.encode() for name in Timings.__slots__)
 _MAX_NESTING: Final = 200
 """Deeper than any worker may be set to write: a caller reads what its own limit would not let it send."""
 
@@ -28,12 +29,14 @@ def encode_reply(
     traceparent: str | None,
 ) -> list[str | bytes]:
     """Encode a final reply."""
-    fields: list[str | bytes] = ["v", "1", "id", call_id, "entry", entry_id, "status"]
     if isinstance(outcome, Succeeded):
-        fields += ("ok", "result", outcome.result)
+        status, name, value = "ok", "result", outcome.result
     else:
-        fields += ("error", "error", _encode_failure(outcome))
-    fields += ("attempt", str(attempt), "consumer", consumer, "timings", _encode_timings(timings))
+        status, name, value = "error", "error", _encode_failure(outcome)
+    fields: list[str | bytes] = [
+        "v", "1", "id", call_id, "entry", entry_id, "status", status, name, value,
+        "attempt", str(attempt), "consumer", consumer, "timings", _encode_timings(timings),
+    ]  # fmt: skip
     if traceparent:
         fields += ("traceparent", traceparent)
     return fields
@@ -46,7 +49,7 @@ def decode_reply(fields: Sequence[bytes]) -> Reply:
         MalformedEntryError: whatever the bytes are, and nothing else.
     """
     try:
-        values = dict(zip(fields[::2], fields[1::2], strict=True))
+        values = by_name(fields)
         status = values.get(b"status")
         if status not in {b"ok", b"error"}:
             refuse(f"status is {status!r}")
@@ -84,17 +87,11 @@ def _decode_failure(raw: bytes) -> Failed:
 
 
 def _encode_timings(timings: Timings) -> bytes:
-    parts = [
-        b'"%s":%.3f' % (name, value)
-        for name, value in (
-            (b"queue", timings.queue),
-            (b"admission", timings.admission),
-            (b"execute", timings.execute),
-            (b"settle", timings.settle),
-        )
-        if value is not None
-    ]
-    return b"{%s}" % b",".join(parts)
+    queue, admission, execute, settle = timings.queue, timings.admission, timings.execute, timings.settle
+    if None not in (queue, admission, execute, settle):
+        return _ALL_TIMINGS % (queue, admission, execute, settle)
+    known = ((name, getattr(timings, name)) for name in Timings.__slots__)
+    return b"{%s}" % b",".join(b'"%s":%.3f' % (name.encode(), value) for name, value in known if value is not None)
 
 
 def _decode_timings(raw: bytes) -> Timings:

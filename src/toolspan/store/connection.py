@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
@@ -55,7 +56,7 @@ class Connection:
     """How to reach one Redis: makes the clients that the roles of a process need, and closes them."""
 
     def __init__(self, pool: redis.asyncio.ConnectionPool) -> None:
-        self._class = pool.connection_class
+        self._class = pool.connection_class.__name__
         self._target = {name: value for name, value in pool.connection_kwargs.items() if _names_the_server(name)}
         self._clients: list[redis.asyncio.Redis] = []
         self.commands = self._client(ANSWER_TIMEOUT, connections=MAX_CONNECTIONS)
@@ -94,7 +95,7 @@ class Connection:
     def threaded(self, timeout: float) -> redis.Redis:
         """Make a client for a thread of its own, without asyncio; *timeout* bounds each answer, in seconds."""
         pool = redis.ConnectionPool(
-            _WITHOUT_ASYNCIO[self._class.__name__], 1, **self._target, **_options(timeout, Retry(NoBackoff(), 0))
+            _WITHOUT_ASYNCIO[self._class], 1, **self._target, **_options(timeout, Retry(NoBackoff(), 0))
         )
         return redis.Redis.from_pool(pool)
 
@@ -107,7 +108,7 @@ class Connection:
         pool = redis.asyncio.BlockingConnectionPool(
             connections,
             None,
-            self._class,
+            _PACKED[self._class],
             **self._target,
             **_options(timeout, AsyncRetry(NoBackoff(), 0)),
         )
@@ -123,6 +124,34 @@ def _as_sent(answer: Any, **_: Any) -> Any:
     return answer
 
 
+class _Packed:
+    """Writes commands with hiredis, as the client without asyncio does: in Python it is half the cost of a call."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Give the bytes of a command; its first part may be two words."""
+        try:
+            return [hiredis.pack_command((*args[0].encode().split(), *args[1:]))]
+        except TypeError as exc:
+            raise exceptions.DataError(str(exc)) from None
+
+
+class _Connection(_Packed, redis.asyncio.Connection):
+    pass
+
+
+class _SSLConnection(_Packed, redis.asyncio.SSLConnection):
+    pass
+
+
+class _UnixDomainSocketConnection(_Packed, redis.asyncio.UnixDomainSocketConnection):
+    pass
+
+
+_PACKED: Final = {
+    "Connection": _Connection,
+    "SSLConnection": _SSLConnection,
+    "UnixDomainSocketConnection": _UnixDomainSocketConnection,
+}
 _WITHOUT_ASYNCIO: Final = {
     "Connection": redis.Connection,
     "SSLConnection": redis.SSLConnection,

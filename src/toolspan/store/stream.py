@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from redis.exceptions import ResponseError
 
 from toolspan.codec import decode_attempts
-from toolspan.model import Delivery, LossReason, Origin
+from toolspan.model import Delivery, LossReason, Origin, value
 from toolspan.store.clock import RedisClock
 from toolspan.store.connection import translated
 from toolspan.store.scripts import Script
@@ -31,7 +31,7 @@ UNDELIVERED: Final = 3
 """What the scripts answer for a delivery; see their headers."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settlement:
     """One call to be settled: the fence, and the reply as it goes on the wire (nothing for fire and forget)."""
 

@@ -177,22 +177,23 @@ class Probe:
 
     def settled(self, runs: Sequence[Run], *, began_ns: int, ended_ns: int) -> None:
         """The replies of *runs* were written in one step, and the calls acknowledged."""
-        counters = self._instruments
-        calls, group = self._keys.calls, self._keys.group
+        counters, calls = self._instruments, self._keys.calls
         counters.operation_duration.record((ended_ns - began_ns) / _NS, "settle", "settle", calls, "")
+        told = log.is_enabled_for(_DEBUG)
+        sent = 0
         for run in runs:
-            outcome, tool, delivery = outcome_of(run), run.tool, run.delivery
-            error = "" if outcome == "ok" else outcome
+            outcome, tool = outcome_of(run), run.tool
             counters.calls.add(tool, outcome)
-            counters.attempts.add(tool, delivery.origin, outcome)
+            counters.attempts.add(tool, run.delivery.origin, outcome)
             if run.call is not None and run.call.reply_to is not None:
-                counters.sent.add("send", self._reply_template, "")
-            counters.process_duration.record((ended_ns - delivery.read_ns) / _NS, calls, group, tool, error)
-            self._phases(run, error, ended_ns)
-            self._raised(run)
-            if log.is_enabled_for(_DEBUG):
+                sent += 1
+            if told:
                 log.debug("call.settled", **self._line(run), outcome=outcome)
-            self._spans.end(run, outcome=outcome, phases=phases_of(run, ended_ns), ended_ns=ended_ns, batch=len(runs))
+            if isinstance(run.outcome, Failed):
+                self._raised(run)
+            self._measured(run, outcome, settled_ns=ended_ns, ended_ns=ended_ns, batch=len(runs))
+        if sent:
+            counters.sent.add("send", self._reply_template, "", count=sent)
 
     def retried(self, run: Run, *, failure: Failed, delay_ms: int) -> None:
         """An attempt failed, and the call waits for its next one."""
@@ -398,22 +399,27 @@ class Probe:
 
     def _attempted(self, run: Run, outcome: str, *, replied: bool = False) -> None:
         """Count and record an attempt that ended in another way than by being settled."""
-        now = time.monotonic_ns()
-        error = "" if outcome in {"released", "ok"} else outcome
         if run.delivery.counted:
             self._instruments.attempts.add(run.tool, run.delivery.origin, outcome)
-        seconds = (now - run.delivery.read_ns) / _NS
-        self._instruments.process_duration.record(seconds, self._keys.calls, self._keys.group, run.tool, error)
-        self._phases(run, error, 0)
-        self._spans.end(run, outcome=outcome, phases=phases_of(run, 0), ended_ns=now, sent=replied)
+        self._measured(run, outcome, settled_ns=0, ended_ns=time.monotonic_ns(), sent=replied)
 
-    def _phases(self, run: Run, error: str, settled_ns: int) -> None:
-        for name, milliseconds in phases_of(run, settled_ns).items():
+    def _measured(
+        self, run: Run, outcome: str, *, settled_ns: int, ended_ns: int, batch: int = 1, sent: bool = True
+    ) -> None:
+        """Record how long all of *run* took, where anybody listens; *settled_ns* is 0 for one that was not settled."""
+        if self._meter is None and run.recording is None:
+            return
+        phases = phases_of(run, settled_ns)
+        error = "" if outcome in {"released", "ok"} else outcome
+        seconds = (ended_ns - run.delivery.read_ns) / _NS
+        self._instruments.process_duration.record(seconds, self._keys.calls, self._keys.group, run.tool, error)
+        for name, milliseconds in phases.items():
             if name == "execute":
                 self._instruments.execute_duration.record(milliseconds / 1000, run.tool, error)
             else:
                 tool = run.tool if name == "queue" else ""
                 self._instruments.phase_duration.record(milliseconds / 1000, name, tool)
+        self._spans.end(run, outcome=outcome, phases=phases, ended_ns=ended_ns, batch=batch, sent=sent)
 
     def _raised(self, run: Run) -> None:
         """Tell of the exception that a run ended with, if it did."""

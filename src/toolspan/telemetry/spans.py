@@ -38,6 +38,7 @@ NOT_AN_ERROR: Final = frozenset({"deadline_exceeded", "cancelled"})
 """Ways for a call to fail that say nothing bad of the worker."""
 
 _MS: Final = 1_000_000
+_NOTHING: Final = nullcontext()
 
 
 def wall_ns(monotonic_ns: int) -> int:
@@ -130,7 +131,7 @@ class Spans:
         """Make `execute_tool` the current span while the tool runs, so that its own spans land below."""
         recording: Recording | None = run.recording
         if self._tracer is None:
-            return nullcontext()
+            return _NOTHING
         if recording is None:
             return _attached(self._unsampled(run))
         return self._executing(run, recording, self._tracer)

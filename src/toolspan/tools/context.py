@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from toolspan.model import ToolCall
 
@@ -66,11 +65,6 @@ def current_call() -> CurrentCall:
         raise LookupError(message) from None
 
 
-@contextmanager
-def current(call: CurrentCall) -> Iterator[None]:
-    """Make *call* the current one."""
-    token = _CURRENT.set(call)
-    try:
-        yield
-    finally:
-        _CURRENT.reset(token)
+def run_for(call: CurrentCall) -> None:
+    """Make *call* the current one of this task, and of what it starts, to its end."""
+    _CURRENT.set(call)

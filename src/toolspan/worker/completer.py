@@ -243,20 +243,17 @@ class Completer:
 
 def timings_of(run: Run, *, sent_ns: int) -> Timings:
     """Give the phases of a run whose reply is sent at *sent_ns*; a phase that did not happen is None."""
-    delivery = run.delivery
+    delivery, began_ns, ended_ns = run.delivery, run.tool_began_ns, run.tool_ended_ns
+    # Two clocks met here: never less than nothing.
     queue = float(max(0, delivery.read_ms - delivery.ready_ms))
-    if not run.tool_began_ns:
-        return Timings(queue=queue, settle=_ms(run.settling_ns, sent_ns))
+    if not began_ns:
+        return Timings(queue=queue, settle=max(0, sent_ns - run.settling_ns) / _NS_PER_MS)
     return Timings(
         queue,
-        _ms(delivery.read_ns, run.tool_began_ns),
-        _ms(run.tool_began_ns, run.tool_ended_ns),
-        _ms(run.tool_ended_ns, sent_ns),
+        (began_ns - delivery.read_ns) / _NS_PER_MS,
+        (ended_ns - began_ns) / _NS_PER_MS,
+        (sent_ns - ended_ns) / _NS_PER_MS,
     )
-
-
-def _ms(began_ns: int, ended_ns: int) -> float:
-    return max(0, ended_ns - began_ns) / _NS_PER_MS
 
 
 def _reply_to(work: Work) -> str | None:

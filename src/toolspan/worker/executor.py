@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.codec import NotJsonError, dumps, nested_within
-from toolspan.model import Failed, Outcome, Succeeded
-from toolspan.tools.context import CurrentCall, current
+from toolspan.model import Failed, Outcome, Succeeded, value
+from toolspan.tools.context import CurrentCall, run_for
 from toolspan.tools.registry import Retry
 from toolspan.tools.signature import InvalidArgumentsError
+from toolspan.worker.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     from toolspan.codec import Limits
@@ -30,7 +30,7 @@ class NotAdmittedError(Exception):
     """The tool was not begun: every thread is taken by calls that do not come back."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Execution:
     """How a run ended, and whether the tool itself asked for another attempt."""
 
@@ -44,6 +44,7 @@ class Executor:
     def __init__(
         self, threads: Threads, probe: Probe, clock: RedisClock, *, limits: Limits, timeout: float, admission: float
     ) -> None:
+        self._timekeeper = Timekeeper()
         self._threads = threads
         self._probe = probe
         self._clock = clock
@@ -68,23 +69,22 @@ class Executor:
             if not tool.is_async:
                 self._threads.dismiss()
             return Execution(Failed("deadline_exceeded", "the deadline had passed before the tool was begun"))
-        return await self._execute(run, call, tool, arguments, seconds, expiry)
-
-    async def _execute(  # noqa: PLR0917
-        self, run: Run, call: ToolCall, tool: Tool, arguments: dict[str, Any], seconds: float, expiry: ErrorType
-    ) -> Execution:
-        limit = asyncio.timeout(seconds)
+        run_for(CurrentCall(call, run.delivery.attempt, self._clock.now_ms))
+        limit = self._timekeeper.limit(seconds)
         try:
-            async with limit:
-                value = await self._run(run, call, tool, arguments)
+            with limit, self._probe.executing(run):
+                run.tool_began_ns = time.monotonic_ns()
+                if tool.is_async:
+                    value = await tool.function(**arguments)
+                else:
+                    value = await self._threads.run(partial(tool.function, **arguments))
         except asyncio.CancelledError as exc:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if limit.task.cancelling():
                 raise
             # Nobody cancelled us: it came out of the tool.
             return Execution(_failed(exc))
         except (Exception, SystemExit) as exc:  # noqa: BLE001
-            if limit.expired():
+            if limit.expired:
                 message = f"{tool.name} did not end within {seconds:.3g} s"
                 return Execution(Failed(expiry, message, retryable=expiry == "timeout"))
             retry = exc if isinstance(exc, Retry) else None
@@ -92,13 +92,6 @@ class Executor:
         finally:
             run.tool_ended_ns = time.monotonic_ns()
         return Execution(self._encode(tool, value))
-
-    async def _run(self, run: Run, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> Any:
-        with self._probe.executing(run), current(CurrentCall(call, run.delivery.attempt, self._clock.now_ms)):
-            run.tool_began_ns = time.monotonic_ns()
-            if tool.is_async:
-                return await tool.function(**arguments)
-            return await self._threads.run(partial(tool.function, **arguments))
 
     async def _admit(self) -> None:
         try:

@@ -65,7 +65,8 @@ class InFlight:
     def __init__(self, process: Callable[[Work], Coroutine[None, None, None]], *, limit: int) -> None:
         self.limit = limit
         self.closed = False
-        self.failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self.failure: asyncio.Future[None] = self._loop.create_future()
         """Fails when a task does, which no tool and no entry can bring about: a bug that shall stop the worker."""
         self._process = process
         self._works: dict[str, Work] = {}
@@ -111,7 +112,7 @@ class InFlight:
             return
         work = Work(run, verdict, recorded=recorded, noted=noted)
         self._works[delivery.entry_id] = work
-        work.task = asyncio.create_task(self._process(work), name=delivery.entry_id)
+        work.task = self._loop.create_task(self._process(work), name=delivery.entry_id)
         work.task.add_done_callback(partial(self._remove, work))
 
     def lose(self, entry_id: str, attempt: int) -> None:
