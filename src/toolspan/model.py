@@ -176,6 +176,8 @@ class Run:
     settling_ns: int = 0
     settled_ns: int = 0
     outcome: Outcome | None = None
+    cancelled: bool = False
+    """Whether we have cancelled the tool: it is somebody else's call now, or is given back."""
     recording: Any = None
     """What telemetry remembers about this run; nobody else looks."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.errors import StoreError
 
@@ -43,7 +43,7 @@ async def pause(seconds: float, *, until: asyncio.Event) -> bool:
     return True
 
 
-async def ended(*tasks: asyncio.Task[None]) -> None:
+async def ended(*tasks: asyncio.Task[Any]) -> None:
     """Cancel *tasks* until they have ended.
 
     Once is not enough: `asyncio.wait_for`, which the client of Redis uses, swallows on Python 3.11 a cancellation that

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ import pytest
 from tests.conftest import settings_for
 from tests.support.eventually import eventually
 from tests.support.runs import starts, starts_in
+from toolspan.model import ToolCall
 from toolspan.testing import Recorder, running_worker
 from toolspan.tools.registry import Registry
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.plane import Plane
+    from tests.support.processes import Workers
     from toolspan.settings import Settings
     from toolspan.testing import EmbeddedServer
 
@@ -222,6 +225,120 @@ async def test_a_full_server_lets_workers_finish_what_they_hold(
     assert len(await plane.replies()) == 8
     assert len(await plane.dead_letters()) == 1
     assert "keep" not in _outages(recorder)
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+async def test_a_drain_without_redis_ends_at_its_deadline_and_says_so(
+    plane: Plane, workers: Workers, own_server: EmbeddedServer, tmp_path: Path, how: str
+) -> None:
+    worker = await workers.start(TOOLSPAN_DRAIN_SECONDS=1)
+    await plane.append("until", path=str(tmp_path / "runs"), release=str(tmp_path / "release"))
+    await eventually(lambda: starts(tmp_path / "runs"), because="the tool runs")
+    if how == "killed":
+        own_server.kill()
+    else:
+        own_server.signal(signal.SIGSTOP)
+    worker.signal(signal.SIGTERM)
+    code = await worker.exited(within=10)
+    if how == "killed":
+        own_server.start()
+    else:
+        own_server.signal(signal.SIGCONT)
+    (tmp_path / "release").touch()
+    await workers.start(name="next")
+    reply = await eventually(lambda: plane.reply("until"), because="the next worker takes the call over")
+
+    assert code == 1
+    assert reply.attempt == 2
+
+
+async def test_a_worker_that_is_stopped_while_redis_does_not_answer_ends_well(workers: Workers) -> None:
+    asked = asyncio.Event()
+
+    async def keep_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(keep_silent, "127.0.0.1", 0) as silent:
+        port = silent.sockets[0].getsockname()[1]
+        worker = workers.spawn(TOOLSPAN_REDIS_URL=f"redis://127.0.0.1:{port}/0")
+        await asyncio.wait_for(asked.wait(), 30)
+        worker.signal(signal.SIGTERM)
+        code = await worker.exited(within=5)
+
+    assert code == 0
+
+
+async def test_an_entry_of_ours_that_no_run_knows_of_is_run_after_a_lease(
+    plane: Plane, settings: Settings, recorder: Recorder
+) -> None:
+    call = plane.codec.encode_call(ToolCall("forgotten", "echo", {}, reply_to=plane.reply_to))
+    async with running_worker(ALL, settings=settings, probe=recorder.probe) as worker:
+        await plane.redis.eval(_FORGOTTEN, 1, plane.keys.calls, plane.keys.group, worker.consumer, *call)
+        reply = await eventually(lambda: plane.reply("forgotten"), because="it is taken over by its own worker")
+        await eventually(lambda: _settled(plane), because="it is settled")
+
+    assert reply.attempt == 2
+    assert recorder.total("toolspan.reclaims", toolspan_reason="lease_expired") == 1
+
+
+async def test_a_call_whose_body_is_deleted_while_it_is_tried_again_is_told_as_lost(
+    plane: Plane, settings: Settings, recorder: Recorder, tmp_path: Path
+) -> None:
+    async with running_worker(ALL, settings=settings, probe=recorder.probe):
+        entry_id = await plane.append("later", path=str(tmp_path / "runs"), good_from=9)
+        await eventually(lambda: starts(tmp_path / "runs"), because="it was tried")
+        await plane.redis.xdel(plane.keys.calls, entry_id)
+        await eventually(lambda: recorder.total("toolspan.lost"), because="it is told as lost")
+
+    assert await plane.pending() == {}
+    assert recorder.total("toolspan.lost", toolspan_reason="deleted") == 1
+
+
+async def test_entries_of_a_stream_that_has_no_group_are_run(plane: Plane, settings: Settings) -> None:
+    for number in range(3):
+        await plane.append("echo", f"c{number}")
+    async with running_worker(ALL, settings=settings):
+        await eventually(lambda: _replies(plane, 3), because="the group is made from the first entry on")
+
+
+@pytest.mark.parametrize("name", ["calls", "attempts", "parked", "events", "workers", "worker", "dead_letters"])
+async def test_something_else_under_a_key_of_ours_only_delays(
+    plane: Plane, settings: Settings, recorder: Recorder, tmp_path: Path, name: str
+) -> None:
+    runs, release = tmp_path / "runs", tmp_path / "release"
+    async with running_worker(ALL, settings=settings, probe=recorder.probe) as worker:
+        key = plane.keys.worker(worker.consumer) if name == "worker" else str(getattr(plane.keys, name))
+        await plane.append("until", path=str(runs), release=str(release))
+        await plane.append("later", path=str(tmp_path / "later"), good_from=2)
+        await eventually(lambda: starts(runs) and starts(tmp_path / "later"), because="both run")
+        if name != "calls":
+            await plane.add("v", "1", "id", "bad")
+        aside = await plane.redis.exists(key) and await plane.redis.rename(key, "aside")
+        await plane.redis.set(key, "something else")
+        release.touch()
+        await _longer_than_half_a_lease(settings)
+        await (plane.redis.rename("aside", key) if aside else plane.redis.delete(key))
+        await plane.append("echo", "next")
+        await eventually(lambda: plane.reply("next"), because="it goes on")
+        await eventually(lambda: _settled(plane), because="all are settled")
+
+    assert sorted(reply.call_id for reply in await plane.replies()) == ["later", "next", "until"]
+    assert starts(runs) == 1
+    assert len(await plane.dead_letters()) == (name != "calls")
+
+
+async def _longer_than_half_a_lease(settings: Settings) -> None:
+    since = time.monotonic()
+    await eventually(lambda: time.monotonic() - since > settings.lease_ms / 2000, because="half a lease goes by")
+
+
+_FORGOTTEN = """
+local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', 1, 'FORCE', 'JUSTID', 'LASTID', id)
+"""
 
 
 async def _replies(plane: Plane, count: int) -> bool:

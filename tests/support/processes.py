@@ -34,15 +34,14 @@ class WorkerProcess:
             # A stopped process takes its SIGKILL all the same.
             self._process.wait()
 
-    async def exited(self) -> int:
-        code: int = (
-            await eventually(
-                lambda: (self._process.poll(),) if self._process.poll() is not None else (),
-                because="the worker ends",
-                within=30,
-            )
-        )[0]
-        return code
+    async def exited(self, *, within: float = 30) -> int:
+        """Wait until it has ended, and give its exit code."""
+        [code] = await eventually(
+            lambda: () if self._process.poll() is None else (self._process.returncode,),
+            because="the worker ends",
+            within=within,
+        )
+        return int(code)
 
     @property
     def alive(self) -> bool:

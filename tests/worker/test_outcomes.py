@@ -245,7 +245,7 @@ async def test_a_reply_that_cannot_be_written_harms_no_neighbour(plane: Plane, s
 
     assert letter.entry_id == bad
     assert letter.reason == "reply_failed"
-    assert letter.reply == '"kept"'
+    assert letter.reply == '{"status":"ok","result":"kept"}'
     assert len(await plane.replies()) == 9
 
 

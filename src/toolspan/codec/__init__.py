@@ -13,6 +13,7 @@ from toolspan.codec.entries import Codec
 from toolspan.codec.fields import CALL_FIELDS, TRACE_FIELDS, VERSION, trace_of
 from toolspan.codec.json import NotJsonError, dumps, loads, nested_within
 from toolspan.codec.limits import MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES, Limits
+from toolspan.codec.replies import encode_outcome
 
 __all__ = [
     "CALL_FIELDS",
@@ -29,6 +30,7 @@ __all__ = [
     "decode_attempts",
     "decode_dead_letter",
     "dumps",
+    "encode_outcome",
     "fingerprint",
     "loads",
     "nested_within",

@@ -42,6 +42,13 @@ def encode_reply(
     return fields
 
 
+def encode_outcome(outcome: Outcome) -> bytes:
+    """Encode what a reply would have said, as one JSON object, for where the reply itself cannot be written."""
+    if isinstance(outcome, Succeeded):
+        return b'{"status":"ok","result":%s}' % outcome.result
+    return b'{"status":"error","error":%s}' % _encode_failure(outcome)
+
+
 def decode_reply(fields: Sequence[bytes]) -> Reply:
     """Decode a final reply.
 

@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from toolspan.codec import dead_letter_fields
+from toolspan.codec import dead_letter_fields, encode_outcome
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded, Timings
 from toolspan.store.stream import DONE, NOT_OURS, UNDELIVERED, UNWRITABLE, Burial, Settlement, Start
@@ -67,7 +67,7 @@ class Completer:
 
     async def settle(self, work: Work) -> None:
         """Reply and acknowledge; what is not ours any more is dropped, and counted as stale."""
-        work.ending = True
+        work.decided = True
         work.run.settling_ns = time.monotonic_ns()
         status = await self._settling.submit(work)
         while status == UNDELIVERED:
@@ -77,19 +77,21 @@ class Completer:
         if status == UNWRITABLE:
             message = f"the reply stream {_reply_to(work)} cannot be written"
             await self.quarantine(work, "reply_failed", Failed("worker_error", message))
-        elif status == NOT_OURS:
-            self._probe.stale(work.run)
+        else:
+            work.ended = True
+            if status == NOT_OURS:
+                self._probe.stale(work.run)
 
     async def retry(self, work: Work, failure: Failed, *, delay_ms: int) -> None:
         """Park the delivery until its next attempt, which counts."""
-        work.ending = True
+        work.decided = work.parting = True
         attempt = work.run.delivery.attempt
         if await self._park(work, count=attempt, delay_ms=delay_ms, reason=failure.type):
             self._probe.retried(work.run, failure=failure, delay_ms=delay_ms)
 
     async def release(self, work: Work, *, reason: str, at_once: bool = False) -> None:
         """Park the delivery and give its attempt back, for another worker; *reason* is for the log."""
-        work.ending = True
+        work.decided = work.parting = True
         delivery = work.run.delivery
         times = self.inflight.remember_release(work)
         delay_ms = 0 if at_once else min(_RELEASE_MS * 2**times, _LONGEST_RELEASE_MS)
@@ -108,7 +110,7 @@ class Completer:
         malformed: MalformedEntryError | None = None,
     ) -> None:
         """Move the entry to the dead letters and answer its caller, where there is one, with *failure*."""
-        work.ending = True
+        work.decided = work.parting = True
         run = work.run
         run.outcome, lost_reply = failure, run.outcome
         tool = run.call.tool if run.call else (malformed and malformed.tool) or OTHER_TOOL
@@ -121,7 +123,7 @@ class Completer:
             failure=failure,
             consumer=self._store.me,
             traceparent=self._probe.traceparent(run),
-            reply=lost_reply.result if isinstance(lost_reply, Succeeded) else None,
+            reply=encode_outcome(lost_reply) if reason == "reply_failed" and lost_reply else None,
         )
         status = await self._held(
             "quarantine",
@@ -138,6 +140,7 @@ class Completer:
             ),
             refused=UNWRITABLE,
         )
+        work.ended = True
         if status == DONE:
             texts = [part if isinstance(part, str) else part.decode(errors="replace") for part in about]
             letter = dict(zip(texts[::2], texts[1::2], strict=True))
@@ -152,6 +155,7 @@ class Completer:
                 work.entry_id, work.run.delivery.attempt, count=count, delay_ms=delay_ms, reason=reason
             ),
         )
+        work.ended = True
         if not parked:
             self._probe.stale(work.run)
         return bool(parked)
@@ -164,7 +168,7 @@ class Completer:
             try:
                 answer = await write()
             except StoreError as exc:
-                unsure = unsure or isinstance(exc, StoreUnavailableError)
+                unsure = unsure or (isinstance(exc, StoreUnavailableError) and exc.maybe_ran)
                 await self._outage(step, exc)
             else:
                 if answer != refused or refused is None:

@@ -13,8 +13,8 @@ from toolspan.model import OTHER_TOOL, Failed, Succeeded, ToolCall
 from toolspan.settings import Settings
 from toolspan.store import Connection
 from toolspan.telemetry.setup import start
+from toolspan.worker.containment import clip, stack_of
 from toolspan.worker.engine import Engine, Parts, consumer_name
-from toolspan.worker.executor import clip, stack_of
 from toolspan.worker.processor import jittered_ms
 
 if TYPE_CHECKING:

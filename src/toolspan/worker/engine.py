@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.codec import VERSION, Codec, Limits
 from toolspan.errors import LeaseMismatchError, ServerFullError, StoreError
-from toolspan.periodic import ended, every, pause
+from toolspan.periodic import ended, every
 from toolspan.store import Inspector, StreamStore
 from toolspan.store.keeper import Keeper, Registration
 from toolspan.worker.completer import Completer
@@ -43,8 +43,9 @@ _LONGEST_BLOCK_MS: Final = 500
 _LONGEST_SWEEP: Final = 5.0
 _LONGEST_DUE_SWEEP: Final = 1.0
 _LONGEST_REAP: Final = 60.0
-_HAND_BACK_SECONDS: Final = 5.0
-_STUBBORN_SECONDS: Final = 1.0
+_GIVE_BACK_SECONDS: Final = 3.0
+_STUBBORN_SECONDS: Final = 0.5
+_LEAVE_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,15 @@ class Engine:
         self._sweep_seconds = sweep_seconds or min(settings.lease_ms / 4000, _LONGEST_SWEEP)
         self._abandoned = abandoned
         self._stopping = asyncio.Event()
-        self._cut = asyncio.Event()
+        self._over = asyncio.Event()
+        """Set at the drain's deadline."""
 
     def stop(self) -> None:
-        """Begin the drain; a second call cuts it short."""
+        """Begin the drain, whose deadline counts from here; a second call cuts it short."""
         if self._stopping.is_set():
-            self._cut.set()
+            self._over.set()
         self._stopping.set()
+        asyncio.get_running_loop().call_later(self._settings.drain_seconds, self._over.set)
 
     async def run(self) -> bool:
         """Work until `stop`, then drain; tell whether all that we held has got its end or was given back.
@@ -105,8 +108,9 @@ class Engine:
             LeaseMismatchError: if another live worker has a different lease.
         """
         self._build()
-        await self._join()
         try:
+            if not await self._joined():
+                return True
             async with self._heartbeater, asyncio.TaskGroup() as heart:
                 self._serve()
                 beating = [heart.create_task(run) for run in (self._heartbeater.tick(), *self._completer.runs())]
@@ -116,6 +120,7 @@ class Engine:
         finally:
             # Only where we end otherwise than by a drain is anything left: others take it over.
             self._inflight.abandon()
+            self._keeper.close()
         await self._leave()
         return clean
 
@@ -168,8 +173,20 @@ class Engine:
             timeout=max(0.5, min(s.lease_ms / 1000 / BEATS_PER_LEASE, 5.0)),
         )
 
+    async def _joined(self) -> bool:
+        """Join the group, unless we are told to stop before."""
+        joining = asyncio.create_task(self._join(), name="join")
+        stopped = asyncio.create_task(self._stopping.wait(), name="stop")
+        await asyncio.wait({joining, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not joining.done():
+            await ended(joining)
+            return False
+        await ended(stopped)
+        joining.result()
+        return True
+
     async def _join(self) -> None:
-        """Reach Redis, and make sure that the group is there and that we may join it."""
+        """Reach Redis, make sure that the group is there and that we may join it, and send the first heartbeat."""
         await self._store.synchronise()
         for worker in await self._inspector.workers():
             if worker.live and worker.lease_ms != self._settings.lease_ms:
@@ -193,6 +210,7 @@ class Engine:
             tools=self._tools,
             lease_ms=self._settings.lease_ms,
         )
+        await asyncio.to_thread(self._heartbeater.beat)
 
     def _serve(self) -> None:
         """Say that we are registered, and about to take calls in."""
@@ -226,10 +244,13 @@ class Engine:
             (min(self._settings.reap_after_ms / 4000, _LONGEST_REAP), self._reaper.sweep, "reap"),
         ]
         async with asyncio.TaskGroup() as intake:
-            intake.create_task(self._fetcher.run(until=stopping), name="fetcher")
+            taking = [intake.create_task(self._fetcher.run(until=stopping), name="fetcher")]
             for seconds, sweep, step in rounds:
-                intake.create_task(every(seconds, sweep, step=step, until=stopping, probe=probe), name=step)
+                sweeping = every(seconds, sweep, step=step, until=stopping, probe=probe)
+                taking.append(intake.create_task(sweeping, name=step))
             await self._stopped_or_failed()
+            # A read that Redis does not answer must not keep us: what it may have handed us, others find.
+            await ended(*await self._left_at_deadline(*taking))
 
     async def _stopped_or_failed(self) -> None:
         stopped: asyncio.Future[Any] = asyncio.ensure_future(self._stopping.wait())
@@ -243,46 +264,56 @@ class Engine:
         if self._inflight.failure.done():
             self._inflight.failure.result()
 
-    async def _drain(self) -> bool:
-        """Finish what we hold, up to the drain's deadline; then give the rest back."""
-        began = time.monotonic()
-        self._probe.drain_started(len(self._inflight))
-        empty = asyncio.ensure_future(self._inflight.wait_until_empty())
-        cut = asyncio.ensure_future(pause(self._settings.drain_seconds, until=self._cut))
-        await asyncio.wait({empty, cut}, return_when=asyncio.FIRST_COMPLETED)
-        cut.cancel()
-        left = [work for work in self._inflight if not work.ending]
-        given_back = False
-        try:
-            async with asyncio.timeout(_HAND_BACK_SECONDS):
-                await self._hand_back(left)
-                # What has its outcome only waits for Redis to take it.
-                await empty
-            given_back = True
-        except TimeoutError:
-            given_back = all(work in left for work in self._inflight) and all(work.ending for work in left)
-        empty.cancel()
-        self._probe.drain_finished(released=len(left), seconds=time.monotonic() - began)
-        return given_back
+    async def _left_at_deadline(self, *tasks: asyncio.Task[None]) -> set[asyncio.Task[None]]:
+        """Wait until *tasks* have ended, at most until the drain's deadline, and give those that have not."""
+        over = asyncio.create_task(self._over.wait(), name="deadline")
+        left = set(tasks)
+        while left and not over.done():
+            await asyncio.wait({*left, over}, return_when=asyncio.FIRST_COMPLETED)
+            left = {task for task in left if not task.done()}
+        await ended(over)
+        return left
 
-    async def _hand_back(self, works: list[Work]) -> None:
-        tasks = [work.task for work in works if work.task is not None]
-        for task in tasks:
-            task.cancel()
+    async def _drain(self) -> bool:
+        """Finish what we hold, up to the drain's deadline; then give the rest back. Tell whether all has its end."""
+        began = time.monotonic()
+        held = list(self._inflight)
+        self._probe.drain_started(len(held))
+        await self._left_at_deadline(*(work.task for work in held if work.task is not None))
+        undecided = [work for work in self._inflight if not work.decided]
+        giving_back = asyncio.create_task(self._give_back(undecided), name="give back")
+        # What is decided only waits for Redis to take it.
+        decided = {work.task for work in self._inflight if work.decided and work.task is not None}
+        _, late = await asyncio.wait({giving_back, *decided}, timeout=_GIVE_BACK_SECONDS)
+        await ended(*late)
+        self._probe.drain_finished(released=len(undecided), seconds=time.monotonic() - began)
+        return all(work.ended or work.lost for work in held)
+
+    async def _give_back(self, works: list[Work]) -> None:
+        for work in works:
+            work.cancel()
+        tasks = {work.task for work in works if work.task is not None}
         if tasks:
             # A tool that does not let itself be cancelled is left behind.
             await asyncio.wait(tasks, timeout=_STUBBORN_SECONDS)
-        for work in works:
-            if work.lost or (work.task is not None and work.task.done() and not work.task.cancelled()):
-                continue
-            if work.token:
-                await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
-            else:
-                await self._completer.release(work, reason="drain", at_once=True)
+        async with asyncio.TaskGroup() as group:
+            for work in works:
+                if not work.decided and not work.lost:
+                    group.create_task(self._give_one_back(work))
+        decided = {work.task for work in works if work.decided and work.task is not None and not work.ended}
+        if decided:
+            await asyncio.wait(decided)
+
+    async def _give_one_back(self, work: Work) -> None:
+        if work.token:
+            await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
+        else:
+            await self._completer.release(work, reason="drain", at_once=True)
 
     async def _leave(self) -> None:
         try:
-            await self._store.reap(self.consumer, silent_ms=0)
-        except StoreError as exc:
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._store.reap(self.consumer, silent_ms=0)
+        except (StoreError, TimeoutError) as exc:
             self._probe.outage("leave", exc)
         self._probe.worker_stopped(self.consumer)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-import traceback
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from toolspan.codec import NotJsonError, dumps, nested_within
 from toolspan.model import Failed, Outcome, Succeeded, value
 from toolspan.tools.context import CurrentCall, run_for
 from toolspan.tools.registry import Retry
 from toolspan.tools.signature import InvalidArgumentsError
+from toolspan.worker.containment import Raised, clip, contained, failed
 from toolspan.worker.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Tool
     from toolspan.worker.threads import Threads
-
-MAX_MESSAGE_CHARS: Final = 4_096
 
 
 class NotAdmittedError(Exception):
@@ -52,46 +50,59 @@ class Executor:
         self._timeout = timeout
         self._admission = admission
 
-    async def execute(self, run: Run, call: ToolCall, tool: Tool) -> Execution:
-        """Run *tool* for *call*, and note in *run* when it began and ended.
+    async def admit(self, call: ToolCall, tool: Tool) -> dict[str, Any] | Failed:
+        """Give the arguments with which *tool* can be run now, or why it cannot; then `run` or `dismiss` it.
 
         Raises:
-            NotAdmittedError: if there was no thread for it in time; it was not begun then.
+            NotAdmittedError: if there was no thread for it in time.
         """
         try:
             arguments = tool.validate(call.args)
         except InvalidArgumentsError as exc:
-            return Execution(Failed("invalid_arguments", clip(str(exc)), detail=exc.errors))
+            return Failed("invalid_arguments", clip(str(exc)), detail=exc.errors)
+        except Exception as exc:  # noqa: BLE001
+            # A validator is a part of the tool.
+            return failed("tool_error", exc)
         if not tool.is_async:
             await self._admit()
+        if self._time_left(call, tool)[0] <= 0:
+            self.dismiss(tool)
+            return _too_late()
+        return arguments
+
+    def dismiss(self, tool: Tool) -> None:
+        """Let go of a tool that was admitted and will not be run."""
+        if not tool.is_async:
+            self._threads.dismiss()
+
+    async def run(self, run: Run, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> Execution:
+        """Run a *tool* that was admitted, and note in *run* when it began and ended.
+
+        Raises:
+            asyncio.CancelledError: if we have cancelled the run.
+        """
         seconds, expiry = self._time_left(call, tool)
         if seconds <= 0:
-            if not tool.is_async:
-                self._threads.dismiss()
-            return Execution(Failed("deadline_exceeded", "the deadline had passed before the tool was begun"))
+            self.dismiss(tool)
+            return Execution(_too_late())
         run_for(CurrentCall(call, run.delivery.attempt, self._clock.now_ms))
         limit = self._timekeeper.limit(seconds)
         try:
             with limit, self._probe.executing(run):
                 run.tool_began_ns = time.monotonic_ns()
                 if tool.is_async:
-                    value = await tool.function(**arguments)
+                    result = await contained(run, limit.task, tool.function, **arguments)
                 else:
-                    value = await self._threads.run(partial(tool.function, **arguments))
-        except asyncio.CancelledError as exc:
-            if limit.task.cancelling():
-                raise
-            # Nobody cancelled us: it came out of the tool.
-            return Execution(_failed(exc))
-        except (Exception, SystemExit) as exc:  # noqa: BLE001
-            if limit.expired:
-                message = f"{tool.name} did not end within {seconds:.3g} s"
-                return Execution(Failed(expiry, message, retryable=expiry == "timeout"))
-            retry = exc if isinstance(exc, Retry) else None
-            return Execution(_failed(exc, retryable=retry is not None), retry)
+                    result = await contained(run, limit.task, self._threads.run, partial(tool.function, **arguments))
         finally:
             run.tool_ended_ns = time.monotonic_ns()
-        return Execution(self._encode(tool, value))
+        if not isinstance(result, Raised):
+            return Execution(self._encode(tool, result))
+        if limit.expired:
+            message = f"{tool.name} did not end within {seconds:.3g} s"
+            return Execution(Failed(expiry, message, retryable=expiry == "timeout"))
+        retry = result.error if isinstance(result.error, Retry) else None
+        return Execution(failed("tool_error", result.error, retryable=retry is not None), retry)
 
     async def _admit(self) -> None:
         try:
@@ -122,23 +133,5 @@ class Executor:
         return Succeeded(result)
 
 
-def clip(message: str) -> str:
-    """Cut a message to what replies, dead letters and logs carry of one."""
-    return message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"
-
-
-def stack_of(exc: BaseException) -> str:
-    """Format where *exc* came from."""
-    return "".join(traceback.format_exception(exc))
-
-
-def _failed(exc: BaseException, *, retryable: bool = False) -> Failed:
-    try:
-        message = str(exc)
-    except Exception:  # noqa: BLE001
-        # The tool's own exception class may be as broken as the tool.
-        message = ""
-    name = type(exc).__name__
-    # Half surrogates cannot travel as UTF-8.
-    message = clip(message or name).encode(errors="replace").decode()
-    return Failed("tool_error", message, retryable=retryable, detail={"exception": name}, stack=stack_of(exc))
+def _too_late() -> Failed:
+    return Failed("deadline_exceeded", "the deadline had passed before the tool was begun")

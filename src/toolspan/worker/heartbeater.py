@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BEATS_PER_LEASE: Final = 4
 _TICKS_PER_BEAT: Final = 4
 _LONGEST_TICK: Final = 0.25
+_LAST_BEAT_SECONDS: Final = 1.0
 _RETRY_SECONDS: Final = 0.25
 """So soon after a failed beat: the first one after a reconnect must not wait, or leases would run out."""
 
@@ -58,26 +59,16 @@ class Heartbeater:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     async def __aenter__(self) -> Self:
-        """Send the first heartbeat, which registers us, and then go on in the thread.
-
-        Raises:
-            StoreError: if the first one fails.
-        """
-        try:
-            await asyncio.to_thread(self.beat)
-        except BaseException:
-            self._keeper.close()
-            raise
+        """Beat from now on, in the thread."""
         self._thread.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the thread after the beat that is under way."""
+        """End the thread after the beat that is under way, if that is soon."""
         self._stop.set()
-        await asyncio.to_thread(self._thread.join)
-        self._keeper.close()
+        await asyncio.to_thread(self._thread.join, _LAST_BEAT_SECONDS)
 
     async def tick(self) -> None:
         """Show the thread, until cancelled, that the loop is not stalled."""
@@ -109,7 +100,7 @@ class Heartbeater:
         # In this order: a settle clears away what this heartbeat writes, or is known to be under way. One that was
         # sent before might arrive after it, and would leave it behind.
         work.recorded = True
-        return not work.ending
+        return not work.decided
 
     def _register(self) -> None:
         """Write our registration; on a full server that fails where heartbeats pass, and the next one tries again."""
@@ -124,9 +115,18 @@ class Heartbeater:
             self._inflight.lose(entry_id, attempt)
 
     def _run(self) -> None:
+        try:
+            self._beat_on()
+        except BaseException as exc:  # noqa: BLE001
+            # A bug of ours. Unheard, the worker would go on and lose every lease.
+            self._loop.call_soon_threadsafe(self._inflight.fail, exc)
+
+    def _beat_on(self) -> None:
         wait = self._lease / BEATS_PER_LEASE
         while not self._stop.wait(wait):
             if self._is_stalled():
+                # What we hold looks like orphans by now, to us as well.
+                self._link.broke()
                 wait = min(_RETRY_SECONDS, self._lease / BEATS_PER_LEASE)
                 continue
             try:

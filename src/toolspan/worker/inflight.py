@@ -41,12 +41,18 @@ class Work:
     """Whether the attempt's start is on record, so that a heartbeat need not write it down."""
     starting: bool = False
     """Whether a start is under way, so that nobody can say which attempt Redis holds."""
-    ending: bool = False
+    decided: bool = False
     """Whether it is known how this ends, so that it is not cancelled any more."""
+    parting: bool = False
+    """Whether it is being parked or quarantined: what is delivered of its entry meanwhile is another run's."""
+    ended: bool = False
+    """Whether Redis has taken its end."""
     undelivered: bool = False
     """Whether its outcome only waits until a re-created group hands the entry out again: it takes up no room then."""
     lost: bool = False
     """Whether somebody else holds the entry now."""
+    successor: Work | None = None
+    """What has been delivered of this entry while it could not be taken over any more."""
 
     @property
     def entry_id(self) -> str:
@@ -57,6 +63,12 @@ class Work:
     def suspect(self) -> bool:
         """Whether it is run now and has lost so many workers that it may be what kills them."""
         return self.verdict is None and self.run.delivery.losses >= SUSPECT_FROM
+
+    def cancel(self) -> None:
+        """Cancel the run: whoever asks for it decides what becomes of the delivery."""
+        if self.task is not None:
+            self.run.cancelled = True
+            self.task.cancel()
 
 
 class InFlight:
@@ -100,20 +112,19 @@ class InFlight:
         """Start working on a delivery, or end it by *verdict*; see `Work` for the rest.
 
         An entry that is in flight already was delivered anew by a re-created group: its run goes on and takes over
-        the new delivery's attempt.
+        the new delivery's attempt. Where it is about to part with the entry, that is run anew afterwards.
         """
         delivery = run.delivery
         known = self._works.get(delivery.entry_id)
-        if known is not None:
+        if known is None:
+            self._begin(Work(run, verdict, recorded=recorded, noted=noted))
+        elif known.run.cancelled or known.parting:
+            known.successor = Work(run, verdict, recorded=recorded, noted=noted)
+        else:
             known.run.delivery.attempt = delivery.attempt
             known.noted = False
             known.undelivered = False
             self._adopted.set()
-            return
-        work = Work(run, verdict, recorded=recorded, noted=noted)
-        self._works[delivery.entry_id] = work
-        work.task = self._loop.create_task(self._process(work), name=delivery.entry_id)
-        work.task.add_done_callback(partial(self._remove, work))
 
     def lose(self, entry_id: str, attempt: int) -> None:
         """Believe that a delivery is no longer ours, and cancel its run, unless it has moved on since we asked."""
@@ -121,14 +132,18 @@ class InFlight:
         if work is None or work.starting or work.run.delivery.attempt != attempt:
             return
         work.lost = True
-        if not work.ending and work.task is not None:
-            work.task.cancel()
+        if not work.decided:
+            work.cancel()
 
     def abandon(self) -> None:
         """Cancel whatever is left: it stays pending, and its lease runs out."""
         for work in self:
-            if work.task is not None:
-                work.task.cancel()
+            work.cancel()
+
+    def fail(self, error: BaseException) -> None:
+        """Stop the worker because of a bug of ours."""
+        if not self.failure.done():
+            self.failure.set_exception(error)
 
     def close(self) -> None:
         """Take nothing more."""
@@ -178,10 +193,16 @@ class InFlight:
         """Treat the entry like any other again."""
         self._released.pop(entry_id, None)
 
+    def _begin(self, work: Work) -> None:
+        self._works[work.entry_id] = work
+        work.task = self._loop.create_task(self._process(work), name=work.entry_id)
+        work.task.add_done_callback(partial(self._remove, work))
+
     def _remove(self, work: Work, task: asyncio.Task[None]) -> None:
         del self._works[work.entry_id]
+        if work.successor is not None:
+            self._begin(work.successor)
         self._freed.set()
-        if not task.cancelled():
-            error = task.exception()
-            if error is not None and not self.failure.done():
-                self.failure.set_exception(error)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.fail(error)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from toolspan.errors import MalformedEntryError
 from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
 from toolspan.store.stream import DONE, MARKED
-from toolspan.worker.executor import NotAdmittedError, clip, stack_of
+from toolspan.worker.containment import failed
+from toolspan.worker.executor import Execution, NotAdmittedError
 
 if TYPE_CHECKING:
     from toolspan.codec import Codec
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry, Tool
     from toolspan.worker.completer import Completer
-    from toolspan.worker.executor import Execution, Executor
+    from toolspan.worker.executor import Executor
     from toolspan.worker.inflight import Work
     from toolspan.worker.neighbours import Neighbours
 
@@ -66,7 +67,7 @@ class Processor:
             raise
         except Exception as exc:  # noqa: BLE001
             self._probe.bug("process", exc)
-            await self._fail(work, Failed("worker_error", clip(repr(exc)), retryable=True, stack=stack_of(exc)))
+            await self._fail(work, failed("worker_error", exc, retryable=True))
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery
@@ -105,19 +106,35 @@ class Processor:
             self._probe.unparked(run)
 
     async def _run(self, work: Work, call: ToolCall, tool: Tool) -> None:
-        if tool.delivery == "at_most_once" and not await self._mark(work):
-            return
         try:
-            execution = await self._executor.execute(work.run, call, tool)
+            arguments = await self._executor.admit(call, tool)
         except NotAdmittedError:
             await self._completer.release(work, reason="not admitted in time")
             return
+        if isinstance(arguments, Failed):
+            await self._conclude(work, call, tool, Execution(arguments))
+        elif await self._may_begin(work, tool):
+            await self._conclude(work, call, tool, await self._executor.run(work.run, call, tool, arguments))
+
+    async def _conclude(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> None:
         work.run.outcome = execution.outcome
         delay_ms = self._retry_delay_ms(work, call, tool, execution)
         if delay_ms is not None and isinstance(execution.outcome, Failed):
             await self._completer.retry(work, execution.outcome, delay_ms=delay_ms)
         else:
             await self._end(work, call)
+
+    async def _may_begin(self, work: Work, tool: Tool) -> bool:
+        """Put the mark on a call that runs at most once, as the last thing before it does."""
+        if tool.delivery != "at_most_once":
+            return True
+        marked = False
+        try:
+            marked = await self._mark(work)
+        finally:
+            if not marked:
+                self._executor.dismiss(tool)
+        return marked
 
     async def _mark(self, work: Work) -> bool:
         """Put the mark on an at-most-once call; False: it must not run, and has got its end."""
@@ -126,6 +143,7 @@ class Processor:
         if status == MARKED:
             await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
         elif status != DONE:
+            work.lost = True
             self._probe.stale(work.run)
         return status == DONE
 
@@ -159,13 +177,16 @@ class Processor:
 
     async def _fail(self, work: Work, failure: Failed) -> None:
         """End an attempt that a bug of ours ended: it must not take its neighbours down."""
-        attempt = work.run.delivery.attempt
+        attempt, call = work.run.delivery.attempt, work.run.call
+        delay_ms = jittered_ms(attempt, first=_OWN_BACKOFF[0], longest=_OWN_BACKOFF[1])
         if work.token:
             await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
         elif attempt >= self._max_attempts:
             await self._completer.quarantine(work, "max_attempts", failure)
+        elif call is not None and self._is_too_late(call, delay_ms):
+            work.run.outcome = failure
+            await self._end(work, call)
         else:
-            delay_ms = jittered_ms(attempt, first=_OWN_BACKOFF[0], longest=_OWN_BACKOFF[1])
             await self._completer.retry(work, failure, delay_ms=delay_ms)
 
     def _retry_delay_ms(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> int | None:
@@ -181,11 +202,14 @@ class Processor:
             delay_ms = int(execution.retry.after * 1000)
         else:
             delay_ms = jittered_ms(attempt, first=tool.backoff[0], longest=tool.backoff[1])
-        if call.deadline_ms is not None and self._clock.now_ms() + delay_ms > call.deadline_ms:
+        if self._is_too_late(call, delay_ms):
             # Nobody would wait for the next attempt, but another call may succeed.
             work.run.outcome = replace(outcome, retryable=True)
             return None
         return delay_ms
+
+    def _is_too_late(self, call: ToolCall, delay_ms: int) -> bool:
+        return call.deadline_ms is not None and self._clock.now_ms() + delay_ms > call.deadline_ms
 
 
 def outcome_unknown() -> Failed:

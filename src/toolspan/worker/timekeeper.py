@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from asyncio import CancelledError
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from typing import Final
 
 _GRAIN_SECONDS: Final = 0.01
 """So much later than asked for may a run be ended."""
@@ -23,7 +19,10 @@ class Timekeeper:
         self._next = 0
 
     def limit(self, seconds: float) -> Limit:
-        """Give what limits a `with` block of the current task: it raises TimeoutError once *seconds* are over."""
+        """Give what limits a `with` block of the current task: once *seconds* are over, the task is cancelled.
+
+        Whoever is in the block has to look whether the limit has *expired*, and to take the cancellation back.
+        """
         task = asyncio.current_task(self._loop)
         if task is None:
             message = "only a task can be limited"
@@ -66,16 +65,15 @@ class Timekeeper:
 
 
 class Limit:
-    """A block of a task with an end, as `asyncio.timeout` is one; *due* counts grains of the loop's clock."""
+    """The end of a block of a task; *due* counts grains of the loop's clock."""
 
-    __slots__ = ("_cancelling", "_keeper", "due", "expired", "task")
+    __slots__ = ("_keeper", "due", "expired", "task")
 
     def __init__(self, keeper: Timekeeper, task: asyncio.Task[object], due: int) -> None:
         self.due = due
         self.expired = False
-        self._keeper = keeper
         self.task = task
-        self._cancelling = task.cancelling()
+        self._keeper = keeper
 
     def expire(self) -> None:
         """Cancel the block."""
@@ -85,9 +83,6 @@ class Limit:
     def __enter__(self) -> None:
         self._keeper.add(self)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         if not self.expired:
             self._keeper.discard(self)
-        elif self.task.uncancel() <= self._cancelling and kind is not None and issubclass(kind, CancelledError):
-            # Ours alone: nobody else has cancelled the task meanwhile.
-            raise TimeoutError from error
