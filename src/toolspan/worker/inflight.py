@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from toolspan.model import DeadLetterReason, Failed, Run
 
 _RELEASES_KEPT: Final = 1_000
+_GATHER_SECONDS: Final = 0.002
+_WORTHWHILE: Final = 0.25
+"""The part of all room that is worth a read of its own."""
+
 SUSPECT_FROM: Final = 2
 """Losses from which on a call is a suspect: never two of them in one worker at once."""
 
@@ -76,6 +80,7 @@ class InFlight:
 
     def __init__(self, process: Callable[[Work], Coroutine[None, None, None]], *, limit: int) -> None:
         self.limit = limit
+        self._worthwhile = int(limit * _WORTHWHILE)
         self.closed = False
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[None] = self._loop.create_future()
@@ -151,11 +156,19 @@ class InFlight:
         self._freed.set()
 
     async def wait_for_room(self) -> bool:
-        """Wait until there is room; False: we take nothing more."""
-        while self.room <= 0 and not self.closed:
+        """Wait until there is room, and a moment longer where it is scarce; False: we take nothing more."""
+        await self._wait_for_room(1)
+        if self.room < self._worthwhile:
+            # More is about to end, more often than not; taken one by one, calls would cost several times as much.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER_SECONDS):
+                    await self._wait_for_room(self._worthwhile)
+        return not self.closed
+
+    async def _wait_for_room(self, least: int) -> None:
+        while self.room < least and not self.closed:
             self._freed.clear()
             await self._freed.wait()
-        return not self.closed
 
     async def wait_until_empty(self) -> None:
         """Wait until nothing is held."""
