@@ -17,6 +17,7 @@ from toolspan.telemetry.logs import LEVELS, configure
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from toolspan.monitor.reporter import Reporter
     from toolspan.telemetry.logs import Level
 
 T = TypeVar("T")
@@ -82,16 +83,24 @@ async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
             inspector = Inspector(connection, settings.keys)
             reporter = Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms)
             ended = asyncio.Event()
-            reporting = asyncio.create_task(reporter.run(until=ended))
+            reporting = asyncio.create_task(_report(reporter, once=serving.ready, until=ended))
             try:
                 clean = await serving.run()
             finally:
                 ended.set()
+                if not serving.ready.is_set():
+                    reporting.cancel()
                 await asyncio.wait({reporting}, timeout=1)
         return 0 if clean else FAILED
     finally:
         await connection.aclose()
         await asyncio.to_thread(telemetry.shutdown)
+
+
+async def _report(reporter: Reporter, *, once: asyncio.Event, until: asyncio.Event) -> None:
+    """Report the group as soon as *once* is set: a worker that cannot join has one thing to say, and that is why."""
+    await once.wait()
+    await reporter.run(until=until)
 
 
 @click.command(**example("toolspan gateway --port 8080"))
