@@ -32,7 +32,7 @@ _DURATION: Final = re.compile(r"(\d+)([smhd])")
 _SHOWN: Final = 80
 
 
-@click.group()
+@click.group(**example("toolspan dlq ls --since 1h", "toolspan dlq show 1795510081801-0"))
 def dlq() -> None:
     """Dead letters: calls that could not be ended in the ordinary way."""
 
