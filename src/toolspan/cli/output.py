@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypedDict, Ty
 
 import click
 
+from toolspan.cli import signals
 from toolspan.codec import dumps
 from toolspan.errors import (
     InvalidArguments,
@@ -45,9 +46,12 @@ def example(*lines: str) -> Epilog:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main* on the quickest loop that is installed."""
+    """Run *main* on the quickest loop that is installed; SIGTERM cancels it, and ends the process with 0."""
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(main)
+        try:
+            return runner.run(signals.cancelling(main))
+        except asyncio.CancelledError:
+            sys.exit(0)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
