@@ -31,6 +31,8 @@ FAILED: Final = 1
 WRONG_USAGE: Final = 2
 NO_REDIS: Final = 3
 
+_AS_WIDE_AS_NEEDED: Final = 10_000
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
