@@ -77,6 +77,9 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         except StoreUnavailableError as exc:
             fail(f"Redis cannot be reached: {exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
         except RedisUnavailable as exc:
+            cause = exc.__cause__
+            if isinstance(cause, StoreError) and not isinstance(cause, StoreUnavailableError):
+                fail(f"Redis refused: {cause}", FAILED)
             fail(f"{exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
         except InvalidArguments as exc:
             fail(str(exc), FAILED)
@@ -107,8 +110,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        # What does not fit goes on in the next line: an id that is cut is none.
+        table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(text.replace("[", "\\[") for text in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        table.add_row(*map(Text, row))
+    # Whoever reads a pipe wants one line for each row, as wide as it is.
+    console = Console() if sys.stdout.isatty() else Console(width=_AS_WIDE_AS_NEEDED)
+    console.print(table)
