@@ -15,7 +15,7 @@ from toolspan.settings import Settings
 from toolspan.telemetry.logs import LEVELS, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from toolspan.monitor.reporter import Reporter
     from toolspan.telemetry.logs import Level
@@ -50,19 +50,25 @@ def worker(
     configure(log_level)
     settings = Settings.load(stream=stream, concurrency=concurrency)
     if processes > 1:
-        from toolspan.worker.supervisor import supervise  # noqa: PLC0415
-
         arguments = ["worker", "--log-level", log_level, "--stream", settings.stream]
         arguments += ["--concurrency", str(settings.concurrency)]
         arguments += [part for spec in tools for part in ("--tools", spec)]
         if name:
             arguments += ["--name", name]
-        sys.exit(run(_until_stopped(lambda until: supervise(arguments, processes, until=until))))
+        sys.exit(run(_supervise(arguments, processes)))
     sys.path.insert(0, "")
     from toolspan.tools.registry import Registry  # noqa: PLC0415
 
     registry = Registry.load(tools)
     _run_and_leave(_serve(registry, settings, name))
+
+
+async def _supervise(arguments: Sequence[str], processes: int) -> int:
+    from toolspan.worker.supervisor import Supervisor  # noqa: PLC0415
+
+    supervisor = Supervisor(arguments, processes)
+    with signals.told(asyncio.get_running_loop(), supervisor.stop):
+        return await supervisor.run()
 
 
 async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
