@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ class Shell:
         """Type a command, and wait for its end."""
         async with self.started(*arguments, **variables) as process:
             return await ended(process)
+
+    async def each(self, *commands: str, **variables: str) -> dict[str, Ended]:
+        """Type several commands, each whole, in as many windows; give the end of each."""
+        ends = await asyncio.gather(*(self.run(*shlex.split(command), **variables) for command in commands))
+        return dict(zip(commands, ends, strict=True))
 
     @asynccontextmanager
     async def started(self, *arguments: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:

@@ -7,8 +7,6 @@ import re
 import signal
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.cli.commands import ended
 from tests.support import toolbox
 from tests.support.eventually import eventually
@@ -40,8 +38,7 @@ async def test_a_call_prints_its_result_and_says_how_long_it_took(plane: Plane, 
 
 async def test_a_call_without_a_trace_says_how_to_have_one(plane: Plane, shell: Shell, workers: Workers) -> None:
     await workers.start()
-    said = await shell.run("call", "echo")
-    told = await shell.run("call", "echo", "--json")
+    said, told = (await shell.each("call echo", "call echo --json")).values()
 
     assert said.err.splitlines()[1:] == ["trace none: set OTEL_EXPORTER_OTLP_ENDPOINT to have one"]
     assert (told.code, told.json["trace_id"]) == (0, None)
@@ -60,49 +57,37 @@ async def test_a_call_for_machines_is_one_line_of_json(plane: Plane, shell: Shel
     assert list(told["timings"]) == ["queue", "admission", "execute", "settle"]
 
 
-@pytest.mark.parametrize(
-    ("args", "problem"),
-    [
-        ("{", "ARGS is not JSON: "),
-        (
-            '{"half": "\ud800"}'.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape"),
-            "ARGS is not JSON: ",
-        ),
-        ("[1]", "ARGS is not a JSON object, such as "),
-    ],
-)
-async def test_arguments_that_cannot_be_sent_are_wrong_usage(lonely: Shell, args: str, problem: str) -> None:
-    done = await lonely.run("call", "echo", args)
+async def test_arguments_that_cannot_be_sent_are_wrong_usage(lonely: Shell) -> None:
+    not_json, half, no_object = (
+        await lonely.each("call echo {", 'call echo \'{"half": "\udced"}\'', "call echo [1]")
+    ).values()
 
-    assert (done.code, done.out) == (2, "")
-    assert done.sentence.startswith(problem)
+    assert (not_json.code, half.code, no_object.code) == (2, 2, 2)
+    assert not_json.sentence.startswith("ARGS is not JSON: ")
+    assert half.sentence.startswith("ARGS is not JSON: ")
+    assert no_object.sentence.startswith("ARGS is not a JSON object, such as ")
 
 
-@pytest.mark.parametrize("seconds", ["nan", "inf", "1e9"])
-async def test_a_timeout_that_nobody_could_keep_is_wrong_usage(lonely: Shell, seconds: str) -> None:
-    done = await lonely.run("call", "echo", "--timeout", seconds)
+async def test_a_timeout_that_nobody_could_keep_is_wrong_usage(lonely: Shell) -> None:
+    commands = [f"call echo --timeout {seconds}" for seconds in ("nan", "inf", "1e9")]
+    for command, done in (await lonely.each(*commands)).items():
+        assert (done.code, done.out) == (2, ""), command
+        assert "Invalid value for '--timeout'" in done.err, command
 
-    assert (done.code, done.out) == (2, "")
-    assert "Invalid value for '--timeout'" in done.err
 
-
-@pytest.mark.parametrize(
-    ("tool", "args", "kind"),
-    [
-        ("fails", '{"message": "no such index"}', "tool_error: no such index"),
-        ("nobody.serves.it", "{}", "unknown_tool: "),
-        ("hangs", "{}", "timeout: "),
-        ("echo", '{"text": 5}', "text: "),
-    ],
-)
-async def test_a_call_that_fails_says_of_what_kind_it_is(
-    plane: Plane, shell: Shell, tool: str, args: str, kind: str
-) -> None:
+async def test_a_call_that_fails_says_of_what_kind_it_is(plane: Plane, shell: Shell) -> None:
+    kinds = {
+        """call fails '{"message": "no such index"}'""": "tool_error: no such index",
+        "call nobody.serves.it": "unknown_tool: ",
+        "call hangs": "timeout: ",
+        """call echo '{"text": 5}'""": "invalid_arguments: ",
+    }
     async with running_worker(ALL, settings=plane.settings):
-        done = await shell.run("call", tool, args)
+        ends = await shell.each(*kinds)
 
-    assert (done.code, done.out) == (1, "")
-    assert kind in done.sentence
+    for command, done in ends.items():
+        assert (done.code, done.out) == (1, ""), command
+        assert done.sentence.startswith(kinds[command]), command
 
 
 async def test_a_failure_for_machines_says_all_that_was_answered(plane: Plane, shell: Shell) -> None:
@@ -119,8 +104,7 @@ async def test_a_failure_for_machines_says_all_that_was_answered(plane: Plane, s
 
 
 async def test_a_call_that_nobody_answers_ends_with_its_timeout(plane: Plane, shell: Shell) -> None:
-    said = await shell.run("call", "echo", "--timeout", "0.2")
-    told = await shell.run("call", "echo", "--timeout", "0.2", "--json")
+    said, told = (await shell.each("call echo --timeout 0.2", "call echo --timeout 0.2 --json")).values()
 
     assert said.told() == (1, "deadline_exceeded: no reply from echo within 0.2 s")
     assert (told.code, told.json["error"]["type"]) == (1, "deadline_exceeded")
@@ -128,14 +112,13 @@ async def test_a_call_that_nobody_answers_ends_with_its_timeout(plane: Plane, sh
     assert await plane.left() == 2
 
 
-@pytest.mark.parametrize("command", ["call echo", "dlq ls", "tools"])
-async def test_a_key_of_somebody_else_is_no_lost_redis(plane: Plane, shell: Shell, command: str) -> None:
+async def test_a_key_of_somebody_else_is_no_lost_redis(plane: Plane, shell: Shell) -> None:
     for key in (plane.keys.calls, plane.keys.dead_letters, plane.keys.workers):
         await plane.redis.set(key, "not ours", ex=60)
 
-    code, sentence = (await shell.run(*command.split())).told()
-
-    assert (code, sentence.startswith("Redis refused: WRONGTYPE")) == (1, True), sentence
+    for command, done in (await shell.each("call echo", "dlq ls", "tools")).items():
+        assert (done.code, done.out) == (1, ""), command
+        assert done.sentence.startswith("Redis refused: WRONGTYPE"), command
 
 
 async def test_a_call_that_is_waited_for_can_be_given_up(plane: Plane, shell: Shell) -> None:
@@ -149,8 +132,7 @@ async def test_a_call_that_is_waited_for_can_be_given_up(plane: Plane, shell: Sh
 
 async def test_tools_are_listed_with_their_arguments(plane: Plane, shell: Shell) -> None:
     async with running_worker(toolbox.echo, toolbox.once, settings=plane.settings):
-        listed = await shell.run("tools")
-        told = await shell.run("tools", "--json")
+        listed, told = (await shell.each("tools", "tools --json")).values()
 
     rows = [row.split(maxsplit=3) for row in listed.out.splitlines() if row.split()[:1] in (["echo"], ["once"])]
     assert (listed.code, listed.err, told.code, told.err) == (0, "", 0, "")
@@ -164,8 +146,7 @@ async def test_tools_are_listed_with_their_arguments(plane: Plane, shell: Shell)
 
 
 async def test_no_worker_serves_no_tools(plane: Plane, shell: Shell) -> None:
-    listed = await shell.run("tools")
-    told = await shell.run("tools", "--json")
+    listed, told = (await shell.each("tools", "tools --json")).values()
 
     assert (listed.code, listed.out, listed.err) == (0, "No live worker serves any tool.\n", "")
     assert (told.code, told.json) == (0, [])

@@ -8,8 +8,6 @@ import time
 from getpass import getuser
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from tests.cli.commands import ended
 from tests.support import toolbox
 from tests.support.eventually import eventually
@@ -59,12 +57,11 @@ async def _ids(plane: Plane) -> list[str]:
 # ── ls ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("more", ["", "--group-by fingerprint"])
-async def test_no_dead_letters_are_none(plane: Plane, shell: Shell, more: str) -> None:
-    listed = await shell.run("dlq", "ls", *more.split())
-    told = await shell.run("dlq", "ls", "--json", *more.split())
+async def test_no_dead_letters_are_none(plane: Plane, shell: Shell) -> None:
+    ends = await shell.each("dlq ls", "dlq ls --group-by fingerprint", "dlq ls --json")
+    *listed, told = ends.values()
 
-    assert (listed.code, listed.out, listed.err) == (0, "There are no dead letters.\n", "")
+    assert {(one.code, one.out, one.err) for one in listed} == {(0, "There are no dead letters.\n", "")}
     assert (told.code, told.json) == (0, [])
     assert await plane.dead_letters() == []
 
@@ -72,8 +69,7 @@ async def test_no_dead_letters_are_none(plane: Plane, shell: Shell, more: str) -
 async def test_dead_letters_are_listed_oldest_first_with_nothing_cut(plane: Plane, shell: Shell) -> None:
     first = await _bury(plane, message="so [red]it[/red] broke \\[sic]\nand more")
     second = await _bury(plane, "payload", '{"tool": "search"}', reason="malformed", fingerprint="e" * 16)
-    listed = await shell.run("dlq", "ls", COLUMNS="80")
-    told = await shell.run("dlq", "ls", "--json")
+    listed, told = (await shell.each("dlq ls", "dlq ls --json", COLUMNS="80")).values()
 
     rows = [line for line in listed.out.splitlines() if line.split()[:1] in ([first], [second])]
     assert (listed.code, listed.err, told.code, told.err) == (0, "", 0, "")
@@ -85,33 +81,30 @@ async def test_dead_letters_are_listed_oldest_first_with_nothing_cut(plane: Plan
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("wanted", "found"),
-    [
-        ("--tool search", ["search lost", "search failed"]),
-        ("--reason tool_failed", ["search failed"]),
-        ("--since 90m", ["search lost", "search failed"]),
-        ("--since 3h --tool echo", ["old"]),
-        ("--tool nobody.calls.it", []),
-    ],
-)
-async def test_only_what_is_asked_for_is_listed(plane: Plane, shell: Shell, wanted: str, found: list[str]) -> None:
+async def test_only_what_is_asked_for_is_listed(plane: Plane, shell: Shell) -> None:
     now = time.time_ns() // 1_000_000
     await _bury(plane, message="old", at=str(now - 2 * HOUR_MS))
     await _bury(plane, "tool", "search", message="search lost", at=str(now - HOUR_MS))
     await _bury(plane, "tool", "search", message="search failed", reason="tool_failed")
-    told = await shell.run("dlq", "ls", "--json", *wanted.split())
+    found = {
+        "dlq ls --json --tool search": ["search lost", "search failed"],
+        "dlq ls --json --reason tool_failed": ["search failed"],
+        "dlq ls --json --since 90m": ["search lost", "search failed"],
+        "dlq ls --json --since 3h --tool echo": ["old"],
+        "dlq ls --json --tool nobody.calls.it": [],
+    }
+    ends = await shell.each(*found)
 
-    assert told.code == 0
-    assert [letter["error_message"] for letter in told.json] == found
+    told = {command: [letter["error_message"] for letter in done.json] for command, done in ends.items()}
+    assert told == found
 
 
 async def test_a_cause_is_one_row_and_the_most_frequent_comes_first(plane: Plane, shell: Shell) -> None:
     await _bury(plane, "tool", "search", fingerprint="a" * 16)
     for message in ("the first", "the latest"):
         await _bury(plane, message=message, fingerprint="b" * 16)
-    listed = await shell.run("dlq", "ls", "--group-by", "fingerprint")
-    told = await shell.run("dlq", "ls", "--group-by", "fingerprint", "--json")
+    commands = ("dlq ls --group-by fingerprint", "dlq ls --group-by fingerprint --json")
+    listed, told = (await shell.each(*commands)).values()
 
     rows = [line.split() for line in listed.out.splitlines() if line.split()[:1] in (["a" * 16], ["b" * 16])]
     assert [row[:3] for row in rows] == [["b" * 16, "2", "echo"], ["a" * 16, "1", "search"]]
@@ -125,8 +118,7 @@ async def test_a_cause_is_one_row_and_the_most_frequent_comes_first(plane: Plane
 
 async def test_all_that_is_known_of_a_dead_letter_is_shown(plane: Plane, shell: Shell) -> None:
     letter_id = await _bury(plane, "tool", "echo", "args", b"\xff{}", stack="Traceback\n  boom")
-    shown = await shell.run("dlq", "show", letter_id)
-    told = await shell.run("dlq", "show", letter_id, "--json")
+    shown, told = (await shell.each(f"dlq show {letter_id}", f"dlq show {letter_id} --json")).values()
 
     lines = [" ".join(line.split()) for line in shown.out.splitlines()]
     assert (shown.code, shown.err, told.code, told.err) == (0, "", 0, "")
@@ -141,26 +133,24 @@ async def test_all_that_is_known_of_a_dead_letter_is_shown(plane: Plane, shell: 
     ]
 
 
-@pytest.mark.parametrize("command", ["show {}", "replay {}", "discard {} --why old"])
-@pytest.mark.parametrize("letter_id", ["1-1", "nonsense"])
-async def test_what_is_not_there_is_said_in_one_sentence(
-    plane: Plane, shell: Shell, command: str, letter_id: str
-) -> None:
+async def test_what_is_not_there_is_said_in_one_sentence(plane: Plane, shell: Shell) -> None:
     kept = await _bury(plane)
-    done = await shell.run("dlq", *command.format(letter_id).split())
+    commands = ("dlq show 1-1", "dlq show nonsense", "dlq replay nonsense", "dlq discard 1-1 --why old")
+    for command, done in (await shell.each(*commands)).items():
+        assert (done.code, done.out) == (1, ""), command
+        said = f"there is no dead letter {command.split()[2]}: `toolspan dlq ls` lists them"
+        assert done.sentence.startswith(said), command
 
-    assert (done.code, done.out) == (1, "")
-    assert done.sentence.startswith(f"there is no dead letter {letter_id}: `toolspan dlq ls` lists them")
     assert await _ids(plane) == [kept]
 
 
-@pytest.mark.parametrize("command", ["show {}", "discard {} --why old"])
-async def test_what_is_no_dead_letter_of_ours_is_left_alone(plane: Plane, shell: Shell, command: str) -> None:
-    foreign: bytes = await plane.redis.execute_command("XADD", plane.keys.dead_letters, "*", "somebody", "else's")
-    done = await shell.run("dlq", *command.format(foreign.decode()).split())
+async def test_what_is_no_dead_letter_of_ours_is_left_alone(plane: Plane, shell: Shell) -> None:
+    raw: bytes = await plane.redis.execute_command("XADD", plane.keys.dead_letters, "*", "somebody", "else's")
+    foreign = raw.decode()
+    for command, done in (await shell.each(f"dlq show {foreign}", f"dlq discard {foreign} --why old")).items():
+        assert (done.code, done.out) == (1, ""), command
+        assert done.sentence.startswith(f"{foreign} is not a dead letter of ours"), command
 
-    assert (done.code, done.out) == (1, "")
-    assert done.sentence.startswith(f"{foreign.decode()} is not a dead letter of ours")
     assert await plane.redis.xlen(plane.keys.dead_letters) == 1
 
 
@@ -189,24 +179,34 @@ async def test_a_replayed_dead_letter_runs_as_a_new_call_once(plane: Plane, shel
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("reason", "needed"), [("outcome_unknown", "--did-not-run"), ("reply_failed", "--run-again"), ("malformed", "")]
-)
-async def test_what_may_do_harm_is_replayed_only_when_it_is_said(
-    plane: Plane, shell: Shell, reason: str, needed: str
-) -> None:
-    letter_id = await _bury(plane, reason=reason)
-    refused = await shell.run("dlq", "replay", letter_id)
-    others = {"--did-not-run", "--run-again"} - {needed}
-    still_refused = await shell.run("dlq", "replay", letter_id, *others)
+async def test_what_may_do_harm_is_replayed_only_when_it_is_said(plane: Plane, shell: Shell) -> None:
+    unknown, unsent = [await _bury(plane, reason=reason) for reason in ("outcome_unknown", "reply_failed")]
+    plain, *others = (
+        await shell.each(
+            f"dlq replay {unknown} {unsent}",
+            f"dlq replay {unknown} --run-again",
+            f"dlq replay {unsent} --did-not-run",
+        )
+    ).values()
     left = await _ids(plane)
-    done = await shell.run("dlq", "replay", letter_id, needed) if needed else None
+    done = await shell.each(f"dlq replay {unknown} --did-not-run", f"dlq replay {unsent} --run-again")
 
-    assert (refused.code, refused.out, still_refused.code) == (1, "", 1)
-    assert needed in refused.sentence
-    assert refused.sentence.startswith(letter_id)
-    assert left == [letter_id]
-    assert done is None or (done.code, done.err, await _ids(plane), await plane.left()) == (0, "", [], 1)
+    assert (plain.code, plain.out) == (1, "")
+    assert [line.split()[1] for line in plain.err.splitlines()] == [unknown, unsent]
+    assert ["--did-not-run" in line for line in plain.err.splitlines()] == [True, False]
+    assert ["--run-again" in line for line in plain.err.splitlines()] == [False, True]
+    assert [(other.code, other.out) for other in others] == [(1, ""), (1, "")]
+    assert left == [unknown, unsent]
+    assert [(one.code, one.err) for one in done.values()] == [(0, ""), (0, "")]
+    assert (await _ids(plane), await plane.left()) == ([], 2)
+
+
+async def test_no_word_makes_a_malformed_call_run(plane: Plane, shell: Shell) -> None:
+    letter_id = await _bury(plane, reason="malformed")
+    code, sentence = (await shell.run("dlq", "replay", letter_id, "--did-not-run", "--run-again")).told()
+
+    assert (code, sentence) == (1, f"{letter_id} is malformed: no worker could decode it")
+    assert (await _ids(plane), await plane.left()) == ([letter_id], 0)
 
 
 async def test_some_are_replayed_and_the_rest_is_refused_one_by_one(plane: Plane, shell: Shell) -> None:
@@ -246,15 +246,15 @@ async def test_what_was_replayed_is_told_even_if_redis_refuses_the_rest(plane: P
 
 async def test_a_discarded_dead_letter_is_gone_and_it_is_known_who_did_it_and_why(plane: Plane, shell: Shell) -> None:
     letter_id, kept, second = [await _bury(plane) for _ in range(3)]
-    done = await shell.run("dlq", "discard", letter_id, "--why", "test data")
-    told = await shell.run("dlq", "discard", second, "--why", "more of it", "--json")
+    commands = (f"dlq discard {letter_id} --why 'test data'", f"dlq discard {second} --why more --json")
+    done, told = (await shell.each(*commands)).values()
 
     assert (done.code, done.out, done.err) == (0, f"{letter_id} discarded\n", "")
     assert (told.code, told.json, told.err) == (0, {"discarded": second}, "")
     assert await _ids(plane) == [kept]
-    assert [(one["action"], one["who"], one["dead_letter"], one["why"]) for one in await _audit(plane)] == [
-        ("discard", getuser(), letter_id, "test data"), ("discard", getuser(), second, "more of it"),
-    ]  # fmt: skip
+    audit = {one["dead_letter"]: one for one in await _audit(plane)}
+    assert {(one["action"], one["who"]) for one in audit.values()} == {("discard", getuser())}
+    assert (audit[letter_id]["why"], audit[second]["why"], len(audit)) == ("test data", "more", 2)
 
 
 async def test_who_has_no_name_is_known_by_his_number(plane: Plane, shell: Shell) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from tests.cli.commands import NOBODY
 from toolspan.cli.main import cli
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ def test_what_is_typed_wrongly_is_refused(command: str) -> None:
 
 
 async def test_a_process_helps_and_refuses_in_the_same_way(lonely: Shell) -> None:
-    helped = await lonely.run("call", "--help")
-    refused = await lonely.run("call", "--nonsense")
+    helped, refused = (await lonely.each("call --help", "call --nonsense")).values()
 
     assert (helped.code, helped.err) == (0, "")
     assert "toolspan call echo" in helped.out
@@ -76,59 +74,38 @@ async def test_a_process_helps_and_refuses_in_the_same_way(lonely: Shell) -> Non
     assert "No such option" in refused.err
 
 
-@pytest.mark.parametrize("command", [*SERVING, *ASKING])
-async def test_a_redis_that_is_not_there_is_said_in_one_sentence(lonely: Shell, command: str) -> None:
-    done = await lonely.run(*command.split())
-
-    assert (done.code, done.out) == (3, "")
-    assert "is it running, and is TOOLSPAN_REDIS_URL right?" in done.sentence
-    assert "127.0.0.1:1" in done.sentence
+async def test_a_redis_that_is_not_there_is_said_in_one_sentence(lonely: Shell) -> None:
+    for command, done in (await lonely.each(*SERVING, *ASKING)).items():
+        assert (done.code, done.out) == (3, ""), command
+        assert "is it running, and is TOOLSPAN_REDIS_URL right?" in done.sentence, command
+        assert "127.0.0.1:1" in done.sentence, command
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "worker --tools x",
-        "worker --tools x --processes 2",
-        "gateway",
-        "monitor",
-        "call echo",
-        "tools",
-        "dlq ls",
-        "config",
-    ],
-)
-async def test_a_bad_setting_is_said_in_one_sentence(lonely: Shell, command: str) -> None:
-    done = await lonely.run(*command.split(), TOOLSPAN_LEASE_MS="abc")
-
-    assert (done.code, done.out) == (2, "")
-    assert "TOOLSPAN_LEASE_MS" in done.sentence
+async def test_a_bad_setting_is_said_in_one_sentence(lonely: Shell) -> None:
+    commands = (*SERVING, "call echo", "tools", "dlq ls", "config", "worker --tools x --processes 2")
+    for command, done in (await lonely.each(*commands, TOOLSPAN_LEASE_MS="abc")).items():
+        assert (done.code, done.out) == (2, ""), command
+        assert "TOOLSPAN_LEASE_MS" in done.sentence, command
 
 
-@pytest.mark.parametrize(
-    ("command", "name", "value"),
-    [
-        ("tools", "TOOLSPAN_REDIS_URL", "nonsense"),
-        ("tools", "TOOLSPAN_REDIS_URL", "redis://127.0.0.1:port/0"),
-        ("tools", "TOOLSPAN_REDIS_URL", "redis://[half/0"),
-        ("call echo", "TOOLSPAN_PREFIX", "a b"),
-        ("monitor", "OTEL_METRIC_EXPORT_INTERVAL", "soon"),
-        ("worker --tools toolspan.tools.builtin --concurrency 0", "TOOLSPAN_CONCURRENCY", "5"),
-    ],
-)
-async def test_the_sentence_names_the_variable(lonely: Shell, command: str, name: str, value: str) -> None:
-    done = await lonely.run(*command.split(), **{name: value})
-
-    assert (done.code, done.out) == (2, "")
-    assert name in done.sentence
+@pytest.mark.parametrize("url", ["nonsense", "redis://127.0.0.1:port/0"])
+async def test_a_url_that_cannot_be_read_is_a_bad_setting_too(lonely: Shell, url: str) -> None:
+    for command, done in (await lonely.each("tools", "call echo", TOOLSPAN_REDIS_URL=url)).items():
+        assert (done.code, done.out) == (2, ""), command
+        assert "TOOLSPAN_REDIS_URL" in done.sentence, command
 
 
-async def test_all_that_is_wrong_with_the_settings_is_said_at_once(lonely: Shell) -> None:
-    done = await lonely.run("tools", TOOLSPAN_REDIS_URL=NOBODY, TOOLSPAN_LEASE_MS="1", TOOLSPAN_MAX_ATTEMPTS="0")
+async def test_the_sentence_names_what_has_to_be_changed(lonely: Shell) -> None:
+    # One bad variable of OpenTelemetry, one option that stands for a variable, and two variables at once.
+    interval = await lonely.run("monitor", OTEL_METRIC_EXPORT_INTERVAL="soon")
+    option = await lonely.run("worker", "--tools", "x", "--concurrency", "0", TOOLSPAN_CONCURRENCY="5")
+    two = await lonely.run("tools", TOOLSPAN_LEASE_MS="1", TOOLSPAN_MAX_ATTEMPTS="0")
 
-    assert done.code == 2
-    assert "TOOLSPAN_LEASE_MS" in done.sentence
-    assert "TOOLSPAN_MAX_ATTEMPTS" in done.sentence
+    assert (interval.code, option.code, two.code) == (2, 2, 2)
+    assert "OTEL_METRIC_EXPORT_INTERVAL" in interval.sentence
+    assert "TOOLSPAN_CONCURRENCY" in option.sentence
+    assert "TOOLSPAN_LEASE_MS" in two.sentence
+    assert "TOOLSPAN_MAX_ATTEMPTS" in two.sentence
 
 
 async def test_a_dotenv_that_cannot_be_read_is_said_in_one_sentence(lonely: Shell) -> None:

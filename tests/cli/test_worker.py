@@ -35,25 +35,22 @@ def _write(folder: Path, name: str, options: str = "") -> None:
     (folder / f"{name}.py").write_text(DECLARED.format(options=options))
 
 
-@pytest.mark.parametrize(
-    ("tools", "sentence"),
-    [
-        (["not.there"], "there is no module not.there: is it installed, or below the current directory?"),
-        (["json"], "there are no tools in json: declare them with @tool"),
-        (["one:plain"], "one:plain is not a tool: declare it with @tool"),
-        (["one:missing"], "one:missing is not a tool: declare it with @tool"),
-        (["one", "two"], "two tools are called look: give one of them another name"),
-        (["many"], "look has 4 retries, but a call gets only 4 attempts: lower them, or raise TOOLSPAN_MAX_ATTEMPTS"),
-        (["wrong"], "look cannot be a tool: timeout must be a number of seconds, more than 0"),
-    ],
-)
-async def test_tools_that_cannot_be_served_are_wrong_usage(lonely: Shell, tools: list[str], sentence: str) -> None:
+async def test_tools_that_cannot_be_served_are_wrong_usage(lonely: Shell) -> None:
     for name, options in (("one", ""), ("two", ""), ("many", "retries=4"), ("wrong", "timeout=0")):
         _write(lonely.folder, name, options)
-    done = await lonely.run("worker", *(part for one in tools for part in ("--tools", one)))
+    sentences = {
+        "not.there": "there is no module not.there: is it installed, or below the current directory?",
+        "json": "there are no tools in json: declare them with @tool",
+        "one:plain": "one:plain is not a tool: declare it with @tool",
+        "one:missing": "one:missing is not a tool: declare it with @tool",
+        "one --tools two": "two tools are called look: give one of them another name",
+        "many": "look has 4 retries, but a call gets only 4 attempts: lower them, or raise TOOLSPAN_MAX_ATTEMPTS",
+        "wrong": "look cannot be a tool: timeout must be a number of seconds, more than 0",
+    }
+    ends = await lonely.each(*(f"worker --tools {tools}" for tools in sentences))
 
-    assert (done.code, done.out) == (2, "")
-    assert done.sentence == sentence
+    assert [done.told() for done in ends.values()] == [(2, sentence) for sentence in sentences.values()]
+    assert {done.out for done in ends.values()} == {""}
 
 
 async def test_children_that_were_typed_wrongly_are_not_started_again(lonely: Shell) -> None:
