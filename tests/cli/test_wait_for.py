@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.commands import NOBODY, ended
+from tests.cli.commands import NOBODY, Ended, ended
 from toolspan.errors import SettingsError, ToolspanError
 from toolspan.operate.readiness import wait_for
 from toolspan.testing import EmbeddedServer
@@ -158,9 +158,14 @@ async def test_what_comes_up_later_is_waited_for(lonely: Shell) -> None:
 
 
 async def test_waiting_can_be_given_up(lonely: Shell) -> None:
+    # Several, for the moment matters: what a handler raises is lost in a loop that is about to wait.
+    ends = await asyncio.gather(*(_given_up(lonely) for _ in range(5)))
+
+    assert {(done.code, done.out, done.err) for done in ends} == {(0, "", "")}
+
+
+async def _given_up(lonely: Shell) -> Ended:
     async with _listening(BUSY) as http, lonely.started("wait-for", f"http://127.0.0.1:{http.port}/") as process:
         await http.asked.wait()
         process.send_signal(signal.SIGTERM)
-        done = await ended(process)
-
-    assert (done.code, done.out, done.err) == (0, "", "")
+        return await ended(process)
