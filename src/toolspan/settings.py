@@ -86,16 +86,21 @@ class Settings(BaseSettings):
             raise SettingsError(message) from None
 
     def described(self) -> list[SettingLine]:
-        """List all settings: what each is, where that comes from, what it means; secrets are hidden."""
+        """List all settings: what each is, where that comes from, what it means; secrets are hidden.
+
+        For settings that were loaded without overrides: those would count as coming from `.env`.
+        """
+        # The case of a variable does not matter, see `model_config`.
+        environment = {variable.upper() for variable in os.environ}
         return [
             SettingLine(
                 variable := f"TOOLSPAN_{name.upper()}",
-                _without_password(value) if name == "redis_url" else str(value),
+                without_password(value) if name == "redis_url" else str(value),
                 "default"
                 if name not in self.model_fields_set
                 else "environment"
-                if variable in os.environ
-                else ".env or command line",
+                if variable in environment
+                else ".env",
                 type(self).model_fields[name].description or "",
             )
             for name, value in self
@@ -116,7 +121,7 @@ class SettingLine(NamedTuple):
     meaning: str
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
     """Hide the passwords of a URL: the user's, up to the last @, and those of its query."""
     return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*:).*@", r"\1***@", url))
 

@@ -35,9 +35,13 @@ def call(tool: str, args: str, timeout: float, as_json: bool) -> None:
     if not isinstance(arguments, dict):
         fail('ARGS is not a JSON object, such as \'{"text": "hello"}\'', WRONG_USAGE)
 
-    async def main() -> Reply:
-        from toolspan.gateway.client import ToolClient  # noqa: PLC0415
+    from toolspan.gateway.client import LONGEST_TIMEOUT, ToolClient  # noqa: PLC0415
 
+    # Not a number is above nothing, so click lets it pass.
+    if not 0 < timeout <= LONGEST_TIMEOUT:
+        raise click.BadParameter(f"{timeout} is not above 0 and at most {LONGEST_TIMEOUT:g}", param_hint="'--timeout'")
+
+    async def main() -> Reply:
         async with ToolClient(settings) as client:
             return await client.call(tool, arguments, timeout=timeout)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 import click
 
 from toolspan.cli.output import FAILED, example, fail, json_option, print_json, print_table, reported, run
-from toolspan.errors import NotReplayableError
+from toolspan.errors import MalformedEntryError, NotReplayableError
 from toolspan.model import DeadLetterReason
 from toolspan.settings import Settings
 from toolspan.telemetry.logs import configure
@@ -32,7 +33,7 @@ _DURATION: Final = re.compile(r"(\d+)([smhd])")
 _SHOWN: Final = 80
 
 
-@click.group()
+@click.group(**example("toolspan dlq ls --since 1h", "toolspan dlq show 1795510081801-0"))
 def dlq() -> None:
     """Dead letters: calls that could not be ended in the ordinary way."""
 
@@ -104,21 +105,31 @@ def replay(letter_ids: tuple[str, ...], did_not_run: bool, run_again: bool, as_j
     """Put dead letters back on the stream, each as a new call."""
     from toolspan.operate import dead_letters  # noqa: PLC0415
 
-    async def main(store: DeadLetterStore, probe: Probe) -> tuple[list[dict[str, str]], list[str]]:
-        done: list[dict[str, str]] = []
-        refused: list[str] = []
+    done: list[dict[str, str]] = []
+    refused: list[str] = []
+
+    async def main(store: DeadLetterStore, probe: Probe) -> None:
         for letter_id in letter_ids:
             try:
                 letter = await _one(store, letter_id)
                 call_id, entry_id = await dead_letters.replay(
-                    store, letter, probe, who=getpass.getuser(), did_not_run=did_not_run, run_again=run_again
+                    store, letter, probe, who=_me(), did_not_run=did_not_run, run_again=run_again
                 )
                 done.append({"dead_letter": letter_id, "call_id": call_id, "entry_id": entry_id})
-            except NotReplayableError as exc:
+            except (NotReplayableError, MalformedEntryError) as exc:
                 refused.append(str(exc))
-        return done, refused
 
-    done, refused = run(_with_store(main))
+    try:
+        run(_with_store(main))
+    finally:
+        # Whatever ended it half-way: what is back on the stream by then runs.
+        if done or refused:
+            _print_replayed(done, refused, as_json=as_json)
+    if refused:
+        sys.exit(FAILED)
+
+
+def _print_replayed(done: list[dict[str, str]], refused: list[str], *, as_json: bool) -> None:
     if as_json:
         print_json({"replayed": done, "refused": refused})
     else:
@@ -126,8 +137,6 @@ def replay(letter_ids: tuple[str, ...], did_not_run: bool, run_again: bool, as_j
             click.echo(f"{one['dead_letter']} replayed as call {one['call_id']}, entry {one['entry_id']}")
     for problem in refused:
         click.echo(f"toolspan: {problem}", err=True)
-    if refused:
-        sys.exit(FAILED)
 
 
 @dlq.command(**example('toolspan dlq discard 1795510081801-0 --why "test data"'))
@@ -141,7 +150,7 @@ def discard(letter_id: str, why: str, as_json: bool) -> None:
 
     async def main(store: DeadLetterStore, probe: Probe) -> bool:
         letter = await _one(store, letter_id)
-        return await dead_letters.discard(store, letter, probe, who=getpass.getuser(), why=why)
+        return await dead_letters.discard(store, letter, probe, who=_me(), why=why)
 
     if not run(_with_store(main)):
         fail(f"{letter_id} is gone: somebody else has ended it", FAILED)
@@ -166,12 +175,20 @@ async def _with_store(main: Callable[[DeadLetterStore, Probe], Awaitable[T]]) ->
     configure("error")
     settings = Settings.load()
     connection = Connection.to(settings.redis_url)
-    telemetry = start("operator", keys=settings.keys, instance_id=getpass.getuser(), server=connection.address)
+    telemetry = start("operator", keys=settings.keys, instance_id=_me(), server=connection.address)
     try:
         return await main(DeadLetterStore(connection, settings.keys), telemetry.probe)
     finally:
         await connection.aclose()
         await asyncio.to_thread(telemetry.shutdown)
+
+
+def _me() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In a container, a user need not have a name.
+        return f"uid {os.getuid()}"
 
 
 def _told(letter: DeadLetter) -> dict[str, Any]:

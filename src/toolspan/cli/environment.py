@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import click
 
 from toolspan.cli.output import FAILED, WRONG_USAGE, example, fail, json_option, print_json, print_table, reported, run
@@ -28,6 +30,8 @@ def wait_for(urls: tuple[str, ...], timeout: float) -> None:
     """Wait until everything at the URLs answers: redis, rediss, unix, http, https, tcp."""
     from toolspan.operate.readiness import wait_for as waiting  # noqa: PLC0415
 
+    if math.isnan(timeout):
+        raise click.BadParameter("nan is not a number of seconds", param_hint="'--timeout'")
     try:
         run(waiting(urls, within=timeout))
     except SettingsError as exc:

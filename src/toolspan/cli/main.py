@@ -8,6 +8,8 @@ from typing import Final
 
 import click
 
+from toolspan.cli.output import example
+
 _COMMANDS: Final = {
     "call": ("toolspan.cli.calls", "call"),
     "config": ("toolspan.cli.environment", "config"),
@@ -37,7 +39,11 @@ class _Lazy(click.Group):
         return command
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    **example("toolspan demo", "toolspan worker --help"),
+)
 @click.version_option(version("toolspan"), message="%(version)s")
 def cli() -> None:
     """Tool execution on Redis Streams, with telemetry as the product.

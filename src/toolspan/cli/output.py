@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypedDict, Ty
 
 import click
 
+from toolspan.cli import signals
 from toolspan.codec import dumps
 from toolspan.errors import (
     InvalidArguments,
@@ -30,6 +31,8 @@ FAILED: Final = 1
 WRONG_USAGE: Final = 2
 NO_REDIS: Final = 3
 
+_AS_WIDE_AS_NEEDED: Final = 10_000
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
 
@@ -45,9 +48,12 @@ def example(*lines: str) -> Epilog:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main* on the quickest loop that is installed."""
+    """Run *main* on the quickest loop that is installed; SIGTERM cancels it, and ends the process with 0."""
     with asyncio.Runner(loop_factory=new_loop) as runner:
-        return runner.run(main)
+        try:
+            return runner.run(signals.cancelling(main))
+        except asyncio.CancelledError:
+            sys.exit(0)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -71,6 +77,9 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         except StoreUnavailableError as exc:
             fail(f"Redis cannot be reached: {exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
         except RedisUnavailable as exc:
+            cause = exc.__cause__
+            if isinstance(cause, StoreError) and not isinstance(cause, StoreUnavailableError):
+                fail(f"Redis refused: {cause}", FAILED)
             fail(f"{exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
         except InvalidArguments as exc:
             fail(str(exc), FAILED)
@@ -101,8 +110,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     from rich import box  # noqa: PLC0415
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    table = Table(*columns, box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        # What does not fit goes on in the next line: an id that is cut is none.
+        table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(text.replace("[", "\\[") for text in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        table.add_row(*map(Text, row))
+    # Whoever reads a pipe wants one line for each row, as wide as it is.
+    console = Console() if sys.stdout.isatty() else Console(width=_AS_WIDE_AS_NEEDED)
+    console.print(table)

@@ -16,8 +16,9 @@ from toolspan.settings import Settings
 from toolspan.telemetry.logs import LEVELS, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
+    from toolspan.monitor.reporter import Reporter
     from toolspan.telemetry.logs import Level
 
 T = TypeVar("T")
@@ -52,20 +53,26 @@ def worker(
     configure(log_level)
     settings = Settings.load(stream=stream, concurrency=concurrency)
     if processes > 1:
-        from toolspan.worker.supervisor import supervise  # noqa: PLC0415
-
         arguments = ["worker", "--log-level", log_level, "--stream", settings.stream]
         arguments += ["--concurrency", str(settings.concurrency)]
         arguments += [part for spec in tools for part in ("--tools", spec)]
         if name:
             arguments += ["--name", name]
-        sys.exit(run(_until_stopped(lambda until: supervise(arguments, processes, until=until))))
+        sys.exit(run(_supervise(arguments, processes)))
     sys.path.insert(0, "")
     from toolspan.tools.registry import Registry  # noqa: PLC0415
 
     registry = Registry.load(tools)
     _quiet_garbage_collection()
     _run_and_leave(_serve(registry, settings, name))
+
+
+async def _supervise(arguments: Sequence[str], processes: int) -> int:
+    from toolspan.worker.supervisor import Supervisor  # noqa: PLC0415
+
+    supervisor = Supervisor(arguments, processes)
+    with signals.told(asyncio.get_running_loop(), supervisor.stop):
+        return await supervisor.run()
 
 
 async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
@@ -86,16 +93,24 @@ async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
             inspector = Inspector(connection, settings.keys)
             reporter = Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms)
             ended = asyncio.Event()
-            reporting = asyncio.create_task(reporter.run(until=ended))
+            reporting = asyncio.create_task(_report(reporter, once=serving.ready, until=ended))
             try:
                 clean = await serving.run()
             finally:
                 ended.set()
+                if not serving.ready.is_set():
+                    reporting.cancel()
                 await asyncio.wait({reporting}, timeout=1)
         return 0 if clean else FAILED
     finally:
         await connection.aclose()
         await asyncio.to_thread(telemetry.shutdown)
+
+
+async def _report(reporter: Reporter, *, once: asyncio.Event, until: asyncio.Event) -> None:
+    """Report the group as soon as *once* is set: a worker that cannot join has one thing to say, and that is why."""
+    await once.wait()
+    await reporter.run(until=until)
 
 
 @click.command(**example("toolspan gateway --port 8080"))

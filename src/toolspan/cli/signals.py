@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
     from types import FrameType
+
+T = TypeVar("T")
 
 
 def install() -> None:
@@ -28,6 +31,21 @@ def told(loop: AbstractEventLoop, callback: Callable[[], None]) -> Iterator[None
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+        install()
+
+
+async def cancelling(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main*, and cancel it on SIGTERM.
+
+    What a signal's handler raises while the loop waits may be lost in the loop: it has to be told in another way.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await main
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
         install()
 
 

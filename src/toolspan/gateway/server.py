@@ -38,9 +38,9 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
     """
     async with ToolClient(settings, probe=probe) as client:
         await client.check()
+        listener = _listen(host, port)
         if not _is_loopback(host):
             probe.unprotected(host)
-        listener = _listen(host, port)
         probe.serving(host, listener.getsockname()[1])
         server = _Server(_configuration(client))
         serving = asyncio.create_task(server.serve([listener]), name="http")

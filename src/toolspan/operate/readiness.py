@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
-from urllib.error import URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from toolspan.errors import SettingsError, StoreError, ToolspanError
 from toolspan.keys import Keys
+from toolspan.settings import without_password
 from toolspan.store import Connection, Inspector
 
 if TYPE_CHECKING:
@@ -25,12 +26,13 @@ async def wait_for(urls: Sequence[str], *, within: float) -> None:
     """Wait until everything at *urls* answers: redis, rediss, unix, http, https (2xx), tcp.
 
     Raises:
-        SettingsError: if a URL is of another kind.
+        SettingsError: if a URL is of another kind, or cannot be read.
         ToolspanError: if one does not answer *within* so many seconds; it says which, and why.
     """
     for url in urls:
-        if urlsplit(url).scheme not in {*_REDIS, "http", "https", "tcp"}:
-            message = f"{url} cannot be waited for: give a redis, rediss, unix, http, https or tcp URL"
+        problem = _unreadable(url)
+        if problem is not None:
+            message = f"{without_password(url)} cannot be waited for: {problem}"
             raise SettingsError(message)
     deadline = time.monotonic() + within
     async with asyncio.TaskGroup() as group:
@@ -40,31 +42,51 @@ async def wait_for(urls: Sequence[str], *, within: float) -> None:
         raise ToolspanError("; ".join(problems))
 
 
+def _unreadable(url: str) -> str | None:
+    """Say why nothing can ever answer at *url*; None if something could."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        if parts.scheme in _REDIS:
+            Connection.to(url)
+    except (SettingsError, ValueError) as exc:
+        return str(exc)
+    if parts.scheme not in {*_REDIS, "http", "https", "tcp"}:
+        return "give a redis, rediss, unix, http, https or tcp URL"
+    if parts.scheme not in _REDIS and not host:
+        return "it names no host"
+    if parts.scheme == "tcp" and port is None:
+        return "it names no port"
+    return None
+
+
 async def _wait(url: str, deadline: float) -> str | None:
     while True:
-        problem = await _problem(url)
+        # The last answer gets less time, but some, so that who has none to wait asks once.
+        seconds = min(_ANSWER_SECONDS, max(_POLL_SECONDS, deadline - time.monotonic()))
+        problem = await _problem(url, seconds)
         if problem is None:
             return None
         if time.monotonic() > deadline:
-            return f"{url} does not answer: {problem}"
+            return f"{without_password(url)} does not answer: {problem}"
         await asyncio.sleep(_POLL_SECONDS)
 
 
-async def _problem(url: str) -> str | None:
-    """Say what is wrong with *url*; None if it answers."""
+async def _problem(url: str, seconds: float) -> str | None:
+    """Say what is wrong with *url*; None if it answers within *seconds*."""
     parts = urlsplit(url)
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             if parts.scheme in _REDIS:
                 await _ping(url)
             elif parts.scheme == "tcp":
                 _, writer = await asyncio.open_connection(parts.hostname, parts.port)
                 writer.close()
             else:
-                await asyncio.to_thread(_get, url)
+                await asyncio.to_thread(_get, url, seconds)
     except TimeoutError:
-        return f"no answer within {_ANSWER_SECONDS:g} s"
-    except (StoreError, URLError, OSError, ValueError) as exc:
+        return f"no answer within {seconds:.1g} s"
+    except (StoreError, HTTPException, OSError, ValueError) as exc:
         return str(exc)
     return None
 
@@ -77,7 +99,7 @@ async def _ping(url: str) -> None:
         await connection.aclose()
 
 
-def _get(url: str) -> None:
+def _get(url: str, seconds: float) -> None:
     # Only http and https come here, see wait_for.
-    with urlopen(Request(url), timeout=_ANSWER_SECONDS):  # noqa: S310
+    with urlopen(Request(url), timeout=seconds):  # noqa: S310
         return

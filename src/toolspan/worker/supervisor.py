@@ -13,6 +13,7 @@ from toolspan.offspring import ends_with_us
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FAILED: Final = 1
 WRONG_USAGE: Final = 2
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
@@ -20,53 +21,70 @@ _STEADY_SECONDS: Final = 60.0
 """A child that lasted so long starts again without having to wait."""
 
 
-async def supervise(arguments: Sequence[str], processes: int, *, until: asyncio.Event) -> int:
-    """Keep *processes* children of `toolspan` with *arguments* running until *until* is set; give our exit code.
+class Supervisor:
+    """Keeps *processes* children of `toolspan` with *arguments* running until it is stopped.
 
     A child that ends with 0 was asked to go and is not replaced; one that was typed wrongly ends all.
     """
-    async with asyncio.TaskGroup() as group:
-        children = [
-            group.create_task(_keep(arguments, until=until), name=f"child-{number}") for number in range(processes)
-        ]
-    return max(child.result() for child in children)
 
+    def __init__(self, arguments: Sequence[str], processes: int) -> None:
+        self._arguments = arguments
+        self._processes = processes
+        self._stopping = asyncio.Event()
+        self._cut = asyncio.Event()
 
-async def _keep(arguments: Sequence[str], *, until: asyncio.Event) -> int:
-    wait = _FIRST_WAIT
-    while True:
-        began = time.monotonic()
-        code = await _run(arguments, until=until)
-        if until.is_set() or code == 0:
-            return min(code, 1) if code >= 0 else 1
-        if code == WRONG_USAGE:
-            until.set()
-            return code
-        if time.monotonic() - began > _STEADY_SECONDS:
-            wait = _FIRST_WAIT
-        try:
-            async with asyncio.timeout(wait):
-                await until.wait()
-        except TimeoutError:
-            wait = min(wait * 2, _LONGEST_WAIT)
-        else:
-            return 0
+    def stop(self) -> None:
+        """Have the children drain; a second call has them cut it short."""
+        if self._stopping.is_set():
+            self._cut.set()
+        self._stopping.set()
 
+    async def run(self) -> int:
+        """Supervise until all children have ended, and give our exit code."""
+        async with asyncio.TaskGroup() as group:
+            children = [group.create_task(self._keep(), name=f"child-{number}") for number in range(self._processes)]
+        return max(child.result() for child in children)
 
-async def _run(arguments: Sequence[str], *, until: asyncio.Event) -> int:
-    """Run one child to its end; once *until* is set it is asked to drain."""
-    child = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "toolspan",
-        *arguments,
-        preexec_fn=ends_with_us(signal.SIGTERM),
-        start_new_session=True,
-    )
-    ended = asyncio.ensure_future(child.wait())
-    stopped = asyncio.ensure_future(until.wait())
-    await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if not ended.done():
-        child.send_signal(signal.SIGTERM)
-    stopped.cancel()
-    return await ended
+    async def _keep(self) -> int:
+        wait = _FIRST_WAIT
+        while True:
+            began = time.monotonic()
+            code = await self._run()
+            stopping = self._stopping.is_set()
+            # One that had not begun to listen when it was asked to go is ended by the signal itself.
+            if code == 0 or (stopping and code == -signal.SIGTERM):
+                return 0
+            if stopping:
+                return FAILED
+            if code == WRONG_USAGE:
+                self._stopping.set()
+                return code
+            if time.monotonic() - began > _STEADY_SECONDS:
+                wait = _FIRST_WAIT
+            try:
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
+            except TimeoutError:
+                wait = min(wait * 2, _LONGEST_WAIT)
+            else:
+                return 0
+
+    async def _run(self) -> int:
+        """Run one child to its end, and pass on to it what we are told."""
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "toolspan",
+            *self._arguments,
+            preexec_fn=ends_with_us(signal.SIGTERM),
+            start_new_session=True,
+        )
+        ended = asyncio.ensure_future(child.wait())
+        for told in (self._stopping, self._cut):
+            asked = asyncio.ensure_future(told.wait())
+            await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
+            asked.cancel()
+            if ended.done():
+                break
+            child.send_signal(signal.SIGTERM)
+        return await ended

@@ -1,0 +1,119 @@
+"""The command line as users type it: a process for each command, and what it said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from toolspan.settings import Settings
+
+NOBODY: Final = "redis://127.0.0.1:1/0"
+"""Where no Redis is."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has come to its end."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """The one sentence on stderr; it is an error if anything stands beside it."""
+        assert self.err.startswith("toolspan: "), self.err
+        assert self.err.endswith("\n"), self.err
+        assert self.err.count("\n") == 1, self.err
+        return self.err.removeprefix("toolspan: ").strip()
+
+    @property
+    def json(self) -> Any:
+        """What it printed for machines."""
+        assert self.out.count("\n") == 1, self.out + self.err
+        return json.loads(self.out)
+
+    def told(self) -> tuple[int, str]:
+        """Its exit code and its one sentence."""
+        return self.code, self.sentence
+
+
+class Shell:
+    """A folder and variables, in which commands are typed."""
+
+    def __init__(self, folder: Path, variables: dict[str, str]) -> None:
+        self.folder = folder
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOOLSPAN_", "OTEL_"))}
+        self._variables = {**kept, "PYTHONWARNINGS": "error", **variables}
+
+    @classmethod
+    def of(cls, folder: Path, settings: Settings) -> Shell:
+        """Set what *settings* say."""
+        defaults = type(settings).model_fields
+        changed = {name: str(value) for name, value in settings if value != defaults[name].default}
+        return cls(folder, {f"TOOLSPAN_{name.upper()}": value for name, value in changed.items()})
+
+    async def run(self, *arguments: str, **variables: str) -> Ended:
+        """Type a command, and wait for its end."""
+        async with self.started(*arguments, **variables) as process:
+            return await ended(process)
+
+    async def each(self, *commands: str, **variables: str) -> dict[str, Ended]:
+        """Type several commands, each whole, in as many windows; give the end of each."""
+        ends = await asyncio.gather(*(self.run(*shlex.split(command), **variables) for command in commands))
+        return dict(zip(commands, ends, strict=True))
+
+    @asynccontextmanager
+    async def started(self, *arguments: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Type a command that goes on; it does not outlive the block."""
+        async with self.program(sys.executable, "-m", "toolspan", *arguments, **variables) as process:
+            yield process
+
+    @asynccontextmanager
+    async def program(self, *command: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Start any program here."""
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=self.folder,
+            env={**self._variables, **variables},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+
+async def ended(process: asyncio.subprocess.Process) -> Ended:
+    """Wait for the end of *process*."""
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def line(process: asyncio.subprocess.Process, event: str) -> dict[str, Any]:
+    """Wait for the log line of an event."""
+    assert process.stderr is not None
+    seen = []
+    async for raw in process.stderr:
+        seen.append(raw.decode())
+        if raw.startswith(b"{"):
+            found: dict[str, Any] = json.loads(raw)
+            if found["event"] == event:
+                return found
+    message = f"it ended without {event}:\n{''.join(seen)}"
+    raise AssertionError(message)

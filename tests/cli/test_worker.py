@@ -1,0 +1,159 @@
+"""worker: which tools it takes, whom it joins, and the processes of --processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cli.commands import ended, line
+from tests.support import toolbox
+from tests.support.eventually import eventually
+from tests.support.runs import starts
+from toolspan.testing import running_worker
+
+if TYPE_CHECKING:
+    from tests.cli.commands import Shell
+    from tests.support.plane import Plane
+    from tests.support.processes import WorkerProcess, Workers
+
+DECLARED = """
+from toolspan import tool
+
+@tool({options})
+def look(): ...
+
+def plain(): ...
+"""
+
+
+def _write(folder: Path, name: str, options: str = "") -> None:
+    (folder / f"{name}.py").write_text(DECLARED.format(options=options))
+
+
+async def test_tools_that_cannot_be_served_are_wrong_usage(lonely: Shell) -> None:
+    for name, options in (("one", ""), ("two", ""), ("many", "retries=4"), ("wrong", "timeout=0")):
+        _write(lonely.folder, name, options)
+    sentences = {
+        "not.there": "there is no module not.there: is it installed, or below the current directory?",
+        "json": "there are no tools in json: declare them with @tool",
+        "one:plain": "one:plain is not a tool: declare it with @tool",
+        "one:missing": "one:missing is not a tool: declare it with @tool",
+        "one --tools two": "two tools are called look: give one of them another name",
+        "many": "look has 4 retries, but a call gets only 4 attempts: lower them, or raise TOOLSPAN_MAX_ATTEMPTS",
+        "wrong": "look cannot be a tool: timeout must be a number of seconds, more than 0",
+    }
+    ends = await lonely.each(*(f"worker --tools {tools}" for tools in sentences))
+
+    assert [done.told() for done in ends.values()] == [(2, sentence) for sentence in sentences.values()]
+    assert {done.out for done in ends.values()} == {""}
+
+
+async def test_children_that_were_typed_wrongly_are_not_started_again(lonely: Shell) -> None:
+    done = await lonely.run("worker", "--processes", "2", "--tools", "not.there")
+
+    assert (done.code, done.out) == (2, "")
+    assert set(done.err.splitlines()) == {
+        "toolspan: there is no module not.there: is it installed, or below the current directory?"
+    }
+
+
+async def test_tools_in_the_current_folder_are_found(plane: Plane, shell: Shell) -> None:
+    _write(shell.folder, "mine", "retries=3")
+    # The script that is installed, for `python -m` looks into the current folder by itself.
+    script = str(Path(sys.executable).with_name("toolspan"))
+    async with shell.program(script, "worker", "--tools", "mine:look", "--name", "here") as process:
+        started = await line(process, "worker.started")
+        process.send_signal(signal.SIGTERM)
+        done = await ended(process)
+
+    assert started["tools"] == ["look"]
+    assert started["consumer"].startswith("here-")
+    assert (done.code, done.out) == (0, "")
+    assert await plane.consumers() == []
+
+
+async def test_two_leases_on_one_stream_are_refused(plane: Plane, shell: Shell) -> None:
+    async with running_worker(toolbox.echo, settings=plane.settings) as worker:
+        done = await shell.run("worker", "--tools", "toolspan.tools.builtin", TOOLSPAN_LEASE_MS="2000")
+
+    assert (done.code, done.out) == (1, "")
+    assert done.sentence == (
+        f"{worker.consumer} runs with a lease of 1000 ms, we were given 2000: "
+        "set TOOLSPAN_LEASE_MS to the same for all workers of a stream"
+    )
+
+
+async def test_options_win_over_variables(plane: Plane, shell: Shell) -> None:
+    options = ("--stream", "beside", "--concurrency", "3", "--tools", "toolspan.tools.builtin")
+    async with shell.started("worker", *options, TOOLSPAN_STREAM="other", TOOLSPAN_CONCURRENCY="9") as process:
+        started = await line(process, "worker.started")
+        streams = await plane.redis.smembers(plane.keys.streams)
+        process.send_signal(signal.SIGTERM)
+        done = await ended(process)
+
+    assert started["concurrency"] == 3
+    assert streams == {b"beside"}
+    assert done.code == 0
+    await plane.redis.delete(f"{plane.settings.prefix}:stream:beside")
+
+
+async def test_a_child_that_is_killed_is_started_again(plane: Plane, workers: Workers) -> None:
+    parent = await workers.start("--processes", "2")
+    before = await eventually(lambda: _two(plane), because="both children have joined")
+    pids = {name: int(name.split("-")[-2]) for name in before}
+    killed = before[0]
+    os.kill(pids[killed], signal.SIGKILL)
+    after = await eventually(lambda: _new(plane, before), because="another child joins in its place")
+    parent.signal(signal.SIGTERM)
+    code = await parent.exited()
+
+    assert code == 0
+    assert parent.pid not in pids.values()
+    assert len(after) == 1
+    # The killed one is a registration that lives on until it is reaped; the others have left.
+    assert await plane.beating() == [killed]
+
+
+async def test_a_second_sigterm_reaches_the_children(plane: Plane, workers: Workers, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    patient = plane.settings.model_copy(update={"drain_seconds": 600.0})
+    parent = await workers.start("--processes", "2", settings=patient)
+    await plane.append("until", path=str(runs), release=str(tmp_path / "never"))
+    await eventually(lambda: starts(runs) == 1, because="the tool runs")
+    parent.signal(signal.SIGTERM)
+    await eventually(lambda: "drain.started" in parent.log.read_text(), because="the drain begins")
+    parent.signal(signal.SIGTERM)
+
+    assert await parent.exited() == 0
+    # Given back, and not for the drain's deadline.
+    assert '"released": 1' in parent.log.read_text()
+    assert await plane.left() == 1
+    assert await plane.beating() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_sigterm_while_children_begin_ends_in_order(plane: Plane, workers: Workers) -> None:
+    parent = workers.spawn("--processes", "2")
+    await eventually(lambda: _has_children(parent), because="a child is started")
+    parent.signal(signal.SIGTERM)
+
+    assert await parent.exited() == 0
+    assert await plane.beating() == []
+
+
+async def _two(plane: Plane) -> list[str]:
+    names = await plane.beating()
+    return names if len(names) == 2 else []
+
+
+async def _new(plane: Plane, before: list[str]) -> list[str]:
+    return [name for name in await plane.beating() if name not in before]
+
+
+def _has_children(parent: WorkerProcess) -> bool:
+    return bool(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text())
