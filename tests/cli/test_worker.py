@@ -38,6 +38,9 @@ def _write(folder: Path, name: str, options: str = "") -> None:
 async def test_tools_that_cannot_be_served_are_wrong_usage(lonely: Shell) -> None:
     for name, options in (("one", ""), ("two", ""), ("many", "retries=4"), ("wrong", "timeout=0")):
         _write(lonely.folder, name, options)
+    for name, text in (("needs", "import nothing"), ("typed", "def look(:"), ("leaves", "raise SystemExit(0)")):
+        (lonely.folder / f"{name}.py").write_text(text)
+    at = {name: lonely.folder / f"{name}.py" for name in ("needs", "typed", "leaves")}
     sentences = {
         "not.there": "there is no module not.there: is it installed, or below the current directory?",
         "json": "there are no tools in json: declare them with @tool",
@@ -46,6 +49,9 @@ async def test_tools_that_cannot_be_served_are_wrong_usage(lonely: Shell) -> Non
         "one --tools two": "two tools are called look: give one of them another name",
         "many": "look has 4 retries, but a call gets only 4 attempts: lower them, or raise TOOLSPAN_MAX_ATTEMPTS",
         "wrong": "look cannot be a tool: timeout must be a number of seconds, more than 0",
+        "needs": f"needs cannot be imported: ModuleNotFoundError: No module named 'nothing' ({at['needs']}, line 1)",
+        "typed": f"typed cannot be imported: SyntaxError: invalid syntax (typed.py, line 1) ({at['typed']}, line 1)",
+        "leaves": f"leaves cannot be imported: SystemExit: 0 ({at['leaves']}, line 1)",
     }
     ends = await lonely.each(*(f"worker --tools {tools}" for tools in sentences))
 

@@ -8,6 +8,7 @@ import inspect
 import math
 import pkgutil
 import re
+import traceback
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -288,10 +289,23 @@ def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as exc:
-        if exc.name is None or not (name == exc.name or name.startswith(f"{exc.name}.")):
-            raise
-        message = f"there is no module {name}: is it installed, or below the current directory?"
-        raise ToolDefinitionError(message) from None
+        if exc.name is not None and (name == exc.name or name.startswith(f"{exc.name}.")):
+            message = f"there is no module {name}: is it installed, or below the current directory?"
+            raise ToolDefinitionError(message) from None
+        raise _broken(name, exc) from exc
+    except ToolDefinitionError:
+        raise
+    except (Exception, SystemExit) as exc:
+        # Whatever a module does while it is imported: whoever starts the worker has to mend it first.
+        raise _broken(name, exc) from exc
+
+
+def _broken(name: str, exc: BaseException) -> ToolDefinitionError:
+    last = traceback.extract_tb(exc.__traceback__)[-1]
+    where = (
+        f"{exc.filename}, line {exc.lineno}" if isinstance(exc, SyntaxError) else f"{last.filename}, line {last.lineno}"
+    )
+    return ToolDefinitionError(f"{name} cannot be imported: {type(exc).__name__}: {exc} ({where})")
 
 
 def _submodules(module: ModuleType) -> list[ModuleType]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ERRORS_TOLD: Final = 20
+_LONGEST_NAME: Final = 128
 
 
 class InvalidArgumentsError(Exception):
@@ -56,10 +57,15 @@ class Signature:
             return self._validate(args)  # type: ignore[no-any-return]
         except ValidationError as exc:
             errors = exc.errors(include_url=False, include_context=False, include_input=False)[:_ERRORS_TOLD]
-            told = [{"loc": list(e["loc"]), "type": e["type"], "msg": e["msg"]} for e in errors]
+            told = [{"loc": [_short(part) for part in e["loc"]], "type": e["type"], "msg": e["msg"]} for e in errors]
             where = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'arguments'}: {e['msg']}" for e in told)
             message = f"{self._name} does not take these arguments: {where}"
             raise InvalidArgumentsError(message, told) from None
+
+
+def _short(part: int | str) -> int | str:
+    """Cut a name that the caller chose: an error reply has its limits, too."""
+    return part[:_LONGEST_NAME] if isinstance(part, str) else part
 
 
 def _fields(name: str, function: Callable[..., Any]) -> tuple[dict[str, tuple[Any, Any]], bool]:

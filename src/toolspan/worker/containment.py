@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from toolspan.model import Failed, value
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from toolspan.model import ErrorType, Run
 
@@ -24,10 +24,8 @@ class Raised:
     error: BaseException
 
 
-async def contained(
-    run: Run, task: asyncio.Task[Any], function: Callable[..., Awaitable[Any]], /, *args: Any, **kwargs: Any
-) -> Any:
-    """Await *function* in *task*, the current one, and give its result, or `Raised`.
+async def contained(run: Run, task: asyncio.Task[Any], theirs: Awaitable[Any]) -> Any:
+    """Await what is *theirs* in *task*, the current one, and give its result, or `Raised`.
 
     Cancellations count only where *run* says that they are ours. Any other came from inside: it is one of the ways to
     fail, and what is left of it must not meet what is ours to do afterwards.
@@ -37,7 +35,7 @@ async def contained(
     """
     result: Any
     try:
-        result = await function(*args, **kwargs)
+        result = await theirs
     except BaseException as exc:
         if run.cancelled:
             raise asyncio.CancelledError from exc

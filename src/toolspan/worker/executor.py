@@ -91,9 +91,10 @@ class Executor:
             with limit, self._probe.executing(run):
                 run.tool_began_ns = time.monotonic_ns()
                 if tool.is_async:
-                    result = await contained(run, limit.task, tool.function, **arguments)
+                    running = tool.function(**arguments)
                 else:
-                    result = await contained(run, limit.task, self._threads.run, partial(tool.function, **arguments))
+                    running = self._threads.run(partial(tool.function, **arguments))
+                result = await contained(run, limit.task, running)
         finally:
             run.tool_ended_ns = time.monotonic_ns()
         if not isinstance(result, Raised):
