@@ -30,15 +30,16 @@ class Batcher(Generic[Item, Answer]):
         self._most = most
         self._most_bytes = most_bytes
         self._size = size
+        self._loop = asyncio.get_running_loop()
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._wake = asyncio.Event()
 
-    async def submit(self, item: Item) -> Answer:
-        """Have *item* sent with the next batch, and give its answer."""
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    def submit(self, item: Item) -> asyncio.Future[Answer]:
+        """Have *item* sent with the next batch, and give what will be its answer."""
+        future: asyncio.Future[Answer] = self._loop.create_future()
         self._waiting.append((item, future))
         self._wake.set()
-        return await future
+        return future
 
     async def run(self) -> None:
         """Send batches until cancelled. *send* must not fail: an item that it loses would wait for ever."""

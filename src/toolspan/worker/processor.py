@@ -15,6 +15,8 @@ from toolspan.worker.containment import failed
 from toolspan.worker.executor import Execution, NotAdmittedError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from toolspan.codec import Codec
     from toolspan.model import Run
     from toolspan.store.clock import RedisClock
@@ -147,13 +149,12 @@ class Processor:
             self._probe.stale(work.run)
         return status == DONE
 
-    async def _end(self, work: Work, call: ToolCall) -> None:
+    def _end(self, work: Work, call: ToolCall) -> Awaitable[None]:
         outcome = work.run.outcome
         if call.reply_to is None and isinstance(outcome, Failed) and outcome.type != "cancelled":
             # Nobody waits for it: the dead letter is how its failure is heard of.
-            await self._completer.quarantine(work, "tool_failed", outcome)
-        else:
-            await self._completer.settle(work)
+            return self._completer.quarantine(work, "tool_failed", outcome)
+        return self._completer.settle(work)
 
     async def _pass_on(self, work: Work, newer: NewerCall) -> None:
         tool = newer.tool or OTHER_TOOL
