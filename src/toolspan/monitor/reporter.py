@@ -40,13 +40,16 @@ class Reporter:
 
     async def sweep(self) -> None:
         """Measure the group once, if we are elected or can be."""
-        self._snapshot = None
-        if await self._inspector.elect(self._me, ttl_ms=int(SECONDS * 2000)):
-            try:
-                self._snapshot = await self._inspector.snapshot(lease_ms=self._lease_ms)
-            except GroupMissingError:
-                return
-            self._measured = time.monotonic()
+        # Whatever is exported meanwhile has the figures of the last round, until those of this one are known.
+        self._snapshot, self._measured = await self._measure(), time.monotonic()
+
+    async def _measure(self) -> GroupSnapshot | None:
+        if not await self._inspector.elect(self._me, ttl_ms=int(SECONDS * 2000)):
+            return None
+        try:
+            return await self._inspector.snapshot(lease_ms=self._lease_ms)
+        except GroupMissingError:
+            return None
 
     def latest(self) -> GroupSnapshot | None:
         """Give the last figures; None while they are not ours to tell, or old."""
