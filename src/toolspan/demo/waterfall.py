@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from toolspan.telemetry import attributes as at
+from toolspan.telemetry.catalog import LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 _NARROWEST_BAR = 20
 _BORDERS = 14
-_LOST = frozenset({"worker_lost", "lease_expired"})
 
 
 def waterfall(spans: Sequence[Span], *, width: int) -> Table:
@@ -48,7 +48,7 @@ def complete(spans: Sequence[Span]) -> bool:
 
 def lost_on(spans: Sequence[Span]) -> set[str]:
     """Name the workers whose attempts the trace shows as lost."""
-    return {span.instance for span in spans if span.attributes.get(at.ERROR_TYPE) in _LOST}
+    return {span.instance for span in spans if span.attributes.get(at.ERROR_TYPE) in LOSSES}
 
 
 def _tree(spans: Sequence[Span], parent: bytes | None = None, indent: str = "") -> Iterator[tuple[Span, str]]:
@@ -87,6 +87,6 @@ def _style(span: Span) -> str:
 def _bar(span: Span, began: int, length: int, room: int) -> str:
     first = min(room - 1, (span.start_ns - began) * room // length)
     width = (span.end_ns - span.start_ns) * room // length
-    mark = "░" if span.attributes.get(at.ERROR_TYPE) in _LOST else "█"
+    mark = "░" if span.attributes.get(at.ERROR_TYPE) in LOSSES else "█"
     # What is too short to be seen is a thin mark, not a block that would overstate it.
     return " " * first + (mark * min(width, room - first) if width else "▏")

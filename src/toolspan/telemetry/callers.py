@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace import Link, SpanKind, StatusCode
@@ -12,7 +12,7 @@ from opentelemetry.trace import set_span_in_context as with_span
 from toolspan.errors import RedisUnavailable
 from toolspan.model import NO_TRACE, OTHER_TOOL, TraceFields
 from toolspan.telemetry import attributes as at
-from toolspan.telemetry import propagation
+from toolspan.telemetry import clock, propagation
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from toolspan.keys import Keys
     from toolspan.model import DeadLetter, Reply
     from toolspan.telemetry.instruments import Instruments
+
+_NS: Final = 1_000_000_000
 
 
 class Calling:
@@ -61,7 +63,8 @@ class Calling:
         self._appended = False
         self._call: Span | None = None
         self._send: Span | None = None
-        self._began = time.monotonic()
+        self._offset_ns = clock.offset_ns()
+        self._began_ns = time.monotonic_ns()
 
     def __enter__(self) -> Self:
         if self._tracer is None:
@@ -73,12 +76,14 @@ class Calling:
             base,
             SpanKind.CLIENT,
             {**self._common, at.OPERATION_NAME: "call", at.OPERATION_TYPE: "send"},
+            start_time=self._offset_ns + self._began_ns,
         )
         self._send = self._tracer.start_span(
             f"send {self._calls}",
             with_span(self._call, base),
             SpanKind.PRODUCER,
             {**self._common, at.OPERATION_NAME: "send", at.OPERATION_TYPE: "send"},
+            start_time=self._now_ns(),
         )
         context = self._send.get_span_context()
         if context.is_valid:
@@ -95,7 +100,7 @@ class Calling:
         if self._call is not None and self._send is not None:
             for span in (self._call, self._send):
                 span.set_attribute(at.MESSAGE_ID, entry_id)
-            self._send.end()
+            self._send.end(self._now_ns())
 
     def answered(self, reply: Reply) -> None:
         """The reply is in hand."""
@@ -108,7 +113,8 @@ class Calling:
         produced = propagation.span_context(TraceFields(reply.traceparent))
         if produced is not None:
             self._call.add_link(produced)
-        self._call.add_event("reply.received", {at.ATTEMPT: reply.attempt, at.CLIENT_ID: reply.consumer})
+        received: dict[str, int | str] = {at.ATTEMPT: reply.attempt, at.CLIENT_ID: reply.consumer}
+        self._call.add_event("reply.received", received, self._now_ns())
         if failure is not None:
             self._call.set_attribute(at.ERROR_TYPE, failure.type)
             self._call.set_status(StatusCode.ERROR, failure.message)
@@ -124,7 +130,7 @@ class Calling:
         if outcome:
             # A name is counted by once a worker has served it: callers may ask for anything.
             tool = self._common[at.TOOL_NAME] if self._common[at.TOOL_NAME] in self._served else OTHER_TOOL
-            self._instruments.call_duration.record(time.monotonic() - self._began, tool, outcome)
+            self._instruments.call_duration.record(self._seconds(), tool, outcome)
         if not self._appended and isinstance(error, RedisUnavailable):
             self._count_sent(type(error).__name__)
         if self._call is None or self._send is None:
@@ -134,12 +140,18 @@ class Calling:
                 span.set_attribute(at.ERROR_TYPE, outcome)
                 span.set_status(StatusCode.ERROR, str(error))
         if not self._appended:
-            self._send.end()
-        self._call.end()
+            self._send.end(self._now_ns())
+        self._call.end(self._now_ns())
+
+    def _now_ns(self) -> int:
+        return self._offset_ns + time.monotonic_ns()
+
+    def _seconds(self) -> float:
+        return (time.monotonic_ns() - self._began_ns) / _NS
 
     def _count_sent(self, error_type: str) -> None:
         self._instruments.sent.add("send", self._calls, error_type)
-        seconds = time.monotonic() - self._began
+        seconds = self._seconds()
         self._instruments.operation_duration.record(seconds, "send", "send", self._calls, error_type)
 
 
@@ -172,12 +184,17 @@ class Replaying:
         }
         self._origin = propagation.span_context(TraceFields(letter.traceparent))
         self._send: Span | None = None
+        self._offset_ns = clock.offset_ns()
 
     def __enter__(self) -> Self:
         if self._tracer is not None:
             links = [Link(self._origin)] if self._origin else []
             self._send = self._tracer.start_span(
-                f"send {self._calls}", kind=SpanKind.PRODUCER, attributes=self._attributes, links=links
+                f"send {self._calls}",
+                kind=SpanKind.PRODUCER,
+                attributes=self._attributes,
+                links=links,
+                start_time=self._offset_ns + time.monotonic_ns(),
             )
             context = self._send.get_span_context()
             if context.is_valid:
@@ -194,4 +211,4 @@ class Replaying:
             if kind is not None:
                 self._send.set_attribute(at.ERROR_TYPE, kind.__name__)
                 self._send.set_status(StatusCode.ERROR, str(error))
-            self._send.end()
+            self._send.end(self._offset_ns + time.monotonic_ns())

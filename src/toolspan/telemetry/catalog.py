@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
+from toolspan.model import DeadLetterReason, ErrorType, LossReason
 from toolspan.telemetry import attributes as at
 
 TOOL_SECONDS: Final = (
@@ -16,6 +17,10 @@ MESSAGING_SECONDS: Final = (
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300,
 )  # fmt: skip
 """Buckets for messaging and phases: a superset of the convention's."""
+
+LOSSES: Final[tuple[LossReason, ...]] = get_args(LossReason)
+DEAD_LETTER_REASONS: Final[tuple[DeadLetterReason, ...]] = get_args(DeadLetterReason)
+ERROR_TYPES: Final[tuple[ErrorType, ...]] = get_args(ErrorType)
 
 Kind = Literal["counter", "histogram", "gauge"]
 _SUFFIXES: Final = {"s": "_seconds"}

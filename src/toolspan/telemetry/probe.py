@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 _NS: Final = 1_000_000_000
 _MS_NS: Final = 1_000_000
-_REASONS: Final = ("malformed", "worker_lost", "max_attempts", "outcome_unknown", "reply_failed", "tool_failed")
 
 
 class Probe:
@@ -73,9 +72,9 @@ class Probe:
             counters.calls.add(tool, "ok", count=0)
             counters.stale_results.add(tool, count=0)
             counters.unparked.add(tool, count=0)
-            for loss in ("worker_lost", "lease_expired"):
+            for loss in catalog.LOSSES:
                 counters.reclaims.add(tool, loss, count=0)
-            for reason in _REASONS:
+            for reason in catalog.DEAD_LETTER_REASONS:
                 counters.dead_letters.add(tool, reason, count=0)
         log.info("worker.started", consumer=consumer, tools=list(tools), concurrency=concurrency)
 
@@ -472,6 +471,8 @@ def phases_of(run: Run, settled_ns: int) -> dict[str, float]:
     phases = {"queue": float(max(0, delivery.read_ms - delivery.ready_ms))}
     if run.tool_began_ns:
         phases["admission"] = (run.tool_began_ns - delivery.read_ns) / _MS_NS
+    # A tool that did not let itself be cancelled may be left behind at the drain: it has not ended then.
+    if run.tool_ended_ns:
         phases["execute"] = (run.tool_ended_ns - run.tool_began_ns) / _MS_NS
     known_ns = run.tool_ended_ns or run.settling_ns
     if settled_ns and known_ns:

@@ -16,7 +16,7 @@ from opentelemetry.trace import set_span_in_context as with_span
 
 from toolspan.model import NO_TRACE, OTHER_TOOL, Failed
 from toolspan.telemetry import attributes as at
-from toolspan.telemetry import propagation
+from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.ids import span_id_of, trace_id_of
 
 if TYPE_CHECKING:
@@ -31,19 +31,11 @@ if TYPE_CHECKING:
     from toolspan.model import Run
     from toolspan.telemetry.ids import DerivedIds
 
-WALL_CLOCK_NS: Final = time.time_ns() - time.monotonic_ns()
-"""What turns a moment of the monotonic clock into unix time."""
-
 NOT_AN_ERROR: Final = frozenset({"deadline_exceeded", "cancelled"})
 """Ways for a call to fail that say nothing bad of the worker."""
 
 _MS: Final = 1_000_000
 _NOTHING: Final = nullcontext()
-
-
-def wall_ns(monotonic_ns: int) -> int:
-    """Unix time in nanoseconds of a moment of the monotonic clock; now, if it is 0."""
-    return WALL_CLOCK_NS + (monotonic_ns or time.monotonic_ns())
 
 
 @dataclass(slots=True)
@@ -54,9 +46,15 @@ class Recording:
     context: Context
     call_id: str
     common: dict[str, Any]
+    offset_ns: int
+    """What turns a moment of the run into unix time."""
     before: SpanContext | None = None
     tool: Span | None = None
     reply: Span | None = None
+
+    def at(self, monotonic_ns: int) -> int:
+        """Unix time in nanoseconds of a moment of the run; now, if it is 0."""
+        return self.offset_ns + (monotonic_ns or time.monotonic_ns())
 
 
 class Spans:
@@ -104,6 +102,7 @@ class Spans:
             links.append(Link(before))
         # What ends without a start has the attempt of the one that was lost, whose id is taken.
         self._use(run, call_id, "" if delivery.counted else "settle", trace_id)
+        offset_ns = clock.offset_ns()
         process = self._tracer.start_span(
             f"process {self._calls}",
             parent,
@@ -120,10 +119,10 @@ class Spans:
                 at.DELIVERY: delivery.origin,
             },
             links,
-            wall_ns(delivery.read_ns),
+            offset_ns + delivery.read_ns,
         )
         if process.is_recording():
-            run.recording = Recording(process, with_span(process, parent), call_id, common, before)
+            run.recording = Recording(process, with_span(process, parent), call_id, common, offset_ns, before)
             if before is not None and delivery.owner is not None:
                 self._lost(run, run.recording, before, producer)
 
@@ -145,6 +144,7 @@ class Spans:
             recording.context,
             SpanKind.INTERNAL,
             {**recording.common, at.GEN_AI_OPERATION: "execute_tool"},
+            start_time=recording.at(0),
         )
         with _attached(with_span(recording.tool, recording.context)):
             yield
@@ -175,7 +175,7 @@ class Spans:
                     at.DESTINATION_TEMPLATE: self._reply_template,
                     at.DESTINATION_TEMPORARY: True,
                 },
-                start_time=wall_ns(run.settling_ns),
+                start_time=recording.at(run.settling_ns),
             )
         return propagation.write(recording.reply.get_span_context())
 
@@ -187,11 +187,12 @@ class Spans:
         if recording is None:
             return
         run.recording = None
-        end_ns = wall_ns(ended_ns)
+        end_ns = recording.at(ended_ns)
         failure = run.outcome if isinstance(run.outcome, Failed) else None
         if recording.tool is not None:
             _fail(recording.tool, failure)
-            recording.tool.end(wall_ns(run.tool_ended_ns))
+            # What was left behind at the drain has not ended: the attempt has, and the span with it.
+            recording.tool.end(recording.at(run.tool_ended_ns) if run.tool_ended_ns else end_ns)
         if recording.reply is not None and sent:
             recording.reply.set_attribute(at.BATCH_COUNT, batch)
             recording.reply.end(end_ns)
