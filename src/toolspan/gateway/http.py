@@ -52,7 +52,7 @@ def build_app(client: ToolClient) -> Starlette:
 class _Gateway:
     def __init__(self, client: ToolClient) -> None:
         self._client = client
-        self._detached = Detached(client.replies.forget, seconds=client.settings.reply_ttl_seconds)
+        self._detached = Detached(client.replies.forget, told, seconds=client.settings.reply_ttl_seconds)
         self._description = describe(version("toolspan"))
 
     async def call(self, request: Request) -> Response:
@@ -82,8 +82,9 @@ class _Gateway:
         known = self._detached.find(call_id)
         if known is None:
             return error(404, "unknown_call", "this gateway remembers no detached call of this id")
-        entry_id, reply = known
-        return told(reply.result()) if reply.done() else accepted(call_id, entry_id)
+        if known.error is not None:
+            raise known.error
+        return known.answer or accepted(call_id, known.entry_id)
 
     async def tools(self, _: Request) -> Response:
         return as_json({"tools": [asdict(tool) for tool in await self._client.tools()]})
