@@ -62,6 +62,7 @@ def telemetry_page() -> str:
             "## Metrics\n",
             f"{IN_PROMETHEUS}\n",
             table(("name", "in Prometheus", "kind", "unit", "meaning", "attributes"), metrics),
+            f"{catalog.BORN_AT_ZERO}\n",
             "## Spans\n",
             f"All of them have {names(catalog.ON_EVERY_SPAN)}, as far as they are known.\n",
             table(("name", "kind", "meaning", "attributes"), spans),

@@ -42,6 +42,7 @@ class Probe:
         meter: Meter | None = None,
         logger: Logger | None = None,
         group_meter: Callable[[], Meter | None] = lambda: None,
+        export_metrics: Callable[[], None] = lambda: None,
         server: dict[str, Any] | None = None,
     ) -> None:
         self._keys = keys
@@ -50,6 +51,7 @@ class Probe:
         self._tracer = tracer
         self._meter = meter
         self._group_meter = group_meter
+        self._export_metrics = export_metrics
         self._server = server or {}
         self._instruments = Instruments(meter)
         self._events = Events(logger)
@@ -64,18 +66,23 @@ class Probe:
     # ── a worker's life ────────────────────────────────────────────────────────────────────────────────────────
 
     def worker_started(self, consumer: str, tools: Sequence[str], *, concurrency: int) -> None:
-        """We are registered and about to take calls in. Every counter is born here, at 0: see docs/telemetry.md."""
-        counters = self._instruments
+        """We are registered and about to take calls in; what `catalog.BORN_AT_ZERO` says is done before we do."""
+        counters, calls, group = self._instruments, self._keys.calls, self._keys.group
         counters.reaps.add(count=0)
         counters.lost.add("deleted", count=0)
+        counters.sent.add("send", self._reply_template, "", count=0)
+        for operation in ("receive", "claim"):
+            counters.consumed.add(operation, calls, group, count=0)
         for tool in (*tools, OTHER_TOOL):
-            counters.calls.add(tool, "ok", count=0)
+            for outcome in ("ok", *catalog.ERROR_TYPES):
+                counters.calls.add(tool, outcome, count=0)
             counters.stale_results.add(tool, count=0)
             counters.unparked.add(tool, count=0)
             for loss in catalog.LOSSES:
                 counters.reclaims.add(tool, loss, count=0)
             for reason in catalog.DEAD_LETTER_REASONS:
                 counters.dead_letters.add(tool, reason, count=0)
+        self._export_metrics()
         log.info("worker.started", consumer=consumer, tools=list(tools), concurrency=concurrency)
 
     def worker_stopped(self, consumer: str) -> None:

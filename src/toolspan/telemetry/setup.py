@@ -1,11 +1,12 @@
-"""Starts the SDK and its exporters, once per process; and ends them within a deadline."""
+"""Starts the SDK and its exporters; and ends them within a deadline."""
 
 from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from opentelemetry import _logs, metrics, trace
 from opentelemetry.sdk._logs import LoggerProvider
@@ -19,26 +20,31 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from toolspan.settings import OtlpSettings
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import exporters
+from toolspan.telemetry.ambient import AMBIENT
 from toolspan.telemetry.ids import DerivedIds
 from toolspan.telemetry.probe import Probe
 from toolspan.telemetry.spans import Spans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import Meter
     from opentelemetry.sdk.trace import SpanProcessor
 
     from toolspan.keys import Keys
 
+T = TypeVar("T")
+
 Service = Literal["worker", "gateway", "monitor", "operator"]
 
 SCOPE: Final = "toolspan"
 SHUTDOWN_SECONDS: Final = 5.0
+EXPORT_SECONDS: Final = 1.0
+"""How long the first export of a worker may keep it from its first read."""
 
 
 class Telemetry:
-    """The running telemetry of this process."""
+    """The running telemetry of one worker, client or command; several may run beside each other in a process."""
 
     def __init__(self, probe: Probe, shutdowns: list[Callable[[], Any]]) -> None:
         self.probe = probe
@@ -47,13 +53,8 @@ class Telemetry:
     def shutdown(self, timeout: float = SHUTDOWN_SECONDS) -> None:
         """Export what is left, for at most *timeout* seconds: a collector that hangs does not keep us."""
         # The SDK's own shutdown waits for as long as its exporters try again, one provider after the other.
-        threads = [threading.Thread(target=end, name="telemetry", daemon=True) for end in self._shutdowns]
-        deadline = time.monotonic() + timeout
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        self._shutdowns = []
+        shutdowns, self._shutdowns = self._shutdowns, []
+        _do(shutdowns, timeout)
 
 
 def start(
@@ -66,44 +67,27 @@ def start(
 ) -> Telemetry:
     """Start telemetry as the standard `OTEL_*` variables say; without an endpoint, nothing is exported.
 
-    Providers that the program has set up itself are used as they are. Must be called after any fork.
+    Providers that the program has set up itself are used as they are. Otherwise we make providers of our own, for this
+    *service* and *instance_id* alone. Those of a worker are also what the libraries inside its tools find, so that
+    their spans land in the trace; a caller's are not: the program around it is not ours to speak for. Must be called
+    after any fork.
     """
-    otlp = OtlpSettings()
-    resource = _resource(service, keys, instance_id)
-    shutdowns: list[Callable[[], Any]] = []
-    tracer_provider: trace.TracerProvider | None = _own(trace.get_tracer_provider(), "ProxyTracerProvider")
-    ids: DerivedIds | None = None
-    processor: SpanProcessor | None = None
-    if tracer_provider is None and otlp.exports("traces"):
-        ids = DerivedIds()
-        processor = BatchSpanProcessor(exporters.spans(otlp))
-        provider = TracerProvider(resource=resource, id_generator=ids, shutdown_on_exit=False)
-        provider.add_span_processor(processor)
-        trace.set_tracer_provider(provider)
-        shutdowns.append(provider.shutdown)
-        tracer_provider = provider
-    meter_provider: metrics.MeterProvider | None = _own(metrics.get_meter_provider(), "_ProxyMeterProvider")
-    exports_metrics = meter_provider is None and otlp.exports("metrics")
-    if exports_metrics:
-        meters = _meters(otlp, resource)
-        metrics.set_meter_provider(meters)
-        shutdowns.append(meters.shutdown)
-        meter_provider = meters
-    logger_provider: _logs.LoggerProvider | None = _own(_logs.get_logger_provider(), "ProxyLoggerProvider")
-    if logger_provider is None and otlp.exports("logs"):
-        loggers = LoggerProvider(resource=resource, shutdown_on_exit=False)
-        loggers.add_log_record_processor(BatchLogRecordProcessor(exporters.logs(otlp)))
-        _logs.set_logger_provider(loggers)
-        shutdowns.append(loggers.shutdown)
-        logger_provider = loggers
+    making = _Making(OtlpSettings(), _resource(service, keys, instance_id), around_tools=service == "worker")
+    tracer_provider = _set_up_by_program(trace.get_tracer_provider()) or making.tracers()
+    known_meters = _set_up_by_program(metrics.get_meter_provider())
+    meter_provider = known_meters or making.meters()
+    logger_provider = _set_up_by_program(_logs.get_logger_provider()) or making.loggers()
 
     def group_meter() -> Meter | None:
         # Whoever is elected reports under one name: a dead reporter's figures must not stand beside those of the next.
-        if not exports_metrics:
-            return meter_provider.get_meter(SCOPE) if meter_provider else None
-        group = _meters(otlp, _resource("monitor", keys, f"{keys.prefix}:{keys.stream}"))
-        shutdowns.append(group.shutdown)
-        return group.get_meter(SCOPE, version(SCOPE))
+        group = _resource("monitor", keys, f"{keys.prefix}:{keys.stream}")
+        meters = known_meters or making.meters_of(group)
+        return meters.get_meter(SCOPE, version(SCOPE)) if meters else None
+
+    def export_metrics() -> None:
+        flush = getattr(meter_provider, "force_flush", None)
+        if flush is not None:
+            _do([flush], EXPORT_SECONDS)
 
     return Telemetry(
         make_probe(
@@ -113,14 +97,64 @@ def start(
             tracer_provider=tracer_provider,
             meter_provider=meter_provider,
             logger_provider=logger_provider,
-            ids=ids,
-            ended=processor,
-            resource=resource,
+            ids=making.ids,
+            ended=making.ended,
+            resource=making.resource,
             group_meter=group_meter,
+            export_metrics=export_metrics,
             link_only=link_only,
         ),
-        shutdowns,
+        making.shutdowns,
     )
+
+
+class _Making:
+    """Makes the providers of one `start`, each if its signal has somewhere to go; and remembers how they end."""
+
+    def __init__(self, otlp: OtlpSettings, resource: Resource, *, around_tools: bool) -> None:
+        self.resource = resource
+        self.ids: DerivedIds | None = None
+        self.ended: SpanProcessor | None = None
+        self.shutdowns: list[Callable[[], Any]] = []
+        self._otlp = otlp
+        self._around_tools = around_tools
+
+    def tracers(self) -> TracerProvider | None:
+        if not self._otlp.exports("traces"):
+            return None
+        self.ids = DerivedIds()
+        self.ended = BatchSpanProcessor(exporters.spans(self._otlp))
+        made = TracerProvider(resource=self.resource, id_generator=self.ids, shutdown_on_exit=False)
+        made.add_span_processor(self.ended)
+        self.shutdowns.append(partial(_end_tracers, made))
+        if self._around_tools:
+            AMBIENT.lend(made)
+        return made
+
+    def meters(self) -> MeterProvider | None:
+        made = self.meters_of(self.resource)
+        if made is not None and self._around_tools:
+            _offer(made, metrics.get_meter_provider(), metrics.set_meter_provider)
+        return made
+
+    def meters_of(self, resource: Resource) -> MeterProvider | None:
+        otlp = self._otlp
+        if not otlp.exports("metrics"):
+            return None
+        reader = PeriodicExportingMetricReader(exporters.metrics(otlp), export_interval_millis=otlp.metric_interval_ms)
+        made = MeterProvider([reader], resource, shutdown_on_exit=False)
+        self.shutdowns.append(made.shutdown)
+        return made
+
+    def loggers(self) -> LoggerProvider | None:
+        if not self._otlp.exports("logs"):
+            return None
+        made = LoggerProvider(resource=self.resource, shutdown_on_exit=False)
+        made.add_log_record_processor(BatchLogRecordProcessor(exporters.logs(self._otlp)))
+        self.shutdowns.append(made.shutdown)
+        if self._around_tools:
+            _offer(made, _logs.get_logger_provider(), _logs.set_logger_provider)
+        return made
 
 
 def make_probe(
@@ -135,6 +169,7 @@ def make_probe(
     ended: SpanProcessor | None = None,
     resource: Resource | None = None,
     group_meter: Callable[[], Meter | None] = lambda: None,
+    export_metrics: Callable[[], None] = lambda: None,
     link_only: bool = False,
 ) -> Probe:
     """Make a probe that reports to the given providers, and to none that is None."""
@@ -161,13 +196,42 @@ def make_probe(
         consumer=consumer,
         logger=logger_provider.get_logger(SCOPE, release) if logger_provider else None,
         group_meter=group_meter,
+        export_metrics=export_metrics,
         server=address,
     )
 
 
-def _own(provider: Any, placeholder: str) -> Any:
-    """Give the provider that the program has set up; None if there is only OpenTelemetry's placeholder."""
-    return None if type(provider).__name__ == placeholder else provider
+_PLACEHOLDERS: Final = {"ProxyTracerProvider", "_ProxyMeterProvider", "ProxyLoggerProvider"}
+_offered: list[Any] = []
+"""Providers of ours that OpenTelemetry keeps as those of the process, for it takes none back."""
+
+
+def _set_up_by_program(provider: Any) -> Any:
+    """Give the provider that the program has set up; None if it is OpenTelemetry's placeholder, or one of ours."""
+    ours = provider is AMBIENT or any(provider is offered for offered in _offered)
+    return None if ours or type(provider).__name__ in _PLACEHOLDERS else provider
+
+
+def _offer(provider: T, known: Any, take: Callable[[T], None]) -> None:
+    """Let what tools measure and log by themselves go the same way; the first worker of a process does."""
+    if type(known).__name__ in _PLACEHOLDERS:
+        _offered.append(provider)
+        take(provider)
+
+
+def _end_tracers(provider: TracerProvider) -> None:
+    AMBIENT.take_back(provider)
+    provider.shutdown()
+
+
+def _do(calls: Iterable[Callable[[], Any]], timeout: float) -> None:
+    """Do all of *calls* at once, and wait for them no longer than *timeout* seconds."""
+    threads = [threading.Thread(target=call, name="telemetry", daemon=True) for call in calls]
+    deadline = time.monotonic() + timeout
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _resource(service: Service, keys: Keys, instance_id: str) -> Resource:
@@ -179,8 +243,3 @@ def _resource(service: Service, keys: Keys, instance_id: str) -> Resource:
             at.STREAM: keys.stream,
         }
     )
-
-
-def _meters(otlp: OtlpSettings, resource: Resource) -> MeterProvider:
-    reader = PeriodicExportingMetricReader(exporters.metrics(otlp), export_interval_millis=otlp.metric_interval_ms)
-    return MeterProvider([reader], resource, shutdown_on_exit=False)
