@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
@@ -14,6 +15,15 @@ if TYPE_CHECKING:
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error")
+
+QUIET_SECONDS: Final = 120.0
+"""After how much silence trouble of a library is new trouble: more than from one export to the next, with all tries.
+
+An outage that goes on is met by every export of metrics, at least; one that is over, by none."""
+
+_TROUBLES_KEPT: Final = 1_000
+_OUTAGE: Final = ("Transient error ", "Failed to export ")
+"""What the exporters of the SDK say, over HTTP and gRPC alike, when they reach nobody."""
 
 # Without the local variables, for the arguments of calls are among them.
 _JSON_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
@@ -53,20 +63,36 @@ def _current_trace(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMa
 
 
 class _Forward(logging.Handler):
-    """Hands the records of other libraries to structlog; of a run of equal ones, only the first."""
+    """Hands the records of other libraries to structlog; of those that repeat each other, only the first.
+
+    What was said again within `QUIET_SECONDS` is the same trouble that goes on; what comes after a silence is new.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._last = ""
+        self._last: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        # One line per outage: an exporter whose collector is away repeats itself every few seconds.
-        key = f"{record.name}:{record.msg}"
-        if key == self._last:
+        now, key = time.monotonic(), _trouble(record)
+        known = now - self._last.pop(key, float("-inf")) < QUIET_SECONDS
+        # The oldest come first, for what is said again moves to the end.
+        self._last[key] = now
+        while now - self._last[next(iter(self._last))] >= QUIET_SECONDS or len(self._last) > _TROUBLES_KEPT:
+            del self._last[next(iter(self._last))]
+        if known:
             return
-        self._last = key
         logger = structlog.get_logger("toolspan")
         (logger.error if record.levelno >= logging.ERROR else logger.warning)(
-            "library.warned", logger=record.name, message=message
+            "library.warned", logger=record.name, message=record.getMessage()
         )
+
+
+def _trouble(record: logging.LogRecord) -> str:
+    """Name what is wrong: records of one name tell of the same.
+
+    An exporter whose collector is away says of each batch that it tries again, why, and in the end that it failed:
+    that is one outage. Each signal has an exporter, whose endpoint may be its own.
+    """
+    if record.name.startswith("opentelemetry.") and str(record.msg).startswith(_OUTAGE):
+        return f"{record.name}:outage"
+    return f"{record.name}:{record.getMessage()}"
