@@ -13,6 +13,7 @@ from toolspan.errors import RedisUnavailable
 from toolspan.model import NO_TRACE, OTHER_TOOL, TraceFields
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
+from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -52,9 +53,9 @@ class Calling:
         self._common = {
             at.SYSTEM: "redis",
             **server,
-            at.CONVERSATION_ID: call_id,
-            at.TOOL_CALL_ID: tool_call_id or call_id,
-            at.TOOL_NAME: tool,
+            at.CONVERSATION_ID: clean(call_id),
+            at.TOOL_CALL_ID: clean(tool_call_id or call_id),
+            at.TOOL_NAME: clean(tool),
             at.DESTINATION: keys.calls,
         }
         self._parent = parent
@@ -117,7 +118,7 @@ class Calling:
         self._call.add_event("reply.received", received, self._now_ns())
         if failure is not None:
             self._call.set_attribute(at.ERROR_TYPE, failure.type)
-            self._call.set_status(StatusCode.ERROR, failure.message)
+            self._call.set_status(StatusCode.ERROR, clean(failure.message))
 
     def failed(self, error_type: str) -> None:
         """There is no reply: `no_reply` in time, or `refused` before it was sent."""
@@ -138,7 +139,7 @@ class Calling:
         if error is not None and self._outcome in {"", "no_reply", "refused"}:
             for span in (self._call,) if self._appended else (self._call, self._send):
                 span.set_attribute(at.ERROR_TYPE, outcome)
-                span.set_status(StatusCode.ERROR, str(error))
+                span.set_status(StatusCode.ERROR, clean(str(error)))
         if not self._appended:
             self._send.end(self._now_ns())
         self._call.end(self._now_ns())
@@ -178,9 +179,9 @@ class Replaying:
             at.DESTINATION: keys.calls,
             at.OPERATION_NAME: "send",
             at.OPERATION_TYPE: "send",
-            at.CONVERSATION_ID: call_id,
-            at.TOOL_CALL_ID: call_id,
-            at.TOOL_NAME: tool,
+            at.CONVERSATION_ID: clean(call_id),
+            at.TOOL_CALL_ID: clean(call_id),
+            at.TOOL_NAME: clean(tool),
         }
         self._origin = propagation.span_context(TraceFields(letter.traceparent))
         self._send: Span | None = None
@@ -210,5 +211,5 @@ class Replaying:
         if self._send is not None:
             if kind is not None:
                 self._send.set_attribute(at.ERROR_TYPE, kind.__name__)
-                self._send.set_status(StatusCode.ERROR, str(error))
+                self._send.set_status(StatusCode.ERROR, clean(str(error)))
             self._send.end(self._offset_ns + time.monotonic_ns())

@@ -9,6 +9,7 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.trace import get_current_span
 
 from toolspan.telemetry import attributes as at
+from toolspan.telemetry.text import clean, cleaned
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
@@ -42,28 +43,29 @@ class Events:
         """Write *line*, a constant `noun.verb`, with *fields*; and *event* with *attributes* in the trace *context*."""
         getattr(log, level)(line, **trace_ids(context), **fields)
         if self._logger is not None:
-            known = {name: value for name, value in (attributes or {}).items() if value is not None}
             self._logger.emit(
                 context=context,
                 severity_number=_SEVERITY[level],
                 severity_text=level.upper(),
                 body=line,
-                attributes=known,
+                attributes=cleaned(attributes or {}),
                 event_name=event,
             )
 
     def exception(self, event: str, stack: str | None, message: str, *, kind: str, context: Context | None) -> None:
         """Write an exception as a log event, as the conventions want it; the line about it is another fact."""
         if self._logger is not None:
-            attributes = {at.EXCEPTION_TYPE: kind, at.EXCEPTION_MESSAGE: message}
-            if stack:
-                attributes[at.EXCEPTION_STACKTRACE] = stack
+            attributes = {
+                at.EXCEPTION_TYPE: kind,
+                at.EXCEPTION_MESSAGE: message,
+                at.EXCEPTION_STACKTRACE: stack or None,
+            }
             self._logger.emit(
                 context=context,
                 severity_number=SeverityNumber.ERROR,
                 severity_text="ERROR",
-                body=message,
-                attributes=attributes,
+                body=clean(message),
+                attributes=cleaned(attributes),
                 event_name=event,
             )
 

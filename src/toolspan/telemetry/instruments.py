@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.metrics import Observation
 
 from toolspan.telemetry import catalog
+from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -63,7 +64,7 @@ def gauge(meter: Meter, metric: Metric, read: Callable[[], Iterable[tuple[float,
 
 
 def _named(names: tuple[str, ...], values: tuple[str, ...]) -> dict[str, str]:
-    return {name: value for name, value in zip(names, values, strict=False) if value}
+    return {name: clean(value) for name, value in zip(names, values, strict=False) if value}
 
 
 class Instruments:

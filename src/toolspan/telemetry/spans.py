@@ -18,6 +18,7 @@ from toolspan.model import NO_TRACE, OTHER_TOOL, Failed
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.ids import span_id_of, trace_id_of
+from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,9 +139,8 @@ class Spans:
     @contextmanager
     def _executing(self, run: Run, recording: Recording, tracer: Tracer) -> Iterator[None]:
         self._use(run, recording.call_id, "execute_tool", 0)
-        tool = run.call.tool if run.call else run.tool
         recording.tool = tracer.start_span(
-            f"execute_tool {tool}",
+            f"execute_tool {recording.common[at.TOOL_NAME]}",
             recording.context,
             SpanKind.INTERNAL,
             {**recording.common, at.GEN_AI_OPERATION: "execute_tool"},
@@ -234,9 +234,9 @@ class Spans:
         return {
             **self._server,
             at.MESSAGE_ID: run.delivery.entry_id,
-            at.CONVERSATION_ID: call_id,
-            at.TOOL_CALL_ID: (call.tool_call_id if call else None) or call_id,
-            at.TOOL_NAME: call.tool if call else OTHER_TOOL,
+            at.CONVERSATION_ID: clean(call_id),
+            at.TOOL_CALL_ID: clean((call.tool_call_id if call else None) or call_id),
+            at.TOOL_NAME: clean(call.tool) if call else OTHER_TOOL,
         }
 
     def _use(self, run: Run, call_id: str, role: str, trace_id: int) -> None:
@@ -308,4 +308,4 @@ def _fail(span: Span, failure: Failed | None) -> None:
         return
     span.set_attribute(at.ERROR_TYPE, failure.type)
     if failure.type not in NOT_AN_ERROR:
-        span.set_status(StatusCode.ERROR, failure.message)
+        span.set_status(StatusCode.ERROR, clean(failure.message))
