@@ -122,6 +122,14 @@ async def test_no_password_is_shown_of_what_does_not_answer(lonely: Shell) -> No
     assert "s3cret" not in done.err
 
 
+async def test_no_password_is_shown_in_what_a_library_says(lonely: Shell) -> None:
+    done = await lonely.run("wait-for", "http://ada:s3cret@127.0.0.1/readyz", "--timeout", "0")
+
+    assert done.code == 1
+    assert "http://ada:***@127.0.0.1/readyz does not answer: " in done.sentence
+    assert "s3cret" not in done.err
+
+
 async def test_an_endless_timeout_is_wrong_usage(lonely: Shell) -> None:
     done = await lonely.run("wait-for", NOBODY, "--timeout", "nan")
 

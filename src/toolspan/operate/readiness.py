@@ -68,8 +68,14 @@ async def _wait(url: str, deadline: float) -> str | None:
         if problem is None:
             return None
         if time.monotonic() > deadline:
-            return f"{without_password(url)} does not answer: {problem}"
+            return f"{without_password(url)} does not answer: {_without_password_of(url, problem)}"
         await asyncio.sleep(_POLL_SECONDS)
+
+
+def _without_password_of(url: str, problem: str) -> str:
+    """Hide the password of *url* in what a library says of it: that of HTTP takes it for a port."""
+    password = urlsplit(url).netloc.rpartition("@")[0].partition(":")[2]
+    return problem.replace(password, "***") if password else problem
 
 
 async def _problem(url: str, seconds: float) -> str | None:
