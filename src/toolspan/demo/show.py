@@ -16,7 +16,7 @@ from rich.table import Table
 from toolspan.demo import load
 from toolspan.demo.processes import Processes
 from toolspan.demo.sink import listening
-from toolspan.demo.waterfall import complete, lost_on, waterfall
+from toolspan.demo.waterfall import LEGEND, complete, lost_on, waterfall
 from toolspan.errors import ToolspanError
 from toolspan.periodic import ended
 from toolspan.settings import Settings
@@ -123,7 +123,7 @@ class _Demo:
         say = self._console.print
         say("\n[bold]Toolspan[/]: an embedded Valkey, a gateway, two worker processes and the monitor\n")
         self._processes.start("gateway", "gateway", "--port", "0")
-        workers = ("--tools", "toolspan.demo.tools", "--processes", str(_WORKERS), "--name", "worker")
+        workers = ("--tools", "toolspan.demo.tools", "--processes", str(_WORKERS), "--name", "w")
         self._processes.start("workers", "worker", *workers)
         self._processes.start("monitor", "monitor")
         serving = self._processes.said
@@ -136,6 +136,7 @@ class _Demo:
         await self._until_workers_serve()
         names = ", ".join(worker.consumer for worker in await self._inspector.workers())
         say(f"  gateway   http://127.0.0.1:{self._port}\n  workers   {names}\n")
+        say(f"Now {load.TOTAL} calls of its tools, and one worker is killed while it runs some of them.\n")
 
     async def _until_workers_serve(self) -> None:
         async with asyncio.timeout(_START_SECONDS):
@@ -170,7 +171,10 @@ class _Demo:
         victim: WorkerInfo = max(workers, key=lambda worker: held.get(worker.consumer, 0))
         os.kill(victim.pid, signal.SIGKILL)
         self._killed = victim.consumer
-        self._console.print(f"  [red]SIGKILL[/] for {victim.consumer}, which held {held.get(victim.consumer, 0)} calls")
+        self._console.print(
+            f"  [red]SIGKILL[/] for {victim.consumer}, which held {held.get(victim.consumer, 0)} calls\n"
+            f"  Once their lease of {_LEASE_MS / 1000:g} s is over, another worker takes them."
+        )
 
     async def explain(self) -> None:
         """Show one trace with the attempt that died, how all calls ended, and what Redis still holds."""
@@ -184,9 +188,10 @@ class _Demo:
         spans = min(found, key=len)
         trace_id = next(trace_id for trace_id, kept in self._sink.traces.items() if kept[0].span_id == spans[0].span_id)
         say = self._console.print
-        say(f"\n[bold]One call, one trace[/]: it was running on {self._killed} when that was killed")
+        say(f"\n[bold]One call, one trace[/]: it ran on {self._killed} when that was killed")
         say(f"[dim]trace {trace_id.hex()}[/]")
         say(waterfall(spans, width=self._console.width))
+        say(f"[dim]{LEGEND}[/]\n")
         say("[bold]How all calls ended[/]")
         say(self._outcomes())
         await self._check()
@@ -218,10 +223,15 @@ class _Demo:
         letters = [letter async for letter in self._letters.all()]
         reasons = ", ".join(sorted({letter.reason for letter in letters})) or "none"
         self._console.print(
-            f"  {self._tally.answered} calls, {self._tally.answered} replies, {self._tally.again} of them after more "
-            f"than one attempt; still open: {left.pending + left.undelivered + left.parked}; dead letters: "
-            f"{len(letters)} ({reasons})\n"
+            f"  {load.TOTAL} calls, {self._tally.answered} replies, {self._tally.again} of them after more than one "
+            f"attempt\n"
+            f"  still open: {left.pending + left.undelivered + left.parked}; dead letters: {len(letters)} ({reasons})"
         )
+        for letter in letters:
+            self._console.print(
+                f"  render took down {len(letter.attempts)} workers, each replaced, and is kept for a person to look at"
+            )
+        self._console.print()
         if self._tally.answered != load.TOTAL or left.pending + left.undelivered + left.parked or len(letters) != 1:
             message = "the figures above are not what they should be: every call answered, one dead letter, none open"
             raise ToolspanError(message)

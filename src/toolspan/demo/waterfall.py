@@ -16,8 +16,14 @@ if TYPE_CHECKING:
 
     from toolspan.demo.sink import Span
 
-_NARROWEST_BAR = 20
-_BORDERS = 14
+LEGEND = "█ ran   ░ lost with its worker, until the call was taken over   ▏too short to see"
+
+_NARROWEST_BAR = 10
+_COLUMNS = 5
+_EDGES = 2
+_WIDE = 100
+"""From how many characters on there is room between the columns."""
+_WHOLE_MS = 100
 
 
 def waterfall(spans: Sequence[Span], *, width: int) -> Table:
@@ -28,9 +34,10 @@ def waterfall(spans: Sequence[Span], *, width: int) -> Table:
         (span, branch + _title(span), _where(span), _duration(span), _remark(span)) for span, branch in _tree(spans)
     ]
     texts = sum(max(map(len, column)) for column in zip(*(row[1:] for row in rows), strict=True))
-    bar = max(_NARROWEST_BAR, width - texts - _BORDERS)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in ("span", "where", f"0 … {length / 1e6:,.0f} ms", "ms", ""):
+    gap = 1 if width >= _WIDE else 0
+    bar = max(_NARROWEST_BAR, width - texts - _EDGES - (_COLUMNS - 1) * (1 + gap))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap, 0, 0))
+    for title in ("span", "where", f"0 … {length / 1e9:.1f} s", "ms", ""):
         table.add_column(title, no_wrap=True, justify="right" if title == "ms" else "left")
     for span, title, where, duration, remark in rows:
         style = _style(span)
@@ -72,7 +79,8 @@ def _where(span: Span) -> str:
 
 
 def _duration(span: Span) -> str:
-    return f"{(span.end_ns - span.start_ns) / 1e6:,.1f}"
+    milliseconds = (span.end_ns - span.start_ns) / 1e6
+    return f"{milliseconds:,.0f}" if milliseconds >= _WHOLE_MS else f"{milliseconds:.1f}"
 
 
 def _remark(span: Span) -> str:
