@@ -71,8 +71,12 @@ class Connection:
         """
         try:
             return cls(redis.asyncio.ConnectionPool.from_url(url))
-        except ValueError as exc:
-            message = f"TOOLSPAN_REDIS_URL cannot be read: {exc}"
+        except ValueError:
+            # The reason would quote what was taken for a port or a host: it may be the password.
+            message = (
+                "TOOLSPAN_REDIS_URL cannot be read: is its port a number, are its options known, and is what is "
+                "special in its password written as %XX?"
+            )
             raise SettingsError(message) from None
 
     @classmethod
