@@ -230,7 +230,7 @@ class Registry:
                     message = f"there are no tools in {module_name}: declare them with @tool"
                     raise ToolDefinitionError(message)
                 tools |= some
-            lifespans |= {id(v): v for m in found for v in vars(m).values() if hasattr(v, _LIFESPAN)}
+            lifespans |= {id(v): v for m in found for v in _functions_in(m) if hasattr(v, _LIFESPAN)}
         return cls(tools.values(), lifespans.values())
 
     @property
@@ -254,10 +254,13 @@ class Registry:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Open what the tools need, and close it at the end, in the reverse order."""
+        """Open what the tools need, and close it at the end, in the reverse order, whatever the end is."""
         async with AsyncExitStack() as stack:
             for one in self._lifespans:
-                await stack.enter_async_context(one())
+                manager = one()
+                await manager.__aenter__()
+                # Without the exception, which would be raised at its `yield`: what comes after would not be run.
+                stack.push_async_callback(manager.__aexit__, None, None, None)
             yield
 
 
@@ -312,12 +315,19 @@ def _submodules(module: ModuleType) -> list[ModuleType]:
     path = getattr(module, "__path__", None)
     if path is None:
         return []
-    return [_imported(info.name) for info in pkgutil.walk_packages(path, f"{module.__name__}.")]
+    names = [info.name for info in pkgutil.walk_packages(path, f"{module.__name__}.")]
+    # Importing that one would run the program.
+    return [_imported(name) for name in names if not name.endswith(".__main__")]
 
 
 def _tools_in(module: ModuleType) -> list[Tool]:
-    marked = (getattr(value, _MARK, None) for value in vars(module).values())
+    marked = (getattr(function, _MARK, None) for function in _functions_in(module))
     return [one for one in marked if isinstance(one, Tool)]
+
+
+def _functions_in(module: ModuleType) -> list[Any]:
+    """List what may carry a mark of ours: other things may answer to every name, or break when asked."""
+    return [value for value in vars(module).values() if inspect.isroutine(value)]
 
 
 def _first_paragraph(text: str | None) -> str:
