@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
@@ -14,6 +16,12 @@ if TYPE_CHECKING:
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error")
+
+# They say the same again and again while a collector is away.
+_EXPORTERS: Final = ("opentelemetry.", "urllib3.")
+_OUTAGE_OVER: Final = 300.0
+"""Seconds of silence after which an exporter that complains speaks of another outage."""
+_MOST_REPEATED: Final = 100
 
 # Without the local variables, for the arguments of calls are among them.
 _JSON_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
@@ -53,20 +61,36 @@ def _current_trace(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMa
 
 
 class _Forward(logging.Handler):
-    """Hands the records of other libraries to structlog; of a run of equal ones, only the first."""
+    """Hands the records of other libraries to structlog; what an exporter repeats, only the first time."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._last = ""
+        self._repeated: dict[tuple[str, str], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        # One line per outage: an exporter whose collector is away repeats itself every few seconds.
-        key = f"{record.name}:{record.msg}"
-        if key == self._last:
+        if self._repeats(record):
             return
-        self._last = key
+        try:
+            message = record.getMessage()
+        except Exception:  # noqa: BLE001
+            # Arguments that do not fit are the mistake of whoever logs, who shall not hear of it by an exception.
+            message = str(record.msg)
         logger = structlog.get_logger("toolspan")
         (logger.error if record.levelno >= logging.ERROR else logger.warning)(
-            "library.warned", logger=record.name, message=message
+            "library.warned",
+            logger=record.name,
+            message=message,
+            **({"exc_info": record.exc_info} if record.exc_info else {}),
         )
+
+    def _repeats(self, record: logging.LogRecord) -> bool:
+        """Whether an exporter says what it has just said: one line per outage, though it tries every few seconds."""
+        if not record.name.startswith(_EXPORTERS):
+            return False
+        # Each signal has an exporter of its own, and they take turns.
+        key, now = (record.name, str(record.msg)), monotonic()
+        last = self._repeated.get(key, -math.inf)
+        if len(self._repeated) > _MOST_REPEATED:
+            self._repeated.clear()
+        self._repeated[key] = now
+        return now - last < _OUTAGE_OVER
