@@ -294,7 +294,7 @@ def test_things_that_have_every_attribute_are_neither_tools_nor_lifespans(packag
     registry = Registry.load([package.name])
 
     assert registry.names == ["one", "two"]
-    assert registry._lifespans == []
+    assert registry.lifespans == []
 
 
 @pytest.mark.parametrize(

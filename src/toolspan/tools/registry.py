@@ -190,7 +190,8 @@ class Registry:
         self, tools: Iterable[Tool] = (), lifespans: Iterable[Callable[[], AbstractAsyncContextManager[None]]] = ()
     ) -> None:
         self._tools: dict[str, Tool] = {}
-        self._lifespans = list(lifespans)
+        self.lifespans = list(lifespans)
+        """What is opened around the life of a worker, in this order."""
         for one in tools:
             known = self._tools.setdefault(one.name, one)
             if known is not one:
@@ -206,6 +207,17 @@ class Registry:
             ToolDefinitionError: if one was not, or two have one name.
         """
         return cls([_declared(function) for function in functions])
+
+    @classmethod
+    def joined(cls, registries: Iterable[Registry]) -> Registry:
+        """Make one registry of several.
+
+        Raises:
+            ToolDefinitionError: if two tools have one name.
+        """
+        several = list(registries)
+        lifespans = {id(lifespan): lifespan for one in several for lifespan in one.lifespans}
+        return cls((declared for one in several for declared in one.tools), lifespans.values())
 
     @classmethod
     def load(cls, specs: Sequence[str]) -> Registry:
@@ -234,6 +246,11 @@ class Registry:
         return cls(tools.values(), lifespans.values())
 
     @property
+    def tools(self) -> list[Tool]:
+        """All tools, in the order in which they were found."""
+        return list(self._tools.values())
+
+    @property
     def names(self) -> list[str]:
         """Names of all tools, in order."""
         return sorted(self._tools)
@@ -256,7 +273,7 @@ class Registry:
     async def lifespan(self) -> AsyncIterator[None]:
         """Open what the tools need, and close it at the end, in the reverse order, whatever the end is."""
         async with AsyncExitStack() as stack:
-            for one in self._lifespans:
+            for one in self.lifespans:
                 manager = one()
                 await manager.__aenter__()
                 # Without the exception, which would be raised at its `yield`: what comes after would not be run.
