@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tests.support.plane import Plane
     from toolspan import Settings
+    from toolspan.testing import EmbeddedServer
 
 LEASE_MS = 1_000
 
@@ -466,6 +467,31 @@ async def test_any_client_says_which_server(
     await theirs.aclose()
 
     assert program.given == [{"text": "é"}]
+
+
+class _Instrumented(redis.asyncio.UnixDomainSocketConnection):
+    """What a program may have made of a connection."""
+
+
+async def test_a_client_with_connections_of_its_own_kind_says_it_too(
+    plane: Plane, server: EmbeddedServer, consuming: Consuming
+) -> None:
+    path = str(server.folder / "server.sock")
+    pool = redis.asyncio.ConnectionPool(connection_class=_Instrumented, path=path)
+    theirs = redis.asyncio.Redis.from_pool(pool)
+    async with consuming(Program().process, client=theirs):
+        assert len(await plane.beating()) == 1
+    await theirs.aclose()
+
+
+async def test_a_client_that_asks_sentinel_is_refused_rather_than_taken_for_one_of_this_host(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    del environment
+    sentinel = redis.asyncio.Sentinel([("localhost", 26379)])
+    consumer = _consumer(sentinel.master_for("mymaster"), "program", Program().process)
+    with pytest.raises(SettingsError, match="Sentinel"):
+        await consumer.start()
 
 
 def _plain(payload: dict[str, Any]) -> None:
