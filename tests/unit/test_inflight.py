@@ -129,7 +129,7 @@ async def test_a_run_whose_end_is_known_is_not_cancelled_when_it_is_lost() -> No
     holding = Holding()
     holding.inflight.add(run("1-0"))
     (work,) = holding.inflight
-    work.ending = True
+    work.decided = True
     holding.inflight.lose("1-0", 1)
     await holding.end_all()
 
