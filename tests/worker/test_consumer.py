@@ -219,7 +219,11 @@ async def _half(payload: dict[str, Any]) -> None:
     raise ValueError(message)
 
 
-@pytest.mark.parametrize("process", [_cancelled_elsewhere, _leaves, _unspeakable, _half])
+def _before_it_gives_an_awaitable(payload: dict[str, Any]) -> Awaitable[None]:
+    raise KeyError(str(payload))
+
+
+@pytest.mark.parametrize("process", [_cancelled_elsewhere, _leaves, _unspeakable, _half, _before_it_gives_an_awaitable])
 async def test_whatever_a_program_raises_harms_its_own_call_alone(
     plane: Plane,
     consuming: Consuming,
@@ -229,8 +233,8 @@ async def test_whatever_a_program_raises_harms_its_own_call_alone(
     environment.setenv("TOOLSPAN_MAX_ATTEMPTS", "1")
     program = Program()
 
-    async def either(payload: dict[str, Any]) -> None:
-        await (program.process(payload) if payload.get("good") else process(payload))
+    def either(payload: dict[str, Any]) -> Awaitable[None]:
+        return program.process(payload) if payload.get("good") else process(payload)
 
     bad = await plane.add("payload", "{}")
     async with consuming(either):

@@ -219,10 +219,14 @@ class PayloadProcessor:
         try:
             with self._probe.executing(run):
                 run.tool_began_ns = time.monotonic_ns()
-                result = await contained(run, task, self._process_fn, payload)
+                result = await contained(run, task, self._program(payload))
         finally:
             run.tool_ended_ns = time.monotonic_ns()
         return failed("worker_error", result.error, retryable=True) if isinstance(result, Raised) else None
+
+    async def _program(self, payload: dict[str, Any]) -> None:
+        # What gives an awaitable may raise before it does.
+        await self._process_fn(payload)
 
     async def _try_again(self, work: Work, failure: Failed) -> None:
         work.run.outcome = failure
