@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from toolspan.errors import (
         CallError,
         InvalidArguments,
+        LeaseMismatchError,
         MalformedEntryError,
         RedisUnavailable,
         SettingsError,
@@ -33,6 +34,7 @@ __all__ = [
     "CallError",
     "CurrentCall",
     "InvalidArguments",
+    "LeaseMismatchError",
     "MalformedEntryError",
     "RedisUnavailable",
     "Reply",
@@ -69,8 +71,10 @@ _HOME = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
-    return getattr(import_module(_HOME.get(name, "toolspan.errors")), name)
+if not TYPE_CHECKING:
+    # Type checkers see the imports above; with this they would take every name for one of ours.
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        return getattr(import_module(_HOME.get(name, "toolspan.errors")), name)

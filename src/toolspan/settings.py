@@ -79,7 +79,8 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in overrides.items() if value is not None})
         except ValidationError as exc:
-            lines = (f"TOOLSPAN_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in exc.errors())
+            told = ((e["loc"], e["msg"].removeprefix("Value error, ")) for e in exc.errors())
+            lines = (f"TOOLSPAN_{'_'.join(map(str, where)).upper()}: {problem}" for where, problem in told)
             raise SettingsError("; ".join(lines)) from None
         except UnicodeDecodeError as exc:
             message = f".env is not UTF-8: {exc}"

@@ -56,7 +56,7 @@ class Connection:
     """How to reach one Redis: makes the clients that the roles of a process need, and closes them."""
 
     def __init__(self, pool: redis.asyncio.ConnectionPool) -> None:
-        self._class = pool.connection_class.__name__
+        self._class = _kind(pool.connection_class)
         self._target = {name: value for name, value in pool.connection_kwargs.items() if _names_the_server(name)}
         self._clients: list[redis.asyncio.Redis] = []
         self.commands = self._client(ANSWER_TIMEOUT, connections=MAX_CONNECTIONS)
@@ -71,13 +71,21 @@ class Connection:
         """
         try:
             return cls(redis.asyncio.ConnectionPool.from_url(url))
-        except ValueError as exc:
-            message = f"TOOLSPAN_REDIS_URL cannot be read: {exc}"
+        except ValueError:
+            # The reason would quote what was taken for a port or a host: it may be the password.
+            message = (
+                "TOOLSPAN_REDIS_URL cannot be read: is its port a number, are its options known, and is what is "
+                "special in its password written as %XX?"
+            )
             raise SettingsError(message) from None
 
     @classmethod
     def like(cls, client: redis.asyncio.Redis) -> Connection:
-        """Reach the same server as *client*, with connections and time limits of our own."""
+        """Reach the same server as *client*, with connections and time limits of our own.
+
+        Raises:
+            SettingsError: if it does not name one.
+        """
         return cls(client.connection_pool)
 
     @property
@@ -157,6 +165,15 @@ _WITHOUT_ASYNCIO: Final = {
     "SSLConnection": redis.SSLConnection,
     "UnixDomainSocketConnection": redis.UnixDomainSocketConnection,
 }
+
+
+def _kind(connection: type) -> str:
+    """Name the class of the client library that *connection* is, or was made from."""
+    names = [cls.__name__ for cls in connection.__mro__]
+    if "SentinelManagedConnection" in names:
+        message = "a client that asks Sentinel for its server does not say which one: give one that names it"
+        raise SettingsError(message)
+    return next(name for name in names if name in _PACKED)
 
 
 def _options(timeout: float, retry: Any) -> dict[str, Any]:

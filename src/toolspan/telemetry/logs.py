@@ -22,6 +22,7 @@ QUIET_SECONDS: Final = 120.0
 An outage that goes on is met by every export of metrics, at least; one that is over, by none."""
 
 _TROUBLES_KEPT: Final = 1_000
+_EXPORTERS: Final = ("opentelemetry.", "urllib3.")
 _OUTAGE: Final = ("Transient error ", "Failed to export ")
 """What the exporters of the SDK say, over HTTP and gRPC alike, when they reach nobody."""
 
@@ -63,9 +64,9 @@ def _current_trace(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMa
 
 
 class _Forward(logging.Handler):
-    """Hands the records of other libraries to structlog; of those that repeat each other, only the first.
+    """Hands the records of other libraries to structlog; of what exporters repeat, only the first.
 
-    What was said again within `QUIET_SECONDS` is the same trouble that goes on; what comes after a silence is new.
+    What they said again within `QUIET_SECONDS` is the same trouble that goes on; what comes after a silence is new.
     """
 
     def __init__(self) -> None:
@@ -73,26 +74,39 @@ class _Forward(logging.Handler):
         self._last: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        now, key = time.monotonic(), _trouble(record)
-        known = now - self._last.pop(key, float("-inf")) < QUIET_SECONDS
-        # The oldest come first, for what is said again moves to the end.
-        self._last[key] = now
-        while now - self._last[next(iter(self._last))] >= QUIET_SECONDS or len(self._last) > _TROUBLES_KEPT:
-            del self._last[next(iter(self._last))]
-        if known:
+        message = _said(record)
+        if record.name.startswith(_EXPORTERS) and self._goes_on(_trouble(record, message)):
             return
         logger = structlog.get_logger("toolspan")
         (logger.error if record.levelno >= logging.ERROR else logger.warning)(
-            "library.warned", logger=record.name, message=record.getMessage()
+            "library.warned",
+            logger=record.name,
+            message=message,
+            **({"exc_info": record.exc_info} if record.exc_info else {}),
         )
 
+    def _goes_on(self, trouble: str) -> bool:
+        now = time.monotonic()
+        known = now - self._last.pop(trouble, float("-inf")) < QUIET_SECONDS
+        # The oldest come first, for what is said again moves to the end.
+        self._last[trouble] = now
+        while now - self._last[next(iter(self._last))] >= QUIET_SECONDS or len(self._last) > _TROUBLES_KEPT:
+            del self._last[next(iter(self._last))]
+        return known
 
-def _trouble(record: logging.LogRecord) -> str:
+
+def _said(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # noqa: BLE001
+        # Arguments that do not fit are the mistake of whoever logs, who shall not hear of it by an exception.
+        return str(record.msg)
+
+
+def _trouble(record: logging.LogRecord, message: str) -> str:
     """Name what is wrong: records of one name tell of the same.
 
     An exporter whose collector is away says of each batch that it tries again, why, and in the end that it failed:
     that is one outage. Each signal has an exporter, whose endpoint may be its own.
     """
-    if record.name.startswith("opentelemetry.") and str(record.msg).startswith(_OUTAGE):
-        return f"{record.name}:outage"
-    return f"{record.name}:{record.getMessage()}"
+    return f"{record.name}:{'outage' if str(record.msg).startswith(_OUTAGE) else message}"

@@ -432,7 +432,7 @@ class Probe:
         failure = run.outcome
         if isinstance(failure, Failed) and failure.stack:
             of_tool = failure.type == "tool_error"
-            kind = failure.detail["exception"] if of_tool else failure.type
+            kind = failure.detail["exception"]
             event = "gen_ai.execute_tool.exception" if of_tool else "messaging.process.exception"
             context = self._spans.context(run, tool=of_tool)
             self._events.exception(event, failure.stack, failure.message, kind=kind, context=context)

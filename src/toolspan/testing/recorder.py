@@ -62,16 +62,23 @@ class Recorder:
         records = (data.log_record for data in self._logs.get_finished_logs())
         return [(record.event_name or "", dict(record.attributes or {})) for record in records]
 
+    @property
+    def metrics(self) -> set[str]:
+        """The names of the metrics that have data points."""
+        return set(self._collected())
+
     def points(self, metric: str) -> list[tuple[float, dict[str, Any]]]:
         """The data points of *metric*: value (the count, for a histogram) and attributes of each."""
+        return [(_value(point), dict(point.attributes or {})) for point in self._collected().get(metric, ())]
+
+    def _collected(self) -> dict[str, list[Any]]:
         data = self._metrics.get_metrics_data()
-        found: list[tuple[float, dict[str, Any]]] = []
+        found: dict[str, list[Any]] = {}
         for resource in data.resource_metrics if data else ():
             for scope in resource.scope_metrics:
                 for one in scope.metrics:
-                    if one.name == metric:
-                        found += ((_value(point), dict(point.attributes or {})) for point in one.data.data_points)
-        return found
+                    found.setdefault(one.name, []).extend(one.data.data_points)
+        return {name: points for name, points in found.items() if points}
 
     def total(self, metric: str, **attributes: str) -> float:
         """The sum over the points of *metric* that have all *attributes*, named with `_` for `.`."""

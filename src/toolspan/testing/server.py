@@ -58,8 +58,11 @@ class EmbeddedServer:
         """Start it and wait until it answers.
 
         Raises:
-            ToolspanError: if it does not come up.
+            ToolspanError: if it does not come up, or is running already.
         """
+        if self._process is not None and self._process.poll() is None:
+            message = "the embedded server is running already"
+            raise ToolspanError(message)
         log = self.folder / "server.log"
         command = [
             self._binary, "--port", str(self.port), "--bind", "127.0.0.1",
@@ -67,13 +70,17 @@ class EmbeddedServer:
             "--save", "", "--logfile", str(log), "--appendonly", "yes" if self._aof else "no",
             "--appendfsync", "always", "--enable-debug-command", "local",
         ]  # fmt: skip
-        self._process = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509
-        )
+        try:
+            self._process = subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509
+            )
+        except OSError as exc:
+            message = f"{self._binary} did not start: {exc.strerror}"
+            raise ToolspanError(message) from None
         deadline = time.monotonic() + _READY_SECONDS
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -101,7 +108,11 @@ class EmbeddedServer:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -23,12 +23,11 @@ if TYPE_CHECKING:
 async def running_worker(
     *tools: Callable[..., Any] | Registry, settings: Settings, probe: Probe | None = None, name: str = "test"
 ) -> AsyncIterator[Worker]:
-    """Serve *tools*, functions declared with `@tool` or a whole registry, until the block is left; then drain.
+    """Serve *tools*, functions declared with `@tool` and whole registries, until the block is left; then drain.
 
     Without a *probe* the worker reports to a recorder of its own, which nobody looks at.
     """
-    functions = [one for one in tools if not isinstance(one, Registry)]
-    registry = next((one for one in tools if isinstance(one, Registry)), None) or Registry.of(*functions)
+    registry = Registry.joined(one if isinstance(one, Registry) else Registry.of(one) for one in tools)
     connection = Connection.to(settings.redis_url)
     me = consumer_name(name)
     worker = Worker(connection, registry, settings, probe or Recorder(settings.keys, consumer=me).probe, me=me)

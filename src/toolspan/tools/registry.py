@@ -190,7 +190,8 @@ class Registry:
         self, tools: Iterable[Tool] = (), lifespans: Iterable[Callable[[], AbstractAsyncContextManager[None]]] = ()
     ) -> None:
         self._tools: dict[str, Tool] = {}
-        self._lifespans = list(lifespans)
+        self.lifespans = list(lifespans)
+        """What is opened around the life of a worker, in this order."""
         for one in tools:
             known = self._tools.setdefault(one.name, one)
             if known is not one:
@@ -206,6 +207,17 @@ class Registry:
             ToolDefinitionError: if one was not, or two have one name.
         """
         return cls([_declared(function) for function in functions])
+
+    @classmethod
+    def joined(cls, registries: Iterable[Registry]) -> Registry:
+        """Make one registry of several.
+
+        Raises:
+            ToolDefinitionError: if two tools have one name.
+        """
+        several = list(registries)
+        lifespans = {id(lifespan): lifespan for one in several for lifespan in one.lifespans}
+        return cls((declared for one in several for declared in one.tools), lifespans.values())
 
     @classmethod
     def load(cls, specs: Sequence[str]) -> Registry:
@@ -230,8 +242,13 @@ class Registry:
                     message = f"there are no tools in {module_name}: declare them with @tool"
                     raise ToolDefinitionError(message)
                 tools |= some
-            lifespans |= {id(v): v for m in found for v in vars(m).values() if hasattr(v, _LIFESPAN)}
+            lifespans |= {id(v): v for m in found for v in _functions_in(m) if hasattr(v, _LIFESPAN)}
         return cls(tools.values(), lifespans.values())
+
+    @property
+    def tools(self) -> list[Tool]:
+        """All tools, in the order in which they were found."""
+        return list(self._tools.values())
 
     @property
     def names(self) -> list[str]:
@@ -254,10 +271,13 @@ class Registry:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Open what the tools need, and close it at the end, in the reverse order."""
+        """Open what the tools need, and close it at the end, in the reverse order, whatever the end is."""
         async with AsyncExitStack() as stack:
-            for one in self._lifespans:
-                await stack.enter_async_context(one())
+            for one in self.lifespans:
+                manager = one()
+                await manager.__aenter__()
+                # Without the exception, which would be raised at its `yield`: what comes after would not be run.
+                stack.push_async_callback(manager.__aexit__, None, None, None)
             yield
 
 
@@ -312,12 +332,19 @@ def _submodules(module: ModuleType) -> list[ModuleType]:
     path = getattr(module, "__path__", None)
     if path is None:
         return []
-    return [_imported(info.name) for info in pkgutil.walk_packages(path, f"{module.__name__}.")]
+    names = [info.name for info in pkgutil.walk_packages(path, f"{module.__name__}.")]
+    # Importing that one would run the program.
+    return [_imported(name) for name in names if not name.endswith(".__main__")]
 
 
 def _tools_in(module: ModuleType) -> list[Tool]:
-    marked = (getattr(value, _MARK, None) for value in vars(module).values())
+    marked = (getattr(function, _MARK, None) for function in _functions_in(module))
     return [one for one in marked if isinstance(one, Tool)]
+
+
+def _functions_in(module: ModuleType) -> list[Any]:
+    """List what may carry a mark of ours: other things may answer to every name, or break when asked."""
+    return [value for value in vars(module).values() if inspect.isroutine(value)]
 
 
 def _first_paragraph(text: str | None) -> str:

@@ -72,12 +72,16 @@ def _fields(name: str, function: Callable[..., Any]) -> tuple[dict[str, tuple[An
     """Give each parameter's type and default, and whether any other is taken too."""
     try:
         hints = get_type_hints(function, include_extras=True)
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as exc:
+        message = f"the signature of {name} is not known: {exc}"
+        raise ToolDefinitionError(message) from None
     except (NameError, AttributeError, TypeError, SyntaxError) as exc:
         message = f"a type in the signature of {name} is not known: {exc}"
         raise ToolDefinitionError(message) from None
     fields: dict[str, tuple[Any, Any]] = {}
     extra = False
-    for parameter in inspect.signature(function).parameters.values():
+    for parameter in parameters:
         if parameter.kind in {parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL}:
             message = f"{name} takes {parameter.name} by position; tools get their arguments by name"
             raise ToolDefinitionError(message)
@@ -96,8 +100,9 @@ def _schema(adapter: TypeAdapter[dict[str, Any]], fields: dict[str, tuple[Any, A
     schema = adapter.json_schema()
     schema.pop("title", None)
     schema.setdefault("type", "object")
-    for name, (_, default) in fields.items():
+    # In the same order, but under the names that callers use: an alias, where there is one.
+    for (_, default), described in zip(fields.values(), schema["properties"].values(), strict=True):
         if default is not inspect.Parameter.empty:
             with suppress(NotJsonError):
-                schema["properties"][name].setdefault("default", from_json(dumps(default)))
+                described.setdefault("default", from_json(dumps(default)))
     return schema

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from toolspan.codec import trace_of
-from toolspan.errors import MalformedEntryError
+from toolspan.errors import MalformedEntryError, SettingsError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded, ToolCall
 from toolspan.settings import Settings
 from toolspan.store import Connection
 from toolspan.telemetry.setup import start
-from toolspan.worker.containment import clip, stack_of
-from toolspan.worker.engine import Engine, Parts, consumer_name
+from toolspan.worker.containment import Raised, contained, failed
+from toolspan.worker.engine import Engine, consumer_name
 from toolspan.worker.processor import jittered_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from toolspan.store import Redis
     from toolspan.telemetry.probe import Probe
+    from toolspan.telemetry.setup import Telemetry
+    from toolspan.worker.engine import Parts
     from toolspan.worker.inflight import Work
 
 _BACKOFF = (1.0, 60.0)
@@ -38,6 +43,10 @@ class ToolExecConsumer:
     is new at every start. *autoclaim_interval* is how often orphans are looked for, in seconds;
     *autoclaim_min_idle* is the lease, in milliseconds, and must be the same for all workers of the stream. Everything
     else comes from `TOOLSPAN_*`.
+
+    Raises:
+        TypeError: if *process_fn* is not `async def`.
+        SettingsError: with one line for each setting that cannot be used.
     """
 
     def __init__(
@@ -48,14 +57,20 @@ class ToolExecConsumer:
         autoclaim_interval: float = 30.0,
         autoclaim_min_idle: int = 60_000,
     ) -> None:
+        _refuse_unless_awaitable(process_fn)
+        if not autoclaim_interval > 0:
+            message = f"autoclaim_interval: must be a number of seconds, more than 0, not {autoclaim_interval}"
+            raise SettingsError(message)
+        try:
+            self._settings = Settings.load(lease_ms=autoclaim_min_idle)
+        except SettingsError as exc:
+            raise SettingsError(str(exc).replace("TOOLSPAN_LEASE_MS", "autoclaim_min_idle")) from None
         self._redis = redis
         self._label = consumer_name
         self._process_fn = process_fn
         self._autoclaim_interval = autoclaim_interval
-        self._settings = Settings.load(lease_ms=autoclaim_min_idle)
         self._engine: Engine | None = None
-        self._running: asyncio.Task[bool] | None = None
-        self._connection: Connection | None = None
+        self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Join the group and begin to take calls in; returns once registered.
@@ -63,44 +78,87 @@ class ToolExecConsumer:
         Raises:
             StoreError: if Redis cannot be used.
             LeaseMismatchError: if another live worker has a different lease.
+            RuntimeError: if it is running already.
         """
+        if self._running is not None and not self._running.done():
+            message = "this consumer is running already: stop it before it is started again"
+            raise RuntimeError(message)
         me = consumer_name(self._label)
-        self._connection = Connection.like(self._redis)
-        self._telemetry = start("worker", keys=self._settings.keys, instance_id=me, server=self._connection.address)
-        self._engine = Engine(
-            self._connection,
-            self._settings,
-            self._telemetry.probe,
-            self._processor,
+        settings = self._settings
+        connection = Connection.like(self._redis)
+        telemetry = start(
+            "worker",
+            keys=settings.keys,
+            instance_id=me,
+            server=connection.address,
+            link_only=settings.link_only,
+        )
+        engine = Engine(
+            connection,
+            settings,
+            telemetry.probe,
+            lambda parts: (
+                PayloadProcessor(parts, self._process_fn, telemetry.probe, max_attempts=settings.max_attempts).process
+            ),
             me=me,
             tools={},
             sweep_seconds=self._autoclaim_interval,
         )
-        self._running = asyncio.create_task(self._engine.run(), name=me)
-        ready = asyncio.create_task(self._engine.ready.wait())
-        await asyncio.wait({ready, self._running}, return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if self._running.done():
-            await self._close()
-            self._running.result()
+        running = asyncio.create_task(_run(engine, connection, telemetry), name=me)
+        running.add_done_callback(lambda _: engine.ready.set())
+        self._engine, self._running = engine, running
+        try:
+            await engine.ready.wait()
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        if running.done():
+            self._engine = self._running = None
+            running.result()
 
     async def stop(self) -> None:
-        """Finish what is held, up to the drain's deadline, give the rest back, and leave the group."""
-        if self._engine is None or self._running is None:
+        """Finish what is held, up to the drain's deadline, give the rest back, and leave the group.
+
+        Cancelling this does not cut the drain short; stopping once more waits for its end.
+        """
+        if self._engine is not None:
+            # Only once: a second time would cut the drain short.
+            self._engine.stop()
+            self._engine = None
+        running = self._running
+        if running is None:
             return
-        self._engine.stop()
-        await self._running
-        await self._close()
+        await asyncio.wait({running})
+        if self._running is running:
+            self._running = None
+        running.result()
 
-    async def _close(self) -> None:
-        if self._connection is not None:
-            await self._connection.aclose()
-        await asyncio.to_thread(self._telemetry.shutdown)
 
-    def _processor(self, parts: Parts) -> Callable[[Work], Coroutine[None, None, None]]:
-        return PayloadProcessor(
-            parts, self._process_fn, self._telemetry.probe, max_attempts=self._settings.max_attempts
-        ).process
+async def _run(engine: Engine, connection: Connection, telemetry: Telemetry) -> None:
+    try:
+        await engine.run()
+    finally:
+        await connection.aclose()
+        await asyncio.to_thread(telemetry.shutdown)
+
+
+def _refuse_unless_awaitable(process_fn: object) -> None:
+    """Refuse what is no `async def`; a lambda, or what says that it returns something, may give an awaitable."""
+    function: Any = process_fn
+    while isinstance(function, partial):
+        function = function.func
+    if callable(function) and not inspect.isroutine(function) and not inspect.iscoroutinefunction(function):
+        function = type(function).__call__
+    function = inspect.unwrap(function)
+    if inspect.iscoroutinefunction(function):
+        return
+    yields = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+    if callable(function) and not yields:
+        says = (getattr(function, "__annotations__", None) or {}).get("return")
+        if says not in (None, "None") or getattr(function, "__name__", "") == "<lambda>":
+            return
+    message = f"process_fn must be `async def process_fn(payload)`, not {process_fn!r}"
+    raise TypeError(message)
 
 
 class PayloadProcessor:
@@ -121,6 +179,17 @@ class PayloadProcessor:
 
     async def process(self, work: Work) -> None:
         """Hand the payload over; settle without a reply, try again later, or quarantine."""
+        try:
+            await self._process(work)
+        except asyncio.CancelledError:
+            if work.lost:
+                self._probe.lease_lost(work.run)
+            raise
+        except Exception as exc:  # noqa: BLE001
+            self._probe.bug("process", exc)
+            await self._try_again(work, failed("worker_error", exc, retryable=True))
+
+    async def _process(self, work: Work) -> None:
         delivery = work.run.delivery
         completer = self._parts.completer
         try:
@@ -134,18 +203,30 @@ class PayloadProcessor:
         if work.verdict is not None:
             await completer.quarantine(work, work.verdict.reason, work.verdict.failure)
             return
+        failure = await self._hand_over(work, payload)
+        if failure is None:
+            work.run.outcome = Succeeded(b"null")
+            await completer.settle(work)
+        else:
+            await self._try_again(work, failure)
+
+    async def _hand_over(self, work: Work, payload: dict[str, Any]) -> Failed | None:
+        """Let the program work, and tell what it raised."""
+        run, task = work.run, work.task
+        if task is None:
+            message = "a call is handed over in its own task only"
+            raise RuntimeError(message)
         try:
-            with self._probe.executing(work.run):
-                await self._process_fn(payload)
-        except asyncio.CancelledError:
-            if work.lost:
-                self._probe.lease_lost(work.run)
-            raise
-        except Exception as exc:  # noqa: BLE001
-            await self._try_again(work, Failed("worker_error", clip(repr(exc)), retryable=True, stack=stack_of(exc)))
-            return
-        work.run.outcome = Succeeded(b"null")
-        await completer.settle(work)
+            with self._probe.executing(run):
+                run.tool_began_ns = time.monotonic_ns()
+                result = await contained(run, task, self._program(payload))
+        finally:
+            run.tool_ended_ns = time.monotonic_ns()
+        return failed("worker_error", result.error, retryable=True) if isinstance(result, Raised) else None
+
+    async def _program(self, payload: dict[str, Any]) -> None:
+        # What gives an awaitable may raise before it does.
+        await self._process_fn(payload)
 
     async def _try_again(self, work: Work, failure: Failed) -> None:
         work.run.outcome = failure

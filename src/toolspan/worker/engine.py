@@ -91,6 +91,7 @@ class Engine:
         self._abandoned = abandoned
         self._stopping = asyncio.Event()
         self._over = asyncio.Event()
+        self._first_beat: asyncio.Future[None] | None = None
         """Set at the drain's deadline."""
 
     def stop(self) -> None:
@@ -180,6 +181,7 @@ class Engine:
         await asyncio.wait({joining, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not joining.done():
             await ended(joining)
+            await self._take_back_registration()
             return False
         await ended(stopped)
         joining.result()
@@ -210,7 +212,16 @@ class Engine:
             tools=self._tools,
             lease_ms=self._settings.lease_ms,
         )
-        await asyncio.to_thread(self._heartbeater.beat)
+        self._first_beat = asyncio.ensure_future(asyncio.to_thread(self._heartbeater.beat))
+        # What runs in a thread cannot be cancelled: it registers us all the same.
+        await asyncio.shield(self._first_beat)
+
+    async def _take_back_registration(self) -> None:
+        if self._first_beat is None:
+            return
+        await asyncio.wait({self._first_beat}, timeout=_LEAVE_SECONDS)
+        if self._first_beat.done() and not self._first_beat.exception():
+            await self._leave()
 
     def _serve(self) -> None:
         """Say that we are registered, and about to take calls in."""

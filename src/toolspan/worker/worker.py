@@ -42,7 +42,7 @@ class Worker:
             probe,
             self._processor,
             me=me or consumer_name(),
-            tools={tool.digest: tool.info for tool in map(registry.find, registry.names) if tool is not None},
+            tools={tool.digest: tool.info for tool in registry.tools},
             abandoned=lambda: self._threads.abandoned,
         )
         self.consumer = self._engine.consumer
