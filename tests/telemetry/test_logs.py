@@ -81,7 +81,7 @@ def test_a_signal_that_nobody_takes_hides_no_outage_of_another(lines: list[Any])
 
 
 def test_what_is_another_trouble_is_another_line(lines: list[Any]) -> None:
-    logger = logging.getLogger("some.library")
+    logger = logging.getLogger("opentelemetry.sdk")
     for number in (1, 2, 1, 2):
         logger.warning("trouble %d", number)
 
@@ -89,7 +89,7 @@ def test_what_is_another_trouble_is_another_line(lines: list[Any]) -> None:
 
 
 def test_what_is_remembered_of_troubles_is_bounded(lines: list[Any]) -> None:
-    logger = logging.getLogger("some.library")
+    logger = logging.getLogger("opentelemetry.sdk")
     for number in range(5_000):
         logger.warning("trouble %d", number)
 

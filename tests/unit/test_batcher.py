@@ -47,11 +47,11 @@ async def test_each_item_gets_its_own_answer() -> None:
 async def test_what_comes_while_a_batch_is_on_its_way_goes_with_the_next() -> None:
     sender = Sender()
     async with batching(sender) as batcher:
-        tasks = [asyncio.create_task(batcher.submit(1))]
+        answering = [batcher.submit(1)]
         await eventually(lambda: sender.batches, because="the first batch is on its way")
-        tasks += [asyncio.create_task(batcher.submit(item)) for item in (2, 3, 4)]
+        answering += [batcher.submit(item) for item in (2, 3, 4)]
         sender.go.set()
-        answers = await asyncio.gather(*tasks)
+        answers = await asyncio.gather(*answering)
 
     assert answers == [2, 4, 6, 8]
     assert sender.batches == [[1], [2, 3, 4]]
@@ -79,7 +79,7 @@ async def test_a_batch_stops_growing_at_its_size() -> None:
 async def test_whoever_does_not_wait_any_more_holds_up_nobody() -> None:
     sender = Sender()
     async with batching(sender) as batcher:
-        first, second = (asyncio.create_task(batcher.submit(item)) for item in (1, 2))
+        first, second = batcher.submit(1), batcher.submit(2)
         await eventually(lambda: sender.batches, because="both are on their way")
         first.cancel()
         sender.go.set()

@@ -180,31 +180,6 @@ def test_what_a_library_raised_keeps_its_stack(stderr: Stderr) -> None:
     assert "fails_with" in json.dumps(line["exception"])
 
 
-def test_an_exporter_that_repeats_itself_is_one_line(stderr: Stderr) -> None:
-    stderr.configure()
-    # A collector that is away is told of by the exporter of each signal, in turn.
-    for attempt in range(3):
-        for signal in ("trace", "metric", "log"):
-            logging.getLogger(f"opentelemetry.exporter.{signal}").warning("no answer, retrying in %s s", attempt)
-
-    assert [line["logger"] for line in stderr.lines] == [
-        "opentelemetry.exporter.trace",
-        "opentelemetry.exporter.metric",
-        "opentelemetry.exporter.log",
-    ]
-
-
-def test_the_next_outage_of_a_collector_is_a_line_of_its_own(stderr: Stderr, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 1_000.0
-    monkeypatch.setattr("toolspan.telemetry.logs.monotonic", lambda: now)
-    stderr.configure()
-    exporter = logging.getLogger("opentelemetry.exporter")
-    for now in (1_000.0, 1_100.0, 1_200.0, 1_300.0, 86_400.0):  # noqa: B007
-        exporter.error("no answer")
-
-    assert len(stderr.lines) == 2
-
-
 def test_what_a_tool_warns_of_twice_is_said_twice(stderr: Stderr) -> None:
     stderr.configure()
     for customer in (1, 1, 2):
