@@ -83,11 +83,6 @@ def test_the_fields_of_the_original_stand_apart_from_ours() -> None:
         {"at": None},
         {"at": "yesterday"},
         {"first_delivered": "?"},
-        {"attempts": "?"},
-        {"attempts": "1"},
-        {"attempts": '{"a": 1}'},
-        {"attempts": '[{"consumer": "w"}]'},
-        {"attempts": '[{"consumer": "w", "attempt": 1e999, "start": 1}]'},
     ],
 )
 def test_what_no_worker_wrote_is_malformed(changed: dict[str, str | None]) -> None:
@@ -109,6 +104,25 @@ def test_attempts_are_read_oldest_first() -> None:
 
     assert decode_attempts(raw) == [Attempt("a", 1, 5, 6, "worker_lost"), Attempt("b", 2, 7)]
     assert decode_attempts(None) == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"?", b"1", b"null", b'"text"', b'{"a": 1}', b"[1, null, [], {}]", b'[{"consumer": "w"}]'),
+        *(b'[{"consumer": "w", "attempt": 1e999, "start": 1}]', b'[{"consumer": "w", "attempt": "x", "start": 1}]'),
+        *(b'[{"consumer": "w", "attempt": 1, "start": NaN}]', b"\xff", b"[" * 100_000),
+    ],
+)
+def test_what_is_no_attempt_is_left_out(raw: bytes) -> None:
+    assert decode_attempts(raw) == []
+    assert decode_dead_letter("2-0", [*letter(), b"dlq.attempts", raw], None).attempts == []
+
+
+def test_attempts_beside_what_is_none_are_read() -> None:
+    raw = b'[null, {"consumer":"caf\xe9","attempt":1,"start":5,"end":null,"error":7}]'
+
+    assert decode_attempts(raw) == [Attempt("caf\ufffd", 1, 5)]
 
 
 def test_a_fingerprint_tells_causes_apart() -> None:

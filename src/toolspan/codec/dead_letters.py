@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
@@ -96,28 +96,28 @@ def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequen
 
 
 def decode_attempts(raw: str | bytes | None) -> list[Attempt]:
-    """Decode an entry's list of attempts; what is absent is empty.
-
-    Raises:
-        ValueError: if it is not such a list.
-    """
-    if not raw:
-        return []
-    elements = from_json(raw)
+    """Decode an entry's list of attempts; what is absent is empty, and what cannot be read is as good as absent."""
+    text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw or ""
     try:
-        return [
-            Attempt(
-                consumer=str(e["consumer"]),
-                attempt=int(e["attempt"]),
-                start_ms=int(e["start"]),
-                end_ms=int(e["end"]) if "end" in e else None,
-                error=e.get("error"),
-            )
-            for e in elements
-        ]
-    except (TypeError, KeyError, AttributeError, OverflowError) as exc:
-        message = f"not a list of attempts: {exc!r}"
-        raise ValueError(message) from None
+        elements = from_json(text)
+    except ValueError:
+        return []
+    found = map(_attempt, elements if isinstance(elements, list) else ())
+    return [attempt for attempt in found if attempt is not None]
+
+
+def _attempt(element: Any) -> Attempt | None:
+    try:
+        end, error = element.get("end"), element.get("error")
+        return Attempt(
+            consumer=str(element["consumer"]),
+            attempt=int(element["attempt"]),
+            start_ms=int(element["start"]),
+            end_ms=None if end is None else int(end),
+            error=error if isinstance(error, str) else None,
+        )
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+        return None
 
 
 def replay_fields(fields: Sequence[bytes], *, call_id: str, replay_of: str) -> list[str | bytes]:
