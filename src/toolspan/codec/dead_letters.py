@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
-from toolspan.codec.fields import PAYLOAD, TRACE_FIELDS, VERSION, checked_object
+from toolspan.codec.fields import PAYLOAD, TRACE_FIELDS, VERSION, checked_object, refuse
 from toolspan.codec.json import dumps
 from toolspan.codec.limits import MAX_STACK_BYTES
 from toolspan.codec.payload import is_payload
@@ -59,8 +59,8 @@ def dead_letter_fields(
     return fields
 
 
-def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequence[bytes] | None) -> DeadLetter:
-    """Decode a dead letter. *original* is the entry that `dlq.raw` held, where it was kept whole.
+def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequence[Any] | None) -> DeadLetter:
+    """Decode a dead letter. *original* is the entry that `dlq.raw` held, where it was kept whole and can be unpacked.
 
     Raises:
         MalformedEntryError: if it was not written by a worker.
@@ -73,6 +73,8 @@ def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequen
                 about[name[len(_ABOUT) :].decode()] = value.decode(errors="replace")
             else:
                 kept += (name, value)
+        if "raw" in about or original is not None:
+            kept = _unpacked(original)
         first = about.get("first_delivered")
         return DeadLetter(
             id=letter_id,
@@ -88,11 +90,18 @@ def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequen
             fingerprint=about["fingerprint"],
             traceparent=about.get("traceparent"),
             reply=about.get("reply"),
-            fields=kept if original is None else list(original),
+            fields=kept,
         )
     except (KeyError, ValueError) as exc:
         message = f"{letter_id} is not a dead letter of ours: {exc!r}"
         raise MalformedEntryError(message) from None
+
+
+def _unpacked(original: Sequence[Any] | None) -> list[bytes]:
+    parts = [part for part in original or () if isinstance(part, bytes)]
+    if not parts or len(parts) % 2 or len(parts) != len(original or ()):
+        return refuse("its dlq.raw cannot be unpacked")
+    return parts
 
 
 def decode_attempts(raw: str | bytes | None) -> list[Attempt]:
