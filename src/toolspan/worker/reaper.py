@@ -34,12 +34,11 @@ class Reaper:
         self._lease_ms = lease_ms
 
     async def sweep(self) -> None:
-        """Reap every dead consumer found right now, and put right what accidents have left behind."""
+        """Reap every dead consumer found right now, and forget what calls that are gone left on record."""
         if self._link.unbroken < self._lease_ms / 2000:
             return
         for name in await self._inspector.silent_consumers(self._silent_ms):
             # The store looks again before deleting: the consumer may have come back.
             if name != self._store.me and await self._store.reap(name, silent_ms=self._silent_ms):
                 self._probe.reaped(printable(name))
-        await self._store.restore_parked()
         await self._store.forget_gone()
