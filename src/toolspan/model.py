@@ -41,6 +41,9 @@ DeliveryContract: TypeAlias = Literal["at_least_once", "at_most_once"]
 LossReason: TypeAlias = Literal["worker_lost", "lease_expired"]
 """Why a delivery became an orphan: its worker is dead, or alive but did not renew it."""
 
+SUSPECT_FROM: Final = 2
+"""Losses from which on a call is a suspect: never two of them in one worker at once."""
+
 OTHER_TOOL: Final = "_other"
 """Stands for every tool name that this worker does not know, wherever the number of names must be bounded."""
 
@@ -247,13 +250,13 @@ class ToolInfo:
 class GroupSnapshot:
     """What the group looks like at one moment. Ages are seconds; None where it cannot be known."""
 
-    length: int
-    pending: int
-    parked: int
-    undelivered: int
-    consumers: int
-    live_workers: int
-    silent_workers: int
+    length: int | None
+    pending: int | None
+    parked: int | None
+    undelivered: int | None
+    consumers: int | None
+    live_workers: int | None
+    silent_workers: int | None
     oldest_undelivered_age: float | None
-    dead_letters: int
+    dead_letters: int | None
     oldest_dead_letter_age: float | None

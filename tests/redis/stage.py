@@ -51,14 +51,14 @@ class Stage:
     # ── before ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def held(
-        self, owner: str = "me", *, attempt: int = 1, idle_ms: int = 0, fields: tuple[str | bytes, ...] = CALL
+        self, owner: str | bytes = "me", *, attempt: int = 1, idle_ms: int = 0, fields: tuple[str | bytes, ...] = CALL
     ) -> str:
         """Add an entry that *owner* holds."""
         entry_id = await self.plane.add(*fields)
         await self.hold(entry_id, owner, attempt=attempt, idle_ms=idle_ms)
         return entry_id
 
-    async def hold(self, entry_id: str, owner: str, *, attempt: int = 1, idle_ms: int = 0) -> None:
+    async def hold(self, entry_id: str, owner: str | bytes, *, attempt: int = 1, idle_ms: int = 0) -> None:
         """Have *owner* hold an entry, as if delivered *idle_ms* ago."""
         await cast("Any", self.redis.execute_command(
             "XCLAIM", self.keys.calls, self.keys.group, owner, 0, entry_id,
@@ -89,6 +89,14 @@ class Stage:
         """Forget all that was delivered."""
         await self.call("XGROUP", "DESTROY", self.keys.calls, self.keys.group)
         await self.call("XGROUP", "CREATE", self.keys.calls, self.keys.group, "0")
+
+    async def pass_by(self, entry_id: str, how: str) -> None:
+        """Take an entry that is held from everybody, though its body lies there: it is never handed out again."""
+        if how == "acknowledged by hand":
+            await self.call("XACK", self.keys.calls, self.keys.group, entry_id)
+        else:
+            await self.call("XGROUP", "DESTROY", self.keys.calls, self.keys.group)
+            await self.call("XGROUP", "CREATE", self.keys.calls, self.keys.group, "$")
 
     async def note(self, entry_id: str, *attempts: dict[str, Any]) -> None:
         """Put attempts on record."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from toolspan.codec import MAX_FIELDS
 from toolspan.errors import WrongTypeError
 from toolspan.store import CallerStore
 
@@ -42,3 +43,13 @@ async def test_an_append_that_is_refused_writes_nothing(stage: Stage, caller: Ca
         await caller.append(["tool", "echo"])
 
     assert await stage.everything() == before
+
+
+@pytest.mark.parametrize("timeout_ms", [None, 30_000])
+async def test_as_many_fields_can_be_written_as_the_codec_allows(
+    stage: Stage, caller: CallerStore, timeout_ms: int | None
+) -> None:
+    await caller.append([part for number in range(MAX_FIELDS) for part in (f"x{number}", "")], timeout_ms=timeout_ms)
+
+    [[_, fields]] = await stage.call("XRANGE", stage.keys.calls, "-", "+")
+    assert len(fields) // 2 == MAX_FIELDS + (timeout_ms is not None)

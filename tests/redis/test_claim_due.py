@@ -181,3 +181,28 @@ async def test_what_will_not_be_run_is_no_suspect(stage: Stage, store: StreamSto
         entry_id = await _suspect(stage, attempt=MAX_ATTEMPTS)
 
     assert _ids(await _claim(store, suspects=0)) == [entry_id]
+
+
+async def test_suspects_that_wait_stand_in_no_ordinary_calls_way(stage: Stage, store: StreamStore) -> None:
+    for _ in range(120):
+        await _suspect(stage)
+    ordinary = await stage.parked(due_ms=2)
+
+    assert _ids(await _claim(store, count=1, suspects=0)) == [ordinary]
+    assert len(await stage.plane.pending("~parked")) == 120
+
+
+async def test_only_one_suspect_is_taken_however_many_pages_are_looked_at(stage: Stage, store: StreamStore) -> None:
+    suspects = [await _suspect(stage) for _ in range(250)]
+    ordinary = await stage.parked(due_ms=2)
+
+    assert _ids(await _claim(store, count=5)) == [suspects[0], ordinary]
+
+
+async def test_what_is_no_entry_id_stands_in_nobodys_way(stage: Stage, store: StreamStore) -> None:
+    await stage.call("ZADD", stage.keys.parked, 0, "somebody's")
+    entry_id = await stage.parked()
+
+    assert _ids(await _claim(store)) == [entry_id]
+    assert await stage.call("ZRANGE", stage.keys.parked, 0, -1) == [b"somebody's"]
+    await stage.call("DEL", stage.keys.parked)

@@ -93,6 +93,26 @@ def test_an_address_that_cannot_be_read_is_a_setting_to_change() -> None:
         Connection.to("redis://here:port/0")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:se/cret@host/0",
+        "redis://user:secret@[::1/0",
+        "redis://user:secret@host:cret/0",
+        "redis://user:secret@host?db=secret&socket_timeout=secret",
+        "secret://user:secret@host",
+        "secret",
+    ],
+)
+def test_no_part_of_an_address_that_cannot_be_read_is_repeated(url: str) -> None:
+    with pytest.raises(SettingsError) as raised:
+        Connection.to(url)
+
+    assert "cret" not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+
+
 async def test_the_address_is_told_as_far_as_it_is_known() -> None:
     assert Connection.to("redis://:secret@there:7/2").address == ("there", 7)
     assert Connection.to("redis://").address == ("localhost", 6379)
@@ -106,6 +126,31 @@ async def test_a_client_that_is_brought_along_only_says_where_the_server_is() ->
 
     assert (options["host"], options["port"], options["db"]) == ("there", 7, 2)
     assert (options["decode_responses"], options["socket_timeout"]) == (False, 10)
+
+
+@pytest.mark.parametrize(
+    "kind", [redis.asyncio.Connection, redis.asyncio.SSLConnection, redis.asyncio.UnixDomainSocketConnection]
+)
+async def test_a_client_may_have_connections_of_its_own_making(kind: Any) -> None:
+    pool = redis.asyncio.ConnectionPool(type("Mine", (kind,), {}), username="ada")
+    made = Connection.like(redis.asyncio.Redis(connection_pool=pool))
+    clients: list[Any] = [made.commands, made.blocking(500), made.threaded(1)]
+
+    assert issubclass(clients[0].connection_pool.connection_class, kind)
+    assert issubclass(clients[1].connection_pool.connection_class, kind)
+    assert clients[2].connection_pool.connection_class.__name__ == kind.__name__
+    assert all(client.connection_pool.connection_kwargs["username"] == "ada" for client in clients)
+
+
+async def test_a_client_whose_connections_we_cannot_make_is_refused() -> None:
+    strange: Any = type("Strange", (redis.asyncio.connection.AbstractConnection,), {})
+    theirs: Any = [
+        redis.asyncio.Redis(connection_pool=redis.asyncio.ConnectionPool(strange)),
+        redis.asyncio.Sentinel([("there", 7)]).master_for("main"),
+    ]
+    for client in theirs:
+        with pytest.raises(SettingsError, match="cannot be made here"):
+            Connection.like(client)
 
 
 async def test_no_client_sends_a_command_twice() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
-from toolspan.errors import MalformedEntryError, WrongTypeError
+from toolspan.codec import MAX_FIELDS
+from toolspan.errors import MalformedEntryError, NotReplayableError, WrongTypeError
+from toolspan.operate.dead_letters import replay
 from toolspan.store import DeadLetterStore
 from toolspan.store.stream import Burial
 
@@ -14,6 +20,7 @@ if TYPE_CHECKING:
     from tests.redis.stage import Stage
     from toolspan.model import DeadLetter
     from toolspan.store import Connection
+    from toolspan.testing import Recorder
 
 
 @pytest.fixture
@@ -179,6 +186,65 @@ async def test_the_audit_is_capped(stage: Stage, letters: DeadLetterStore, act: 
         await letters.discard(letter.id, who="ada", why="a test")
 
     assert await stage.call("XLEN", stage.keys.audit) <= 10_100
+
+
+@pytest.mark.parametrize("packed", [b"\xc1", b"", b"\x01", b"\xc0", b"\xa1a", b"\x91\x01", b"\x91\x90", b"\x80"])
+async def test_a_whole_entry_that_cannot_be_unpacked_hides_no_other(
+    stage: Stage, letters: DeadLetterStore, packed: bytes
+) -> None:
+    about = ["dlq.id", "1-0", "dlq.reason", "malformed", "dlq.error_type", "malformed", "dlq.error_message", "why"]
+    about += ["dlq.consumer", "me", "dlq.at", "1", "dlq.fingerprint", "f"]
+    strange: bytes = await stage.call("XADD", stage.keys.dead_letters, "*", "dlq.raw", packed, *about)
+    entry_id = await _bury(stage)
+    left_out: list[str] = []
+
+    assert [letter.entry_id async for letter in letters.all(left_out)] == [entry_id]
+    assert left_out == [strange.decode()]
+    with pytest.raises(MalformedEntryError, match="cannot be unpacked"):
+        await letters.one(strange.decode())
+
+
+@pytest.mark.parametrize("why", ["outgrown", "many fields"])
+async def test_what_a_worker_would_refuse_is_not_replayed_and_stays(
+    stage: Stage, letters: DeadLetterStore, recorder: Recorder, why: str
+) -> None:
+    if why == "outgrown":
+        room = stage.plane.codec.limits.args_bytes - len('{"tool":"echo","args":{"x":""}}')
+        await _bury(stage, "payload", '{"tool":"echo","args":{"x":"%s"}}' % ("a" * room))
+    else:
+        more = [part for number in range(5_000) for part in (f"x{number}", "")]
+        await _bury(stage, "v", "1", "id", "c1", "tool", "echo", "args", "{}", *more)
+    letter = await _only(letters)
+    before = await stage.everything()
+    with pytest.raises(NotReplayableError, match="are allowed"):
+        await replay(letters, letter, recorder.probe, codec=stage.plane.codec, who="ada")
+
+    assert await stage.everything() == before
+
+
+async def test_as_many_fields_are_replayed_as_the_codec_allows(stage: Stage, letters: DeadLetterStore) -> None:
+    await _bury(stage)
+    fields = [part for number in range(MAX_FIELDS) for part in (f"x{number}", "")]
+
+    assert await letters.replay(await _only(letters), call_id="new", fields=fields, who="ada")
+
+
+async def test_operators_are_told_what_a_list_leaves_out(stage: Stage) -> None:
+    entry_id = await _bury(stage)
+    strange: bytes = await stage.call("XADD", stage.keys.dead_letters, "*", "somebody", "else's")
+    settings = stage.plane.settings
+    environment = {**os.environ, "TOOLSPAN_REDIS_URL": settings.redis_url, "TOOLSPAN_PREFIX": settings.prefix}
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "toolspan", "dlq", "ls", "--json"),
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await command.communicate()
+
+    assert [letter["entry_id"] for letter in json.loads(out)] == [entry_id]
+    assert strange.decode() in err.decode()
+    assert command.returncode == 0
 
 
 _COPIES = """

@@ -118,3 +118,72 @@ async def test_a_ping_says_whether_redis_answers(inspector: Inspector, stage: St
     with pytest.raises(StoreUnavailableError):
         await Inspector(nowhere, stage.keys).ping()
     await nowhere.aclose()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("pid", ""), ("host", b"\xff"), ("lease", "soon"), ("concurrency", "many"), ("start", "9" * 5_000)),
+        *(("tools", ""), ("tools", "[]"), ("tools", "1"), ("tools", "{"), ("tools", b'"\xff"')),
+    ],
+)
+async def test_a_registration_that_cannot_be_read_is_no_worker_and_hides_no_other(
+    stage: Stage, inspector: Inspector, connection: Connection, field: str, value: str | bytes
+) -> None:
+    await _registers(stage, connection, "good", d1=ECHO)
+    await _registers(stage, connection, "strange", d2=ADD)
+    await stage.call("HSET", stage.keys.worker("strange"), field, value)
+
+    assert [worker.consumer for worker in await inspector.workers()] == ["good"]
+    assert await inspector.tools() == [ECHO]
+
+
+async def test_a_registration_of_a_wrong_type_or_beat_hides_no_other(
+    stage: Stage, inspector: Inspector, connection: Connection
+) -> None:
+    await _registers(stage, connection, "good", d1=ECHO)
+    await _registers(stage, connection, "endless", d1=ECHO)
+    await stage.call("ZADD", stage.keys.workers, "inf", "endless")
+    await stage.beats("strange")
+    await stage.call("SET", stage.keys.worker("strange"), "not a hash", "EX", 60)
+
+    assert [worker.consumer for worker in await inspector.workers()] == ["good"]
+
+
+async def test_the_name_of_a_worker_may_be_any_bytes(
+    stage: Stage, inspector: Inspector, connection: Connection
+) -> None:
+    await _registers(stage, connection, "good", d1=ECHO)
+    strange = stage.keys.worker("caf").encode() + b"\xe9"
+    await stage.call("RENAME", stage.keys.worker("good"), strange)
+    await stage.call("ZADD", stage.keys.workers, await stage.now_ms(), b"caf\xe9")
+    workers = await inspector.workers()
+    await stage.call("DEL", strange)
+
+    assert [worker.consumer for worker in workers] == ["caf\ufffd"]
+
+
+@pytest.mark.parametrize("description", ["", "[]", "{", '{"name": "add"}', '{"a": 1}', b"\xff"])
+async def test_a_tool_whose_description_cannot_be_read_is_left_out(
+    stage: Stage, inspector: Inspector, connection: Connection, description: str | bytes
+) -> None:
+    await _registers(stage, connection, "a", d1=ECHO, d2=ADD)
+    await stage.call("SET", stage.keys.schema("d2"), description, "EX", 60)
+
+    assert await inspector.tools() == [ECHO]
+
+
+async def test_a_silent_consumer_of_any_name_can_be_reaped(stage: Stage, inspector: Inspector) -> None:
+    await stage.call("XGROUP", "CREATECONSUMER", stage.keys.calls, stage.keys.group, b"caf\xe9")
+    await stage.call("ZADD", stage.keys.workers, 1, b"th\xe9")
+
+    found = await inspector.silent_consumers(SILENT_MS)
+
+    assert [await stage.store().reap(name, silent_ms=0) for name in found] == [True, True]
+    assert await inspector.silent_consumers(SILENT_MS) == []
+
+
+async def test_pending_calls_are_told_of_consumers_of_any_name(stage: Stage, inspector: Inspector) -> None:
+    await stage.held(b"caf\xe9")
+
+    assert await inspector.pending_by_consumer() == {"caf\ufffd": 1}

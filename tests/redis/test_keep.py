@@ -214,3 +214,11 @@ for _, entry in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 5000))
   redis.call('XCLAIM', KEYS[1], ARGV[1], entry[2], 0, entry[1], 'IDLE', 60000, 'JUSTID')
 end
 """
+
+
+@pytest.mark.parametrize("how", ["acknowledged by hand", "a group made anew at its end"])
+async def test_what_the_group_has_passed_is_lost(stage: Stage, keeper: Keeper, how: str) -> None:
+    entry_id = await stage.held()
+    await stage.pass_by(entry_id, how)
+
+    assert keeper.keep([Held(entry_id, 1, noted=False)], running={}).lost == [(entry_id, 1)]

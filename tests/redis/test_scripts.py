@@ -10,7 +10,7 @@ from tests.conftest import settings_for
 from tests.redis.stage import Stage
 from tests.support.plane import Plane
 from toolspan.errors import ServerFullError
-from toolspan.store import CallerStore, Connection
+from toolspan.store import CallerStore, Connection, Inspector
 from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
 from toolspan.store.stream import DONE, Burial, Settlement, Start
@@ -68,3 +68,20 @@ async def test_a_server_that_has_forgotten_a_script_is_told_it_again(alone: Stag
         assert await store.start([Start(entry_id, 1, 1)]) == [DONE]
         assert keeper.keep([Held(entry_id, 1, noted=True)], running={}).lost == []
     keeper.close()
+
+
+async def test_a_full_server_is_reported_on(alone: Stage) -> None:
+    inspector = Inspector(alone._connection, alone.keys)
+    await alone.call("CONFIG", "SET", "maxmemory", 1)
+
+    assert await inspector.elect("me", ttl_ms=10_000)
+    assert await inspector.elect("me", ttl_ms=60_000)
+    assert await alone.call("PTTL", alone.keys.monitor) > 10_000
+    assert not await inspector.elect("other", ttl_ms=10_000)
+
+
+async def test_a_full_server_lets_lost_due_times_be_restored(alone: Stage) -> None:
+    await alone.held("~parked")
+    await alone.call("CONFIG", "SET", "maxmemory", 1)
+
+    assert await alone.store().restore_parked() == 1

@@ -233,3 +233,31 @@ async def test_a_registration_of_a_wrong_type_stops_a_batch_before_anything_is_w
         await store.settle(1, [_settlement(stage, entry_id)], held=1)
 
     assert await stage.everything() == before
+
+
+@pytest.mark.parametrize("how", ["acknowledged by hand", "a group made anew at its end"])
+async def test_what_the_group_has_passed_is_not_waited_for(stage: Stage, store: StreamStore, how: str) -> None:
+    entry_id = await stage.held()
+    await stage.pass_by(entry_id, how)
+
+    assert await store.settle(1, [_settlement(stage, entry_id)], held=1) == [NOT_OURS]
+    assert await stage.plane.replies() == []
+
+
+@pytest.mark.parametrize(
+    ("entry_id", "passed", "status"),
+    [
+        ("9-9", "10-0", NOT_OURS),
+        ("10-9", "10-10", NOT_OURS),
+        ("10-0", "9-9", UNDELIVERED),
+        ("10-10", "10-9", UNDELIVERED),
+        ("9007199254740993-0", "9007199254740992-0", UNDELIVERED),
+    ],
+)
+async def test_entry_ids_are_compared_as_numbers(
+    stage: Stage, store: StreamStore, entry_id: str, passed: str, status: int
+) -> None:
+    await stage.call("XADD", stage.keys.calls, entry_id, "tool", "echo")
+    await stage.call("XGROUP", "SETID", stage.keys.calls, stage.keys.group, passed)
+
+    assert await store.settle(1, [_settlement(stage, entry_id)], held=1) == [status]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import pytest
@@ -105,3 +106,29 @@ async def test_without_the_group_there_is_nothing_to_measure(stage: Stage, inspe
 
     with pytest.raises(GroupMissingError):
         await inspector.snapshot(lease_ms=LEASE_MS)
+
+
+@pytest.mark.parametrize(
+    ("key", "unknown"),
+    [
+        ("dead_letters", {"dead_letters", "oldest_dead_letter_age"}),
+        ("workers", {"live_workers", "silent_workers"}),
+        ("parked", {"parked", "pending"}),
+        ("calls", {"length", "pending", "undelivered", "consumers"}),
+    ],
+)
+async def test_what_cannot_be_known_is_absent_and_the_rest_is_told(
+    stage: Stage, inspector: Inspector, key: str, unknown: set[str]
+) -> None:
+    await stage.held()
+    await stage.parked()
+    await stage.beats("w")
+    await stage.call("XADD", stage.keys.dead_letters, "*", "dlq.id", "1-0")
+    await stage.call("SET", getattr(stage.keys, key), "something else", "EX", 60)
+
+    found = await inspector.snapshot(lease_ms=LEASE_MS)
+    await stage.call("DEL", stage.keys.parked)
+
+    figures = {field.name: getattr(found, field.name) for field in fields(found)}
+    # Nothing is undelivered, so that it has no age either.
+    assert {name for name, value in figures.items() if value is None} == unknown | {"oldest_undelivered_age"}

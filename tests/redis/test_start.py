@@ -111,3 +111,24 @@ async def test_at_most_twenty_attempts_are_kept_the_first_always(stage: Stage, s
     await store.start([Start(entry_id, 25, 26)])
 
     assert [attempt["attempt"] for attempt in await stage.attempts(entry_id)] == [1, *range(8, 27)]
+
+
+async def test_an_attempt_that_was_given_back_and_begins_again_is_running(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    released = {"consumer": "me", "attempt": 1, "start": 1, "end": 2, "error": "released"}
+    await stage.note(entry_id, released)
+    await store.start([Start(entry_id, 0, 1)])
+
+    ended, running = await stage.attempts(entry_id)
+    assert ended == released
+    assert "end" not in running
+
+
+async def test_the_loss_of_an_attempt_that_began_again_is_counted(stage: Stage) -> None:
+    entry_id = await stage.held(attempt=0)
+    await stage.note(entry_id, {"consumer": "me", "attempt": 1, "start": 1, "end": 2, "error": "released"})
+    await stage.store().start([Start(entry_id, 0, 1)])
+    await stage.hold(entry_id, "me", idle_ms=60_000)
+    claims = await stage.store("other").claim("me", lease_ms=30_000, count=1, suspects=1, max_attempts=4)
+
+    assert [claim.delivery.losses for claim in claims.claimed] == [1]

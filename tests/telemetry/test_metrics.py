@@ -203,9 +203,9 @@ async def test_replays_are_counted_by_whether_they_were_refused(
     async with running_worker(toolbox.fails, settings=settings):
         letter = (await eventually(plane.dead_letters, because="it is kept"))[0]
     store = DeadLetterStore(connection, settings.keys)
-    await replay(store, letter, recorder.probe, who="tester")
+    await replay(store, letter, recorder.probe, codec=plane.codec, who="tester")
     with pytest.raises(NotReplayableError, match="gone"):
-        await replay(store, letter, recorder.probe, who="tester")
+        await replay(store, letter, recorder.probe, codec=plane.codec, who="tester")
 
     assert counted(recorder, "toolspan.replays", "toolspan.outcome") == {("replayed",): 1, ("refused",): 1}
     assert [name for name, _ in recorder.events] == ["toolspan.replay"]

@@ -316,7 +316,7 @@ async def test_a_replay_is_a_trace_of_its_own_that_links_to_the_dead_letter(
     async with running_worker(toolbox.fails, settings=settings, probe=recorder.probe):
         letter = (await eventually(plane.dead_letters, because="it is kept"))[0]
         store = DeadLetterStore(connection, settings.keys)
-        await replay(store, letter, recorder.probe, who="tester")
+        await replay(store, letter, recorder.probe, codec=plane.codec, who="tester")
         again = (await eventually(plane.dead_letters, because="it failed again"))[0]
     first, second = named(recorder, f"process {settings.keys.calls}")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toolspan.codec import Codec, Limits
+from toolspan.codec import MAX_FIELDS, Codec, Limits
 from toolspan.errors import MalformedEntryError, TooLarge
 from toolspan.keys import Keys
 from toolspan.model import NewerCall, ToolCall, TraceFields
@@ -114,6 +114,29 @@ def test_a_strange_version_is_malformed(v: str | bytes) -> None:
 @pytest.mark.parametrize("fields", [entry(v="2", args=None, body="?"), payload({"v": 2, "id": "c1", "tool": "echo"})])
 def test_a_higher_version_is_told_apart_whatever_else_the_entry_holds(fields: list[bytes]) -> None:
     assert CODEC.decode_call(ENTRY, fields) == NewerCall(2, "c1", "echo", None, TraceFields())
+
+
+@pytest.mark.parametrize(
+    ("fields", "newer"),
+    [
+        (entry(v="2", id=None), NewerCall(2, "", "echo", None, TraceFields())),
+        (entry(v="2", id=b"\xff"), NewerCall(2, "", "echo", None, TraceFields())),
+        (entry(v="2", reply_to="elsewhere"), NewerCall(2, "c1", "echo", None, TraceFields())),
+        (entry(v="2", tool="?"), NewerCall(2, "c1", None, None, TraceFields())),
+        (entry("tool", "add", v="2"), NewerCall(2, "c1", "add", None, TraceFields())),
+        (entry("args", "{}", v="2", traceparent=PARENT), NewerCall(2, "c1", "echo", None, TraceFields(PARENT))),
+        (payload({"v": 2, "tool": "echo"}), NewerCall(2, ENTRY, "echo", None, TraceFields())),
+        (payload({"v": 2, "id": 7, "reply_to": "elsewhere"}), NewerCall(2, "", None, None, TraceFields())),
+        (payload(b'{"v": 2, "id": "c1", "args": 1, "args": 2}'), NewerCall(2, "c1", None, None, TraceFields())),
+    ],
+)
+def test_the_rules_of_a_higher_version_are_not_ours_to_check(fields: list[bytes], newer: NewerCall) -> None:
+    assert CODEC.decode_call(ENTRY, fields) == newer
+
+
+@pytest.mark.parametrize("fields", [entry("v", "2", v="2"), entry("v", "1", v="2"), payload(b'{"v": 2, "v": 2}')])
+def test_a_version_given_twice_is_malformed(fields: list[bytes]) -> None:
+    assert "v is given twice" in str(refused(fields))
 
 
 @pytest.mark.parametrize("tool", ["a", "9", "A.b-c_d", "x" * 128])
@@ -479,3 +502,11 @@ def test_a_program_is_given_arguments_that_are_not_json_as_they_are() -> None:
 def test_a_program_is_not_given_what_cannot_be_read(fields: list[bytes]) -> None:
     with pytest.raises(MalformedEntryError):
         CODEC.decode_payload(fields)
+
+
+def test_a_call_of_more_fields_than_a_script_can_write_is_not_sent() -> None:
+    meta = {f"k{number}": "v" for number in range(MAX_FIELDS - 4)}
+    assert len(CODEC.encode_call(ToolCall("c1", "echo", {}, meta=meta))) == 2 * MAX_FIELDS
+
+    with pytest.raises(TooLarge, match=f"{MAX_FIELDS + 1} fields; {MAX_FIELDS} are allowed"):
+        CODEC.encode_call(ToolCall("c1", "echo", {}, meta={**meta, "more": "v"}))

@@ -6,9 +6,21 @@ from typing import Any
 
 import pytest
 
-from toolspan.codec import dead_letter_fields, decode_attempts, decode_dead_letter, fingerprint, replay_fields
-from toolspan.errors import MalformedEntryError
-from toolspan.model import Attempt, Failed
+from toolspan.codec import (
+    MAX_FIELDS,
+    Codec,
+    Limits,
+    dead_letter_fields,
+    decode_attempts,
+    decode_dead_letter,
+    fingerprint,
+    replay_fields,
+)
+from toolspan.errors import MalformedEntryError, TooLarge
+from toolspan.keys import Keys
+from toolspan.model import NO_TRACE, Attempt, Failed, ToolCall, TraceFields
+
+CODEC = Codec(Keys(), Limits())
 
 ABOUT = {
     "dlq.id": "1-0",
@@ -83,11 +95,6 @@ def test_the_fields_of_the_original_stand_apart_from_ours() -> None:
         {"at": None},
         {"at": "yesterday"},
         {"first_delivered": "?"},
-        {"attempts": "?"},
-        {"attempts": "1"},
-        {"attempts": '{"a": 1}'},
-        {"attempts": '[{"consumer": "w"}]'},
-        {"attempts": '[{"consumer": "w", "attempt": 1e999, "start": 1}]'},
     ],
 )
 def test_what_no_worker_wrote_is_malformed(changed: dict[str, str | None]) -> None:
@@ -109,6 +116,25 @@ def test_attempts_are_read_oldest_first() -> None:
 
     assert decode_attempts(raw) == [Attempt("a", 1, 5, 6, "worker_lost"), Attempt("b", 2, 7)]
     assert decode_attempts(None) == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"?", b"1", b"null", b'"text"', b'{"a": 1}', b"[1, null, [], {}]", b'[{"consumer": "w"}]'),
+        *(b'[{"consumer": "w", "attempt": 1e999, "start": 1}]', b'[{"consumer": "w", "attempt": "x", "start": 1}]'),
+        *(b'[{"consumer": "w", "attempt": 1, "start": NaN}]', b"\xff", b"[" * 100_000),
+    ],
+)
+def test_what_is_no_attempt_is_left_out(raw: bytes) -> None:
+    assert decode_attempts(raw) == []
+    assert decode_dead_letter("2-0", [*letter(), b"dlq.attempts", raw], None).attempts == []
+
+
+def test_attempts_beside_what_is_none_are_read() -> None:
+    raw = b'[null, {"consumer":"caf\xe9","attempt":1,"start":5,"end":null,"error":7}]'
+
+    assert decode_attempts(raw) == [Attempt("caf\ufffd", 1, 5)]
 
 
 def test_a_fingerprint_tells_causes_apart() -> None:
@@ -158,3 +184,41 @@ def test_a_replay_of_a_payload_stays_a_payload() -> None:
 def test_a_payload_that_is_no_json_object_cannot_be_replayed(raw: bytes) -> None:
     with pytest.raises(MalformedEntryError):
         replay_fields([b"payload", raw], call_id="c2", replay_of="2-0")
+
+
+@pytest.mark.parametrize("original", [None, [], [1, 2], [b"v", [b"1"]], [b"v"]])
+def test_a_whole_entry_that_cannot_be_unpacked_is_malformed(original: list[Any] | None) -> None:
+    with pytest.raises(MalformedEntryError, match=r"dlq\.raw cannot be unpacked"):
+        decode_dead_letter("2-0", [b"dlq.raw", b"?", *letter()], original)
+
+
+def test_a_replay_takes_up_the_new_trace() -> None:
+    fields = [b"v", b"1", b"id", b"c1", b"tool", b"echo", b"args", b"{}", b"baggage", b"old"]
+    replayed = CODEC.encode_replay(fields, call_id="c2", replay_of="2-0", trace=TraceFields("t", None, "new"))
+
+    assert replayed[-6:] == ["replay_of", "2-0", "traceparent", "t", "baggage", "new"]
+
+
+def test_a_payload_that_outgrows_its_limit_by_being_replayed_is_refused_before() -> None:
+    size = CODEC.limits.args_bytes - len(b'{"tool":"echo","args":{"x":""}}')
+    raw = b'{"tool":"echo","args":{"x":"%s"}}' % (b"a" * size)
+    assert isinstance(CODEC.decode_call("1-0", [b"payload", raw]), ToolCall)
+
+    with pytest.raises(MalformedEntryError, match="262144 are allowed"):
+        CODEC.encode_replay([b"payload", raw], call_id="c2", replay_of="2-0", trace=NO_TRACE)
+
+
+def test_a_replay_of_more_fields_than_a_script_can_write_is_refused() -> None:
+    own = [b"v", b"1", b"id", b"c1", b"tool", b"echo", b"args", b"{}"]
+    most = [part for number in range(MAX_FIELDS - 5) for part in (b"x%d" % number, b"")]
+    replayed = CODEC.encode_replay([*own, *most], call_id="c2", replay_of="2-0", trace=NO_TRACE)
+    assert len(replayed) == 2 * MAX_FIELDS
+
+    with pytest.raises(TooLarge):
+        CODEC.encode_replay([*own, *most, b"y", b""], call_id="c2", replay_of="2-0", trace=NO_TRACE)
+
+
+def test_a_call_of_a_higher_version_can_be_replayed() -> None:
+    replayed = CODEC.encode_replay([b"v", b"2", b"body", b"?"], call_id="c2", replay_of="2-0", trace=NO_TRACE)
+
+    assert replayed == ["v", b"2", "id", "c2", b"body", b"?", "replay_of", "2-0"]

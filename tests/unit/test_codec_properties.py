@@ -252,9 +252,8 @@ def test_what_was_decoded_once_can_be_sent_again(fields: list[bytes]) -> None:
 
 @often
 @given(pieces)
-def test_a_list_of_attempts_is_read_or_refused(raw: bytes) -> None:
-    with suppress(ValueError):
-        assert isinstance(decode_attempts(raw), list)
+def test_a_list_of_attempts_is_read_whatever_it_is(raw: bytes) -> None:
+    assert isinstance(decode_attempts(raw), list)
 
 
 @often

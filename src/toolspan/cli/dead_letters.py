@@ -31,6 +31,7 @@ T = TypeVar("T")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d+)([smhd])")
 _SHOWN: Final = 80
+_NAMED: Final = 10
 
 
 @click.group(**example("toolspan dlq ls --since 1h", "toolspan dlq show 1795510081801-0"))
@@ -52,10 +53,16 @@ def ls(tool: str | None, reason: str | None, since: str | None, group_by: str | 
     since_ms = None if since is None else time.time_ns() // 1_000_000 - _seconds(since) * 1000
     wanted = Filter(tool, reason, since_ms)
 
-    async def main(store: DeadLetterStore, _: Probe) -> list[DeadLetter]:
-        return [letter async for letter in find(store, wanted)]
+    left_out: list[str] = []
 
-    letters = run(_with_store(main))
+    async def main(store: DeadLetterStore, _: Probe) -> list[DeadLetter]:
+        return [letter async for letter in find(store, wanted, left_out=left_out)]
+
+    letters = run(_with_store(Settings.load(), main))
+    if left_out:
+        named = ", ".join(left_out[:_NAMED]) + (" …" if left_out[_NAMED:] else "")
+        message = f"left out, for no worker wrote it, or it was changed since: {named}; `toolspan dlq show` says more"
+        click.echo(f"toolspan: {message}", err=True)
     if group_by:
         _print_causes(letters, as_json=as_json)
     elif as_json:
@@ -79,7 +86,7 @@ def show(letter_id: str, as_json: bool) -> None:
     async def main(store: DeadLetterStore, _: Probe) -> DeadLetter:
         return await _one(store, letter_id)
 
-    letter = run(_with_store(main))
+    letter = run(_with_store(Settings.load(), main))
     told = _told(letter)
     if as_json:
         print_json(told)
@@ -103,8 +110,13 @@ def show(letter_id: str, as_json: bool) -> None:
 @reported
 def replay(letter_ids: tuple[str, ...], did_not_run: bool, run_again: bool, as_json: bool) -> None:
     """Put dead letters back on the stream, each as a new call."""
+    from toolspan.codec import Codec, Limits  # noqa: PLC0415
     from toolspan.operate import dead_letters  # noqa: PLC0415
 
+    settings = Settings.load()
+    limits = Limits(settings.max_args_bytes, settings.max_reply_bytes, settings.max_nesting)
+    codec, who = Codec(settings.keys, limits), _me()
+    asked = {"did_not_run": did_not_run, "run_again": run_again}
     done: list[dict[str, str]] = []
     refused: list[str] = []
 
@@ -112,15 +124,13 @@ def replay(letter_ids: tuple[str, ...], did_not_run: bool, run_again: bool, as_j
         for letter_id in letter_ids:
             try:
                 letter = await _one(store, letter_id)
-                call_id, entry_id = await dead_letters.replay(
-                    store, letter, probe, who=_me(), did_not_run=did_not_run, run_again=run_again
-                )
+                call_id, entry_id = await dead_letters.replay(store, letter, probe, codec=codec, who=who, **asked)
                 done.append({"dead_letter": letter_id, "call_id": call_id, "entry_id": entry_id})
             except (NotReplayableError, MalformedEntryError) as exc:
                 refused.append(str(exc))
 
     try:
-        run(_with_store(main))
+        run(_with_store(settings, main))
     finally:
         # Whatever ended it half-way: what is back on the stream by then runs.
         if done or refused:
@@ -152,7 +162,7 @@ def discard(letter_id: str, why: str, as_json: bool) -> None:
         letter = await _one(store, letter_id)
         return await dead_letters.discard(store, letter, probe, who=_me(), why=why)
 
-    if not run(_with_store(main)):
+    if not run(_with_store(Settings.load(), main)):
         fail(f"{letter_id} is gone: somebody else has ended it", FAILED)
     if as_json:
         print_json({"discarded": letter_id})
@@ -168,12 +178,11 @@ async def _one(store: DeadLetterStore, letter_id: str) -> DeadLetter:
     return letter
 
 
-async def _with_store(main: Callable[[DeadLetterStore, Probe], Awaitable[T]]) -> T:
+async def _with_store(settings: Settings, main: Callable[[DeadLetterStore, Probe], Awaitable[T]]) -> T:
     from toolspan.store import Connection, DeadLetterStore  # noqa: PLC0415
     from toolspan.telemetry.setup import start  # noqa: PLC0415
 
     configure("error")
-    settings = Settings.load()
     connection = Connection.to(settings.redis_url)
     telemetry = start("operator", keys=settings.keys, instance_id=_me(), server=connection.address)
     try:

@@ -12,11 +12,12 @@ from toolspan.codec.dead_letters import (
 from toolspan.codec.entries import Codec
 from toolspan.codec.fields import CALL_FIELDS, TRACE_FIELDS, VERSION, trace_of
 from toolspan.codec.json import NotJsonError, dumps, loads, nested_within
-from toolspan.codec.limits import MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES, Limits
+from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES, Limits
 from toolspan.codec.replies import encode_outcome
 
 __all__ = [
     "CALL_FIELDS",
+    "MAX_FIELDS",
     "MAX_ID_CHARS",
     "MAX_KEY_CHARS",
     "MAX_STACK_BYTES",

@@ -16,16 +16,18 @@ from toolspan.codec.fields import (
     checked_tool,
     checked_version,
     refuse,
+    refuse_repeated,
     text_in,
-    tool_or_none,
     trace_in,
 )
 from toolspan.codec.json import dumps, loads, nested_within
+from toolspan.codec.legible import legible_fields
+from toolspan.codec.limits import MAX_FIELDS
 from toolspan.errors import MalformedEntryError, TooLarge
 from toolspan.model import NewerCall, ToolCall, TraceFields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from toolspan.codec.limits import Limits, Rules
 
@@ -37,7 +39,7 @@ def encode(call: ToolCall, trace: TraceFields, rules: Rules) -> list[str | bytes
     """Encode *call*, its fields always in the same order.
 
     Raises:
-        TooLarge: if the arguments are over a limit.
+        TooLarge: if the arguments are over a limit, or there are more fields than a script can write.
         MalformedEntryError: for anything else that a worker would refuse.
     """
     try:
@@ -53,7 +55,15 @@ def encode(call: ToolCall, trace: TraceFields, rules: Rules) -> list[str | bytes
         _add_optional(fields, call, trace)
     except ValueError as exc:
         raise MalformedEntryError(str(exc)) from None
+    refuse_too_many(fields)
     return fields
+
+
+def refuse_too_many(fields: Sequence[str | bytes]) -> None:
+    """Refuse more fields than the scripts can write."""
+    if len(fields) > 2 * MAX_FIELDS:
+        message = f"{len(fields) // 2} fields; {MAX_FIELDS} are allowed"
+        raise TooLarge(message)
 
 
 def _refuse_too_large(args: bytes, limits: Limits) -> None:
@@ -88,18 +98,20 @@ def _add_optional(fields: list[str | bytes], call: ToolCall, trace: TraceFields)
         fields += (META + key.encode(errors="surrogateescape"), value.encode(errors="surrogateescape"))
 
 
-def from_fields(values: Mapping[bytes, bytes], rules: Rules) -> ToolCall | NewerCall:
-    """Decode a call from the fields of its entry.
+def from_fields(fields: Sequence[bytes], values: Mapping[bytes, bytes], rules: Rules) -> ToolCall | NewerCall:
+    """Decode a call from the *fields* of its entry; *values* are the same by name.
 
     Raises:
         ValueError: if it is malformed.
     """
     version = checked_version(values.get(b"v"))
+    if version != VERSION:
+        return _newer(version, fields, values, rules)
+    if len(values) * 2 != len(fields):
+        refuse_repeated(fields)
     call_id = checked_id(text_in(values, b"id"))
     reply_to = checked_reply_to(text_in(values, b"reply_to"), rules.reply_prefix)
     trace = trace_in(values)
-    if version != VERSION:
-        return NewerCall(version, call_id, tool_or_none(values.get(b"tool")), reply_to, trace)
     limits = rules.limits
     raw_args = values.get(b"args")
     if raw_args is None:
@@ -130,3 +142,11 @@ def from_fields(values: Mapping[bytes, bytes], rules: Rules) -> ToolCall | Newer
             if name.startswith(META)
         },
     )
+
+
+def _newer(version: int, fields: Sequence[bytes], values: Mapping[bytes, bytes], rules: Rules) -> NewerCall:
+    """Read of an entry of a higher version what can be: its own rules are not ours to check, but for what `v` is."""
+    if fields[::2].count(b"v") > 1:
+        refuse("field v is given twice")
+    found = legible_fields(values, rules)
+    return NewerCall(version, found.call_id, found.tool, found.reply_to, trace_in(values))

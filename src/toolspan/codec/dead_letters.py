@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
-from toolspan.codec.fields import PAYLOAD, TRACE_FIELDS, VERSION, checked_object
+from toolspan.codec.fields import PAYLOAD, TRACE_FIELDS, VERSION, checked_object, refuse
 from toolspan.codec.json import dumps
 from toolspan.codec.limits import MAX_STACK_BYTES
 from toolspan.codec.payload import is_payload
@@ -59,8 +59,8 @@ def dead_letter_fields(
     return fields
 
 
-def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequence[bytes] | None) -> DeadLetter:
-    """Decode a dead letter. *original* is the entry that `dlq.raw` held, where it was kept whole.
+def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequence[Any] | None) -> DeadLetter:
+    """Decode a dead letter. *original* is the entry that `dlq.raw` held, where it was kept whole and can be unpacked.
 
     Raises:
         MalformedEntryError: if it was not written by a worker.
@@ -73,6 +73,8 @@ def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequen
                 about[name[len(_ABOUT) :].decode()] = value.decode(errors="replace")
             else:
                 kept += (name, value)
+        if "raw" in about or original is not None:
+            kept = _unpacked(original)
         first = about.get("first_delivered")
         return DeadLetter(
             id=letter_id,
@@ -88,36 +90,43 @@ def decode_dead_letter(letter_id: str, fields: Sequence[bytes], original: Sequen
             fingerprint=about["fingerprint"],
             traceparent=about.get("traceparent"),
             reply=about.get("reply"),
-            fields=kept if original is None else list(original),
+            fields=kept,
         )
     except (KeyError, ValueError) as exc:
         message = f"{letter_id} is not a dead letter of ours: {exc!r}"
         raise MalformedEntryError(message) from None
 
 
-def decode_attempts(raw: str | bytes | None) -> list[Attempt]:
-    """Decode an entry's list of attempts; what is absent is empty.
+def _unpacked(original: Sequence[Any] | None) -> list[bytes]:
+    parts = [part for part in original or () if isinstance(part, bytes)]
+    if not parts or len(parts) % 2 or len(parts) != len(original or ()):
+        return refuse("its dlq.raw cannot be unpacked")
+    return parts
 
-    Raises:
-        ValueError: if it is not such a list.
-    """
-    if not raw:
-        return []
-    elements = from_json(raw)
+
+def decode_attempts(raw: str | bytes | None) -> list[Attempt]:
+    """Decode an entry's list of attempts; what is absent is empty, and what cannot be read is as good as absent."""
+    text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw or ""
     try:
-        return [
-            Attempt(
-                consumer=str(e["consumer"]),
-                attempt=int(e["attempt"]),
-                start_ms=int(e["start"]),
-                end_ms=int(e["end"]) if "end" in e else None,
-                error=e.get("error"),
-            )
-            for e in elements
-        ]
-    except (TypeError, KeyError, AttributeError, OverflowError) as exc:
-        message = f"not a list of attempts: {exc!r}"
-        raise ValueError(message) from None
+        elements = from_json(text)
+    except ValueError:
+        return []
+    found = map(_attempt, elements if isinstance(elements, list) else ())
+    return [attempt for attempt in found if attempt is not None]
+
+
+def _attempt(element: Any) -> Attempt | None:
+    try:
+        end, error = element.get("end"), element.get("error")
+        return Attempt(
+            consumer=str(element["consumer"]),
+            attempt=int(element["attempt"]),
+            start_ms=int(element["start"]),
+            end_ms=None if end is None else int(end),
+            error=error if isinstance(error, str) else None,
+        )
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
+        return None
 
 
 def replay_fields(fields: Sequence[bytes], *, call_id: str, replay_of: str) -> list[str | bytes]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from toolspan.codec import calls, replies
-from toolspan.codec.fields import by_name, refuse_repeated
+from toolspan.codec.dead_letters import replay_fields
+from toolspan.codec.fields import TRACE_FIELDS, by_name
 from toolspan.codec.limits import Limits, Rules
 from toolspan.codec.malformed import malformed
 from toolspan.codec.payload import for_program, from_payload, is_payload
@@ -28,7 +29,7 @@ class Codec:
         """Encode *call* in the form of fields, always in the same order; *trace* wins over its own trace context.
 
         Raises:
-            TooLarge: if the arguments are over a limit.
+            TooLarge: if the arguments are over a limit, or there are more fields than a script can write.
             MalformedEntryError: for anything else that a worker would refuse.
         """
         return calls.encode(call, trace or call.trace, self._rules)
@@ -44,11 +45,24 @@ class Codec:
             values = by_name(fields)
             if is_payload(values):
                 return from_payload(entry_id, fields, values, self._rules)
-            if len(values) * 2 != len(fields):
-                refuse_repeated(fields)
-            return calls.from_fields(values, self._rules)
+            return calls.from_fields(fields, values, self._rules)
         except ValueError as exc:
             raise malformed(str(exc), values, self._rules) from None
+
+    def encode_replay(
+        self, fields: Sequence[bytes], *, call_id: str, replay_of: str, trace: TraceFields
+    ) -> list[str | bytes]:
+        """Turn the original fields of a dead letter into those of a new call, as `replay_fields` does, with *trace*.
+
+        Raises:
+            TooLarge: if it has more fields than a script can write.
+            MalformedEntryError: if it would be malformed: the original was, or has grown over a limit by its new id.
+        """
+        replayed = replay_fields(fields, call_id=call_id, replay_of=replay_of)
+        replayed += [part for name in TRACE_FIELDS if (value := getattr(trace, name)) for part in (name, value)]
+        calls.refuse_too_many(replayed)
+        self.decode_call(replay_of, [part.encode() if isinstance(part, str) else part for part in replayed])
+        return replayed
 
     def decode_payload(self, fields: Sequence[bytes]) -> dict[str, Any]:
         """Decode an entry for a program that replies by itself: the JSON object of `payload` as it is.

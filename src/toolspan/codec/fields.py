@@ -88,12 +88,6 @@ def checked_tool(text: str | None) -> str:
     return text
 
 
-def tool_or_none(raw: bytes | None) -> str | None:
-    """Give a tool's name, or None for whatever is not one."""
-    text = (raw or b"").decode(errors="replace")
-    return text if _TOOL.fullmatch(text) else None
-
-
 def checked_reply_to(text: str | None, prefix: str) -> str | None:
     """Give the key of the reply stream: one under *prefix*, or callers could have us write to any key."""
     if text is None or (text.startswith(prefix) and len(text) <= MAX_KEY_CHARS):

@@ -11,6 +11,9 @@ MAX_STACK_BYTES: Final = 16_384
 MAX_TRACE_BYTES: Final = 8_192
 """A header longer than this is ignored, as W3C Baggage allows from here on."""
 
+MAX_FIELDS: Final = 3_500
+"""The scripts that write calls hand all fields of one over at once, and Lua's stack holds some 8000 values."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -18,10 +18,10 @@ from toolspan.codec.fields import (
     checked_reply_to,
     checked_tool,
     refuse,
-    tool_or_none,
     trace_in,
 )
 from toolspan.codec.json import dumps, loads, nested_within
+from toolspan.codec.legible import legible
 from toolspan.model import NewerCall, ToolCall, TraceFields
 
 if TYPE_CHECKING:
@@ -59,14 +59,15 @@ def from_payload(
     version = body.get("v", VERSION)
     if type(version) is not int or version < 1:
         refuse("v is not a version number")
+    if version != VERSION:
+        # Its own rules are not ours to check, but for what `v` is.
+        _refuse_repeated_names(values[PAYLOAD], ("v",))
+        found = legible({"id": entry_id, **body}, rules)
+        return NewerCall(version, found.call_id, found.tool, found.reply_to, _trace(body, values))
+    _refuse_repeated_names(values[PAYLOAD], _NAMES)
     call_id = checked_id(_string(body, "id") if "id" in body else entry_id)
     reply_to = checked_reply_to(_string(body, "reply_to"), rules.reply_prefix)
     trace = _trace(body, values)
-    tool = body.get("tool")
-    if version != VERSION:
-        return NewerCall(
-            version, call_id, tool_or_none(tool.encode() if isinstance(tool, str) else None), reply_to, trace
-        )
     return ToolCall(
         call_id,
         checked_tool(_string(body, "tool")),
@@ -115,12 +116,11 @@ def _body(fields: Sequence[bytes], raw: bytes, limits: Limits) -> dict[str, Any]
     if len(raw) > limits.args_bytes:
         refuse(f"payload has {len(raw)} bytes; {limits.args_bytes} are allowed")
     body = read_payload(raw, limits)
-    _refuse_repeated_names(raw)
     return {name: value for name, value in body.items() if value is not None}
 
 
-def _refuse_repeated_names(raw: bytes) -> None:
-    """Refuse an object that has a name of ours twice; our fast decoder would keep the last."""
+def _refuse_repeated_names(raw: bytes, ours: Sequence[str]) -> None:
+    """Refuse an object that has one of these names twice; our fast decoder would keep the last."""
     found = _OWN_NAME.findall(raw)
     # Only this escape can hide a letter.
     if len(found) == len(set(found)) and b"\\u00" not in raw:
@@ -128,7 +128,7 @@ def _refuse_repeated_names(raw: bytes) -> None:
     # The hook sees the innermost objects first, so the outermost is what comes back; numbers are of no interest.
     pairs: list[tuple[str, Any]] = json.loads(raw, object_pairs_hook=list, parse_int=str, parse_float=str)
     names = [name for name, _ in pairs]
-    for name in _NAMES:
+    for name in ours:
         if names.count(name) > 1:
             refuse(f"{name} is given twice")
 

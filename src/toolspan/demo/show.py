@@ -221,18 +221,19 @@ class _Demo:
         """Compare with what Redis holds: nothing may be left but the dead letter of the call that kills."""
         left = await self._inspector.snapshot(lease_ms=_LEASE_MS)
         letters = [letter async for letter in self._letters.all()]
+        still_open = sum(count or 0 for count in (left.pending, left.undelivered, left.parked))
         reasons = ", ".join(sorted({letter.reason for letter in letters})) or "none"
         self._console.print(
             f"  {load.TOTAL} calls, {self._tally.answered} replies, {self._tally.again} of them after more than one "
             f"attempt\n"
-            f"  still open: {left.pending + left.undelivered + left.parked}; dead letters: {len(letters)} ({reasons})"
+            f"  still open: {still_open}; dead letters: {len(letters)} ({reasons})"
         )
         for letter in letters:
             self._console.print(
                 f"  render took down {len(letter.attempts)} workers, each replaced, and is kept for a person to look at"
             )
         self._console.print()
-        if self._tally.answered != load.TOTAL or left.pending + left.undelivered + left.parked or len(letters) != 1:
+        if self._tally.answered != load.TOTAL or still_open or len(letters) != 1:
             message = "the figures above are not what they should be: every call answered, one dead letter, none open"
             raise ToolspanError(message)
 

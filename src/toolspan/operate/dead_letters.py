@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
-from toolspan.codec import TRACE_FIELDS, replay_fields
-from toolspan.errors import MalformedEntryError, NotReplayableError
+from toolspan.errors import MalformedEntryError, NotReplayableError, TooLarge
 from toolspan.identity import new_call_id
 from toolspan.model import OTHER_TOOL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from toolspan.codec import Codec
     from toolspan.model import DeadLetter, TraceFields
     from toolspan.store import DeadLetterStore
     from toolspan.telemetry.probe import Probe
@@ -45,9 +45,11 @@ class Filter:
         )
 
 
-async def find(store: DeadLetterStore, wanted: Filter) -> AsyncIterator[DeadLetter]:
-    """Go through the dead letters that are *wanted*, oldest first."""
-    async for letter in store.all():
+async def find(
+    store: DeadLetterStore, wanted: Filter, *, left_out: list[str] | None = None
+) -> AsyncIterator[DeadLetter]:
+    """Go through the dead letters that are *wanted*, oldest first; *left_out* gets the ids of what cannot be read."""
+    async for letter in store.all(left_out):
         if wanted.takes(letter):
             yield letter
 
@@ -70,6 +72,7 @@ async def replay(
     letter: DeadLetter,
     probe: Probe,
     *,
+    codec: Codec,
     who: str,
     did_not_run: bool = False,
     run_again: bool = False,
@@ -77,13 +80,15 @@ async def replay(
     """Put *letter* back on the stream as a new call, and give that one's call id and entry id.
 
     Raises:
-        NotReplayableError: if it cannot be replayed, must be asked for explicitly, or was replayed already.
+        NotReplayableError: if it cannot be replayed, must be asked for explicitly, or was replayed already. One that
+            a worker with the limits of *codec* would refuse stays where it is.
     """
     call_id = new_call_id()
     try:
         _refuse(letter, did_not_run=did_not_run, run_again=run_again)
         with probe.replaying(letter, call_id, tool_of(letter)) as replaying:
-            entry_id = await _put_back(store, letter, call_id, replaying.trace, who=who)
+            fields = _fields(letter, call_id, replaying.trace, codec)
+            entry_id = await _put_back(store, letter, call_id, fields, who=who)
             replaying.sent(entry_id)
     except NotReplayableError as exc:
         probe.refused_replay(letter.id, str(exc))
@@ -102,13 +107,17 @@ def _refuse(letter: DeadLetter, **said: bool) -> None:
         raise NotReplayableError(message)
 
 
-async def _put_back(store: DeadLetterStore, letter: DeadLetter, call_id: str, trace: TraceFields, *, who: str) -> str:
+def _fields(letter: DeadLetter, call_id: str, trace: TraceFields, codec: Codec) -> list[str | bytes]:
     try:
-        fields = replay_fields(letter.fields, call_id=call_id, replay_of=letter.id)
-    except MalformedEntryError as exc:
-        message = f"{letter.id} cannot be replayed: {exc}"
+        return codec.encode_replay(letter.fields, call_id=call_id, replay_of=letter.id, trace=trace)
+    except (MalformedEntryError, TooLarge) as exc:
+        message = f"{letter.id} cannot be replayed, a worker would refuse the new call: {exc}"
         raise NotReplayableError(message) from None
-    fields += [part for name in TRACE_FIELDS if (value := getattr(trace, name)) for part in (name, value)]
+
+
+async def _put_back(
+    store: DeadLetterStore, letter: DeadLetter, call_id: str, fields: list[str | bytes], *, who: str
+) -> str:
     entry_id = await store.replay(letter, call_id=call_id, fields=fields, who=who)
     if entry_id is None:
         message = f"{letter.id} is gone: it was replayed or discarded meanwhile"

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    import redis.asyncio
 
 _NS_PER_MS: Final = 1_000_000
+
+
+async def redis_ms(client: redis.asyncio.Redis) -> int:
+    """Ask for Redis' unix time in ms."""
+    seconds, micros = await cast("Any", client.execute_command("TIME"))
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 class RedisClock:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -56,7 +57,7 @@ class Connection:
     """How to reach one Redis: makes the clients that the roles of a process need, and closes them."""
 
     def __init__(self, pool: redis.asyncio.ConnectionPool) -> None:
-        self._class = _kind(pool.connection_class)
+        self._kind = _kind_of(pool)
         self._target = {name: value for name, value in pool.connection_kwargs.items() if _names_the_server(name)}
         self._clients: list[redis.asyncio.Redis] = []
         self.commands = self._client(ANSWER_TIMEOUT, connections=MAX_CONNECTIONS)
@@ -72,10 +73,10 @@ class Connection:
         try:
             return cls(redis.asyncio.ConnectionPool.from_url(url))
         except ValueError:
-            # The reason would quote what was taken for a port or a host: it may be the password.
+            # What is wrong with it is not told: the reason would quote the URL, and with it parts of a password.
             message = (
-                "TOOLSPAN_REDIS_URL cannot be read: is its port a number, are its options known, and is what is "
-                "special in its password written as %XX?"
+                "TOOLSPAN_REDIS_URL cannot be read: it looks like redis://user:password@host:port/db, rediss://… or "
+                "unix://user:password@/path?db=0, and user and password must be percent-encoded"
             )
             raise SettingsError(message) from None
 
@@ -84,7 +85,7 @@ class Connection:
         """Reach the same server as *client*, with connections and time limits of our own.
 
         Raises:
-            SettingsError: if it does not name one.
+            SettingsError: if its connections are of a kind that we cannot make.
         """
         return cls(client.connection_pool)
 
@@ -103,7 +104,7 @@ class Connection:
     def threaded(self, timeout: float) -> redis.Redis:
         """Make a client for a thread of its own, without asyncio; *timeout* bounds each answer, in seconds."""
         pool = redis.ConnectionPool(
-            _WITHOUT_ASYNCIO[self._class], 1, **self._target, **_options(timeout, Retry(NoBackoff(), 0))
+            _WITHOUT_ASYNCIO[self._kind], 1, **self._target, **_options(timeout, Retry(NoBackoff(), 0))
         )
         return redis.Redis.from_pool(pool)
 
@@ -116,7 +117,7 @@ class Connection:
         pool = redis.asyncio.BlockingConnectionPool(
             connections,
             None,
-            _PACKED[self._class],
+            _PACKED[self._kind],
             **self._target,
             **_options(timeout, AsyncRetry(NoBackoff(), 0)),
         )
@@ -155,25 +156,32 @@ class _UnixDomainSocketConnection(_Packed, redis.asyncio.UnixDomainSocketConnect
     pass
 
 
-_PACKED: Final = {
-    "Connection": _Connection,
-    "SSLConnection": _SSLConnection,
-    "UnixDomainSocketConnection": _UnixDomainSocketConnection,
+_Kind: TypeAlias = type[redis.asyncio.Connection | redis.asyncio.UnixDomainSocketConnection]
+# The first that fits counts: with TLS is a special case of without.
+_PACKED: Final[dict[_Kind, _Kind]] = {
+    redis.asyncio.SSLConnection: _SSLConnection,
+    redis.asyncio.Connection: _Connection,
+    redis.asyncio.UnixDomainSocketConnection: _UnixDomainSocketConnection,
 }
 _WITHOUT_ASYNCIO: Final = {
-    "Connection": redis.Connection,
-    "SSLConnection": redis.SSLConnection,
-    "UnixDomainSocketConnection": redis.UnixDomainSocketConnection,
+    redis.asyncio.SSLConnection: redis.SSLConnection,
+    redis.asyncio.Connection: redis.Connection,
+    redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
 }
 
 
-def _kind(connection: type) -> str:
-    """Name the class of the client library that *connection* is, or was made from."""
-    names = [cls.__name__ for cls in connection.__mro__]
-    if "SentinelManagedConnection" in names:
-        message = "a client that asks Sentinel for its server does not say which one: give one that names it"
-        raise SettingsError(message)
-    return next(name for name in names if name in _PACKED)
+def _kind_of(pool: redis.asyncio.ConnectionPool) -> _Kind:
+    """Give the kind of connection that a pool makes, or that its own is derived from."""
+    made = pool.connection_class
+    for kind in _PACKED:
+        # A sentinel tells its connections where the server is each time; we would have only the sentinel's pool to ask.
+        if issubclass(made, kind) and not isinstance(pool, SentinelConnectionPool):
+            return kind
+    message = (
+        f"connections of the kind {made.__name__} cannot be made here: give a client that reaches its server by TCP, "
+        "with or without TLS, or by a Unix socket"
+    )
+    raise SettingsError(message)
 
 
 def _options(timeout: float, retry: Any) -> dict[str, Any]:

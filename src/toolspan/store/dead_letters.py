@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.codec import decode_dead_letter
 from toolspan.errors import MalformedEntryError
@@ -29,8 +29,11 @@ class DeadLetterStore:
         self._replay = Script("replay")
         self._discard = Script("discard")
 
-    async def all(self) -> AsyncIterator[DeadLetter]:
-        """Go through all dead letters, oldest first, a page at a time; what is not one of ours is left out."""
+    async def all(self, left_out: list[str] | None = None) -> AsyncIterator[DeadLetter]:
+        """Go through all dead letters, oldest first, a page at a time.
+
+        What cannot be read as one of ours is left out; *left_out* gets its ids.
+        """
         first = "-"
         while True:
             page = await self._page(first, "+", _PAGE)
@@ -38,7 +41,8 @@ class DeadLetterStore:
                 try:
                     yield decode_dead_letter(letter_id, fields, original)
                 except MalformedEntryError:
-                    continue
+                    if left_out is not None:
+                        left_out.append(letter_id)
             if len(page) < _PAGE:
                 return
             first = f"({page[-1][0]}"
@@ -82,7 +86,7 @@ class DeadLetterStore:
                 )
             )
 
-    async def _page(self, first: str, last: str, count: int) -> list[tuple[str, list[bytes], list[bytes] | None]]:
+    async def _page(self, first: str, last: str, count: int) -> list[tuple[str, list[bytes], list[Any] | None]]:
         with translated():
             raw = await self._letters.run(
                 self._redis, dead_letters=self._keys.dead_letters, first=first, last=last, count=count

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import from_json
+from redis.exceptions import ResponseError
 
 from toolspan.model import GroupSnapshot, ToolInfo
+from toolspan.store.clock import redis_ms
 from toolspan.store.connection import translated
+from toolspan.store.names import name_of, printable, raw_of
 from toolspan.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from toolspan.keys import Keys
     from toolspan.store.connection import Connection
 
@@ -57,53 +58,59 @@ class Inspector:
             await cast("Any", self._redis.execute_command("PING"))
 
     async def workers(self) -> list[WorkerInfo]:
-        """List the workers with a registration, dead ones too until they are reaped."""
+        """List the workers with a registration, dead ones too until they are reaped.
+
+        One that cannot be read is no worker of ours: it is left out, as if it had no registration.
+        """
         with translated():
-            seconds, micros = await cast("Any", self._redis.execute_command("TIME"))
-            now_ms = int(seconds) * 1000 + int(micros) // 1000
+            now_ms = await redis_ms(self._redis)
             beats = await self._beats()
             pipeline = self._redis.pipeline(transaction=False)
             for name, _ in beats:
-                pipeline.hmget(self._keys.worker(name.decode()), *_FIELDS)
-            hashes = await pipeline.execute() if beats else []
-        return [
-            _worker(name.decode(), now_ms - int(beat), values)
-            for (name, beat), values in zip(beats, hashes, strict=True)
-            if None not in values
-        ]
+                pipeline.hmget(raw_of(self._keys.worker(name)), *_FIELDS)
+            hashes = await pipeline.execute(raise_on_error=False) if beats else []
+            for answer in hashes:
+                if isinstance(answer, ResponseError) and not str(answer).startswith("WRONGTYPE"):
+                    raise answer
+        workers = (
+            _worker(printable(name), now_ms, beat, values) for (name, beat), values in zip(beats, hashes, strict=True)
+        )
+        return [worker for worker in workers if worker is not None]
 
-    async def _beats(self) -> list[tuple[bytes, float]]:
+    async def _beats(self) -> list[tuple[str, float]]:
         beats: Any = await self._redis.zrange(self._keys.workers, 0, -1, withscores=True)
-        return cast("list[tuple[bytes, float]]", beats)
+        return [(name_of(name), beat) for name, beat in beats]
 
     async def pending_by_consumer(self) -> dict[str, int]:
         """Tell how many entries are pending for each consumer that has any."""
         with translated():
             answer: Any = await self._redis.execute_command("XPENDING", self._keys.calls, self._keys.group)
-        return {name.decode(): int(count) for name, count in answer[3] or ()}
+        return {printable(name_of(name)): int(count) for name, count in answer[3] or ()}
 
     async def silent_consumers(self, silent_ms: int) -> list[str]:
-        """Name the consumers and registrations that were not heard of for *silent_ms*, or never."""
+        """Name the consumers and registrations that were not heard of for *silent_ms*, or never.
+
+        In the form in which `StreamStore.reap` takes them; see `names`.
+        """
         with translated():
-            seconds, micros = await cast("Any", self._redis.execute_command("TIME"))
-            since = int(seconds) * 1000 + int(micros) // 1000 - silent_ms
+            since = await redis_ms(self._redis) - silent_ms
             beats = await self._beats()
             infos = await cast(
                 "Any", self._redis.execute_command("XINFO CONSUMERS", self._keys.calls, self._keys.group)
             )
-        heard = {name.decode(): beat for name, beat in beats}
-        names = {info[1].decode(): info[3] for info in infos}
+        heard = dict(beats)
+        names = {name_of(info[1]): info[3] for info in infos}
         silent = [name for name, pending in names.items() if not pending and heard.get(name, 0) <= since]
         return silent + [name for name, beat in heard.items() if name not in names and beat <= since]
 
     async def tools(self) -> list[ToolInfo]:
-        """Describe the tools that live workers serve now, by name."""
+        """Describe the tools that live workers serve now, by name; those whose description can be read."""
         digests = {digest for worker in await self.workers() if worker.live for digest in worker.tools.values()}
         if not digests:
             return []
         with translated():
             raws = await self._redis.mget([self._keys.schema(digest) for digest in sorted(digests)])
-        found = {tool.name: tool for tool in (ToolInfo(**from_json(raw)) for raw in raws if raw)}
+        found = {tool.name: tool for tool in map(_tool, raws) if tool is not None}
         return [found[name] for name in sorted(found)]
 
     async def elect(self, me: str, *, ttl_ms: int) -> bool:
@@ -117,7 +124,7 @@ class Inspector:
             await self._resign.run(self._redis, monitor=self._keys.monitor, me=me)
 
     async def snapshot(self, *, lease_ms: int) -> GroupSnapshot:
-        """Measure the group, all figures of one moment.
+        """Measure the group, all figures of one moment. Where another kind of value lies under a key, the rest is told.
 
         Raises:
             GroupMissingError: if there is no group to measure.
@@ -146,9 +153,9 @@ class Inspector:
         return GroupSnapshot(
             length=length,
             # Parked calls are pending for Redis, under a consumer of their own; for us they wait.
-            pending=max(0, pending - parked),
+            pending=_difference(pending, parked),
             parked=parked,
-            undelivered=max(0, length - pending),
+            undelivered=_difference(length, pending),
             consumers=consumers,
             live_workers=live,
             silent_workers=silent,
@@ -158,21 +165,42 @@ class Inspector:
         )
 
 
-def _age(now_ms: int, entry_id: bytes) -> float | None:
+def _age(now_ms: int, entry_id: bytes | None) -> float | None:
     return max(0, now_ms - int(entry_id.partition(b"-")[0])) / 1000 if entry_id else None
 
 
-def _worker(consumer: str, silent_ms: int, values: Sequence[bytes]) -> WorkerInfo:
-    host, pid, version, protocol, lease, start, concurrency, tools = values
-    return WorkerInfo(
-        consumer,
-        silent_ms,
-        host.decode(),
-        int(pid),
-        version.decode(),
-        int(protocol),
-        int(lease),
-        int(start),
-        int(concurrency),
-        from_json(tools),
-    )
+def _difference(whole: int | None, part: int | None) -> int | None:
+    return None if whole is None or part is None else max(0, whole - part)
+
+
+def _worker(consumer: str, now_ms: int, beat: float, values: Any) -> WorkerInfo | None:
+    """Read a registration; None for what is none."""
+    try:
+        host, pid, version, protocol, lease, start, concurrency, tools = values
+        return WorkerInfo(
+            consumer,
+            now_ms - int(beat),
+            host.decode(),
+            int(pid),
+            version.decode(),
+            int(protocol),
+            int(lease),
+            int(start),
+            int(concurrency),
+            _digests(from_json(tools)),
+        )
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return None
+
+
+def _digests(tools: dict[str, Any]) -> dict[str, str]:
+    return {name: digest for name, digest in tools.items() if isinstance(digest, str)}
+
+
+def _tool(raw: bytes | str | None) -> ToolInfo | None:
+    """Read a tool's description; None for what is none."""
+    try:
+        tool = ToolInfo(**from_json(raw or b""))
+    except (TypeError, ValueError):
+        return None
+    return tool if isinstance(tool.name, str) else None

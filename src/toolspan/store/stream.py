@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import ResponseError
 
 from toolspan.codec import decode_attempts
-from toolspan.model import Delivery, LossReason, Origin, value
-from toolspan.store.clock import RedisClock
+from toolspan.model import SUSPECT_FROM, Delivery, LossReason, Origin, value
+from toolspan.store.clock import RedisClock, redis_ms
 from toolspan.store.connection import translated
+from toolspan.store.names import name_of, printable, raw_of
 from toolspan.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -23,12 +25,40 @@ if TYPE_CHECKING:
 PARKED: Final = "~parked"
 """The consumer that holds parked calls."""
 
-NOT_OURS: Final = 0
-DONE: Final = 1
-UNWRITABLE: Final = 2
-MARKED: Final = 2
-UNDELIVERED: Final = 3
-"""What the scripts answer for a delivery; see their headers."""
+
+class Started(IntEnum):
+    """What a start answers for a delivery. MARKED: another start of it is on record, and it may never run again."""
+
+    NOT_OURS = 0
+    DONE = 1
+    MARKED = 2
+
+
+class Settled(IntEnum):
+    """What settling answers for a delivery. UNWRITABLE: its reply. UNDELIVERED: a group made anew will hand it out."""
+
+    NOT_OURS = 0
+    DONE = 1
+    UNWRITABLE = 2
+    UNDELIVERED = 3
+
+
+class Quarantined(IntEnum):
+    """What a quarantine answers for a delivery. UNWRITABLE: the dead letters."""
+
+    NOT_OURS = 0
+    DONE = 1
+    UNWRITABLE = 2
+
+
+NOT_OURS: Final[int] = 0
+DONE: Final[int] = 1
+"""What every step answers for a delivery that is somebody else's, and for one that it has dealt with."""
+
+MARKED: Final = Started.MARKED
+UNDELIVERED: Final = Settled.UNDELIVERED
+UNWRITABLE: Final[int] = 2
+"""What settling and quarantine answer for what they could not write."""
 
 
 @value
@@ -111,6 +141,10 @@ class StreamStore:
         self._claim = Script("claim")
         self._claim_due = Script("claim_due")
         self._recover = Script("recover")
+        self._restore = Script("restore")
+        self._tidy = Script("tidy")
+        self._unparked_after = "-"
+        self._records_cursor = 0
         self._quarantine = Script("quarantine")
         self._reap = Script("reap")
 
@@ -131,8 +165,8 @@ class StreamStore:
         """Set our estimate of Redis' clock."""
         with translated():
             sent_ns = time.monotonic_ns()
-            seconds, micros = await _answer(self._redis.execute_command("TIME"))
-            self.clock.set(int(seconds) * 1000 + int(micros) // 1000, asked_ns=sent_ns, answered_ns=time.monotonic_ns())
+            now_ms = await redis_ms(self._redis)
+        self.clock.set(now_ms, asked_ns=sent_ns, answered_ns=time.monotonic_ns())
 
     # ── taking in ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -163,7 +197,7 @@ class StreamStore:
         """Name every consumer that holds something; we may hold what no run of ours knows of."""
         with translated():
             answer = await _answer(self._redis.execute_command("XINFO CONSUMERS", self._keys.calls, self._keys.group))
-        names = ((info[1].decode(), info[3]) for info in answer)
+        names = ((name_of(info[1]), info[3]) for info in answer)
         return [name for name, pending in names if pending and name != PARKED]
 
     async def claim(
@@ -179,39 +213,53 @@ class StreamStore:
                 events=self._keys.events,
                 group=self._keys.group,
                 consumer=self.me,
-                owner=owner,
+                owner=raw_of(owner),
                 lease_ms=lease_ms,
                 count=count,
                 after=f"({after}" if after else "-",
                 suspects=suspects,
                 max_attempts=max_attempts,
+                suspect_from=SUSPECT_FROM,
             )
         return Claims(
-            self._claimed(claimed, "reclaim", owner=owner, loss=cast("LossReason", loss.decode())),
+            self._claimed(claimed, "reclaim", owner=printable(owner), loss=cast("LossReason", loss.decode())),
             [entry_id.decode() for entry_id in gone],
             last.decode() or None,
         )
 
     async def claim_due(self, *, count: int, suspects: int, max_attempts: int, skipped: Iterable[str] = ()) -> Claims:
-        """Take up to *count* parked calls that are due, but none of *skipped*."""
-        with translated():
-            claimed, gone = await self._claim_due.run(
-                self._redis,
-                stream=self._keys.calls,
-                parked=self._keys.parked,
-                attempts=self._keys.attempts,
-                events=self._keys.events,
-                group=self._keys.group,
-                consumer=self.me,
-                count=count,
-                suspects=suspects,
-                max_attempts=max_attempts,
-                skipped=list(skipped),
-            )
-        due = self._claimed(claimed, "retry")
+        """Take up to *count* parked calls that are due, but none of *skipped*.
+
+        Suspects that have to wait stand in nobody's way, up to a bound.
+        """
+        due: list[Claimed] = []
+        gone: list[str] = []
+        offset: bytes | int = 0
+        for _ in range(_DUE_PAGES):
+            with translated():
+                offset, suspects, claimed, bodiless = await self._claim_due.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    parked=self._keys.parked,
+                    attempts=self._keys.attempts,
+                    events=self._keys.events,
+                    group=self._keys.group,
+                    consumer=self.me,
+                    count=count - len(due),
+                    suspects=suspects,
+                    max_attempts=max_attempts,
+                    suspect_from=SUSPECT_FROM,
+                    offset=offset,
+                    page=max(count, _DUE_PAGE),
+                    skipped=list(skipped),
+                )
+            due += self._claimed(claimed, "retry")
+            gone += (entry_id.decode() for entry_id in bodiless)
+            if offset == b"" or len(due) == count:
+                break
         for one in due:
             one.delivery.origin = _origin_of_due(one.delivery)
-        return Claims(due, [entry_id.decode() for entry_id in gone])
+        return Claims(due, gone)
 
     async def recover(self, known: Iterable[str]) -> list[Claimed]:
         """Find what we hold without knowing it: hand-overs whose answer was lost on the way."""
@@ -276,23 +324,21 @@ class StreamStore:
 
     # ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def start(self, starts: Sequence[Start]) -> list[int]:
-        """Begin attempts; for each: DONE, NOT_OURS, or MARKED by another start that may never be repeated."""
+    async def start(self, starts: Sequence[Start]) -> list[Started]:
+        """Begin attempts, and tell of each what became of it."""
         with translated():
-            return cast(
-                "list[int]",
-                await self._start.run(
-                    self._redis,
-                    stream=self._keys.calls,
-                    attempts=self._keys.attempts,
-                    group=self._keys.group,
-                    consumer=self.me,
-                    starts=[part for s in starts for part in (s.entry_id, s.held, s.attempt, s.token)],
-                ),
+            answer = await self._start.run(
+                self._redis,
+                stream=self._keys.calls,
+                attempts=self._keys.attempts,
+                group=self._keys.group,
+                consumer=self.me,
+                starts=[part for s in starts for part in (s.entry_id, s.held, s.attempt, s.token)],
             )
+        return [Started(status) for status in answer]
 
-    async def settle(self, batch: int, settlements: Sequence[Settlement], *, held: int) -> list[int]:
-        """Write replies and acknowledge; for each: DONE, NOT_OURS, UNWRITABLE (its reply), or UNDELIVERED.
+    async def settle(self, batch: int, settlements: Sequence[Settlement], *, held: int) -> list[Settled]:
+        """Write replies and acknowledge, and tell of each call what became of it.
 
         *held* is how many deliveries we hold altogether. Asking again with the same *batch* gives the same answer.
         """
@@ -321,7 +367,7 @@ class StreamStore:
                 reply_maxlen=self._reply_maxlen,
                 entries=entries,
             )
-        return [digit - _ZERO for digit in answer]
+        return [_SETTLED[digit - _ZERO] for digit in answer]
 
     async def park(self, entry_id: str, attempt: int, *, count: int, delay_ms: int, reason: str) -> bool:
         """Park a delivery until its next attempt, *count* attempts counting from now on; False: no longer ours."""
@@ -343,11 +389,10 @@ class StreamStore:
                 )
             )
 
-    async def quarantine(self, burial: Burial) -> int:
-        """Move an entry to the dead letters: DONE, NOT_OURS, or UNWRITABLE (the dead letters)."""
+    async def quarantine(self, burial: Burial) -> Quarantined:
+        """Move an entry to the dead letters, and tell what became of it."""
         with translated():
-            return cast(
-                "int",
+            return Quarantined(
                 await self._quarantine.run(
                     self._redis,
                     stream=self._keys.calls,
@@ -365,8 +410,10 @@ class StreamStore:
                     reply_maxlen=self._reply_maxlen,
                     about=len(burial.about),
                     values=[*burial.about, *(burial.reply if burial.reply_to else ())],
-                ),
+                )
             )
+
+    # ── keeping house ──────────────────────────────────────────────────────────────────────────────────────────
 
     async def reap(self, consumer: str, *, silent_ms: int) -> bool:
         """Delete *consumer* if it holds nothing and was silent for *silent_ms*; False: it stays."""
@@ -376,15 +423,63 @@ class StreamStore:
                     self._redis,
                     stream=self._keys.calls,
                     workers=self._keys.workers,
-                    worker=self._keys.worker(consumer),
+                    worker=raw_of(self._keys.worker(consumer)),
                     group=self._keys.group,
-                    consumer=consumer,
+                    consumer=raw_of(consumer),
                     silent_ms=silent_ms,
                 )
             )
 
+    async def restore_parked(self) -> int:
+        """Make calls due that are parked without a due time, and tell how many: else nobody would take them again.
+
+        Looks at a bounded number of them, and goes on from there the next time; where none is missing that costs next
+        to nothing.
+        """
+        restored = 0
+        for _ in range(_RESTORE_PAGES):
+            with translated():
+                last, made_due = await self._restore.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    parked=self._keys.parked,
+                    group=self._keys.group,
+                    after=self._unparked_after,
+                    count=_PAGE,
+                )
+            restored += made_due
+            self._unparked_after = f"({last.decode()}" if last else "-"
+            if not last:
+                break
+        return restored
+
+    async def forget_gone(self) -> int:
+        """Delete records under `attempts` whose call is gone, and tell how many; goes on the next time as well."""
+        deleted = 0
+        for _ in range(_TIDY_PAGES):
+            with translated():
+                cursor, found = await self._tidy.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    attempts=self._keys.attempts,
+                    group=self._keys.group,
+                    cursor=self._records_cursor,
+                    count=_TIDY_PAGE,
+                )
+            self._records_cursor = int(cursor)
+            deleted += found
+            if self._records_cursor == 0:
+                break
+        return deleted
+
 
 _PAGE: Final = 1_000
+_DUE_PAGE: Final = 100
+_DUE_PAGES: Final = 20
+_RESTORE_PAGES: Final = 100
+_TIDY_PAGE: Final = 100
+_TIDY_PAGES: Final = 20
+_SETTLED: Final = tuple(Settled)
 _ZERO: Final = ord("0")
 
 

@@ -329,8 +329,9 @@ class Probe:
         def workers() -> Iterable[tuple[float, tuple[str, ...]]]:
             figures = snapshot()
             if figures is not None:
-                yield figures.live_workers, ("live",)
-                yield figures.silent_workers, ("silent",)
+                for count, state in ((figures.live_workers, "live"), (figures.silent_workers, "silent")):
+                    if count is not None:
+                        yield count, (state,)
 
         gauge(meter, catalog.WORKERS, workers)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from toolspan.codec import Codec
     from toolspan.errors import MalformedEntryError
     from toolspan.model import DeadLetterReason, Run
-    from toolspan.store.stream import StreamStore
+    from toolspan.store.stream import Settled, Started, StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight, Work
 
@@ -190,12 +190,12 @@ class Completer:
 
     # ── batches ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _settle(self, works: list[Work]) -> list[int]:
+    async def _settle(self, works: list[Work]) -> list[Settled]:
         self._batch += 1
         batch = self._batch
         began_ns = 0
 
-        async def write() -> list[int]:
+        async def write() -> list[Settled]:
             nonlocal began_ns
             began_ns = time.monotonic_ns()
             # Encoded at each try: a run may have taken over a new delivery's attempt meanwhile.
@@ -224,7 +224,7 @@ class Completer:
             self._reply(run, call.id) if call and reply_to else (),
         )
 
-    async def _start(self, works: list[Work]) -> list[int]:
+    async def _start(self, works: list[Work]) -> list[Started]:
         starts = [
             Start(work.entry_id, work.run.delivery.attempt, work.run.delivery.attempt, work.token) for work in works
         ]

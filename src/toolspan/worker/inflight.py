@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from toolspan.model import SUSPECT_FROM
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
@@ -17,9 +19,6 @@ _RELEASES_KEPT: Final = 1_000
 _GATHER_SECONDS: Final = 0.002
 _WORTHWHILE: Final = 0.25
 """The part of all room that is worth a read of its own."""
-
-SUSPECT_FROM: Final = 2
-"""Losses from which on a call is a suspect: never two of them in one worker at once."""
 
 
 @dataclass(frozen=True, slots=True)

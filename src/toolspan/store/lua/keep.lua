@@ -17,6 +17,8 @@
 --
 -- include clock
 -- include history
+-- include group
+-- include ids
 -- include pending
 
 local stream, workers, worker, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

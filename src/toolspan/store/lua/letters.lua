@@ -5,7 +5,7 @@
 -- ARGV[2] last      id to end at, or `+`
 -- ARGV[3] count
 --
--- Returns for each: { id, fields, the original fields if it was kept whole, else nil }.
+-- Returns for each: { id, fields, the original fields if it was kept whole (nil if they cannot be unpacked) }.
 
 local dead_letters = KEYS[1]
 local first, last, count = ARGV[1], ARGV[2], ARGV[3]
@@ -14,7 +14,8 @@ local letters = {}
 for _, entry in ipairs(redis.call('XRANGE', dead_letters, first, last, 'COUNT', count)) do
   local letter = { entry[1], entry[2] }
   if entry[2][1] == 'dlq.raw' then
-    letter[3] = cmsgpack.unpack(entry[2][2])
+    local unpacked, original = pcall(cmsgpack.unpack, entry[2][2])
+    letter[3] = unpacked and type(original) == 'table' and original
   end
   letters[#letters + 1] = letter
 end

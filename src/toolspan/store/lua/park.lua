@@ -33,7 +33,7 @@ local now = now_ms()
 local list = history.read(attempts, entry_id)
 local last = list[#list]
 -- What is given back before it was begun was no attempt.
-if reason ~= 'released' or (last and last.attempt == attempt and last.consumer == consumer) then
+if reason ~= 'released' or (last and not last['end'] and last.attempt == attempt and last.consumer == consumer) then
   local current = history.of(list, consumer, attempt, now - held[3])
   current['end'] = now
   current.error = reason

@@ -11,20 +11,10 @@
 --         0 when it holds something or was heard of since: deleting it would lose what is pending.
 --
 -- include clock
+-- include group
 
 local stream, workers, worker = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, silent_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
-
-local function has_group()
-  if redis.call('EXISTS', stream) == 1 then
-    for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-      if info[2] == group then
-        return true
-      end
-    end
-  end
-  return false
-end
 
 -- How long nothing was heard of it. Idle time grows for a live worker on a quiet stream, so it only counts for a
 -- consumer that never sent a heartbeat.
@@ -41,7 +31,7 @@ local function silence_ms()
   return silent_ms
 end
 
-if has_group() then
+if redis.call('EXISTS', stream) == 1 and group_of(stream, group) then
   if #redis.call('XPENDING', stream, group, '-', '+', 1, consumer) > 0 then
     return 0
   end

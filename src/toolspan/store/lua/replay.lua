@@ -7,16 +7,16 @@
 -- ARGV[1] letter_id
 -- ARGV[2] call_id       of the new call
 -- ARGV[3] who
--- ARGV[4..] fields      of the new call
+-- ARGV[4..] fields      of the new call, no more than MAX_FIELDS of codec/limits.py: Lua can hand over no more
 --
 -- Returns the new entry id, or nil when the dead letter is gone: replayed or discarded by somebody else.
 --
 -- include clock
+-- include audit
 -- include event
 
-local stream, dead_letters, audit, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local stream, dead_letters, events = KEYS[1], KEYS[2], KEYS[4]
 local letter_id, call_id, who = ARGV[1], ARGV[2], ARGV[3]
-local AUDIT_KEPT = 10000
 
 if #redis.call('XRANGE', dead_letters, letter_id, letter_id) == 0 then
   return nil
@@ -25,7 +25,6 @@ end
 local entry_id = redis.call('XADD', stream, '*', unpack(ARGV, 4))
 redis.call('XDEL', dead_letters, letter_id)
 local now = now_ms()
-redis.pcall('XADD', audit, 'MAXLEN', '~', AUDIT_KEPT, '*', 'action', 'replay', 'who', who, 'dead_letter', letter_id,
-  'call', call_id, 'entry', entry_id, 'at', now)
+audit(KEYS[3], now, 'replay', who, letter_id, 'call', call_id, 'entry', entry_id)
 event(events, now, 'replayed', entry_id, who, 0, letter_id)
 return entry_id

@@ -17,10 +17,12 @@
 --                    which of the reply streams (0: fire and forget), number of values, the values
 --
 -- Returns a digit for each: 1 settled,
---                           0 no longer ours: nothing was written,
+--                           0 no longer ours, or acknowledged by somebody else: nothing was written,
 --                           2 its reply cannot be written: it stays pending,
 --                           3 a re-created group has not handed it out again yet: nothing was written.
 --
+-- include group
+-- include ids
 -- include pending
 
 local stream, worker, attempts = KEYS[1], KEYS[2], KEYS[3]

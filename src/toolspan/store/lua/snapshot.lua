@@ -9,31 +9,46 @@
 --
 -- Returns { Redis' clock in ms, length, pending, parked, consumers, live workers, silent workers,
 --           id of the oldest undelivered entry or empty, dead letters, id of the oldest dead letter or empty }.
+-- A figure is nil where something else lies under its key.
 --
 -- include clock
+-- include group
 
 local stream, parked, workers, dead_letters = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, lease_ms = ARGV[1], tonumber(ARGV[2])
+
+local now = now_ms()
+
+local function is(key, kind)
+  local found = redis.call('TYPE', key).ok
+  return found == kind or found == 'none'
+end
 
 local function first_id(key, from)
   local entry = redis.call('XRANGE', key, from, '+', 'COUNT', 1)[1]
   return entry and entry[1] or ''
 end
 
-local now = now_ms()
-local consumers, pending, delivered
-for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  if info[2] == group then
-    consumers, pending, delivered = info[4], info[6], info[8]
+local length, pending, consumers, oldest = false, false, false, false
+if is(stream, 'stream') then
+  local found = group_of(stream, group)
+  if not found then
+    return redis.error_reply('NOGROUP no group ' .. group)
   end
-end
-if not consumers then
-  return redis.error_reply('NOGROUP no group ' .. group)
+  length, pending, consumers = redis.call('XLEN', stream), found.pending, found.consumers
+  oldest = first_id(stream, '(' .. found.last_delivered)
 end
 
-local live = redis.call('ZCOUNT', workers, '(' .. string.format('%.0f', now - lease_ms), '+inf')
-local waiting = redis.call('ZCARD', parked)
-return {
-  now, redis.call('XLEN', stream), pending, waiting, consumers, live, redis.call('ZCARD', workers) - live,
-  first_id(stream, '(' .. delivered), redis.call('XLEN', dead_letters), first_id(dead_letters, '-'),
-}
+local live, silent = false, false
+if is(workers, 'zset') then
+  live = redis.call('ZCOUNT', workers, '(' .. string.format('%.0f', now - lease_ms), '+inf')
+  silent = redis.call('ZCARD', workers) - live
+end
+
+local letters, oldest_letter = false, false
+if is(dead_letters, 'stream') then
+  letters, oldest_letter = redis.call('XLEN', dead_letters), first_id(dead_letters, '-')
+end
+
+local waiting = is(parked, 'zset') and redis.call('ZCARD', parked)
+return { now, length, pending, waiting, consumers, live, silent, oldest, letters, oldest_letter }

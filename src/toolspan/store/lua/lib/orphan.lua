@@ -1,5 +1,4 @@
 -- What the two claims share: looking at a candidate, taking it, and telling of it.
-local SUSPECT_FROM = 2
 
 local orphan = {}
 
@@ -17,8 +16,8 @@ function orphan.losses(list)
 end
 
 -- Whether the entry will be run, and has to be the only suspect of its worker while it is.
-function orphan.is_suspect(list, deliveries, max_attempts, mark)
-  return orphan.losses(list) >= SUSPECT_FROM and deliveries < max_attempts and not mark
+function orphan.is_suspect(list, deliveries, max_attempts, mark, suspect_from)
+  return orphan.losses(list) >= suspect_from and deliveries < max_attempts and not mark
 end
 
 -- The answer for one entry: id, deliveries, fields, list of attempts, losses, 1 if it bears a mark, since_ms.

@@ -1,7 +1,15 @@
--- Whether an entry lies there unheld: whoever settles one deletes it, so a re-created group has yet to deliver it.
+-- What a consumer holds, and what the group has yet to hand out.
+local last_delivered
+
+-- Whether a re-created group has yet to deliver an entry. One that lies there unheld, but which the group has passed,
+-- was acknowledged by somebody else: it never comes again.
 local function undelivered(stream, group, entry_id)
-  return #redis.call('XPENDING', stream, group, entry_id, entry_id, 1) == 0
-    and #redis.call('XRANGE', stream, entry_id, entry_id) > 0
+  if #redis.call('XPENDING', stream, group, entry_id, entry_id, 1) > 0
+    or #redis.call('XRANGE', stream, entry_id, entry_id) == 0 then
+    return false
+  end
+  last_delivered = last_delivered or group_of(stream, group).last_delivered
+  return ids.after(entry_id, last_delivered)
 end
 
 -- All that *consumer* holds between two entry ids: entry id -> { id, consumer, idle_ms, deliveries }.
