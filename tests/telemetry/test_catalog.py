@@ -116,7 +116,7 @@ async def _operate(plane: Plane, recorder: Recorder, connection: Connection) -> 
     letters = await plane.dead_letters()
     for letter in letters:
         with suppress(NotReplayableError):
-            await replay(store, letter, recorder.probe, who="tester")
+            await replay(store, letter, recorder.probe, codec=plane.codec, who="tester")
     # What was replayed waits now, and what was refused lies there still.
     await Reporter(Inspector(connection, plane.keys), recorder.probe, me="me", lease_ms=200).sweep()
     for letter in await plane.dead_letters():
