@@ -65,9 +65,12 @@ demo: $(READY) ## See it work: gateway, two workers, one killed; KEEP=1 leaves i
 
 # --- Tests ---
 
+# Most tests wait for processes: more of them at once than there are cores.
+SIDE_BY_SIDE := -n 4 --dist worksteal
+
 .PHONY: test
 test: $(READY) ## Run all tests on every server found here; ARGS='-k drain -x' goes to pytest
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: check
 check: check-format check-lint check-types check-imports check-lua check-docs ## Check all that Python alone can check

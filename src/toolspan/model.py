@@ -179,10 +179,18 @@ class Run:
     settling_ns: int = 0
     settled_ns: int = 0
     outcome: Outcome | None = None
+    unsent: Outcome | None = None
+    """What the tool's outcome was, where its reply could not be written and the call ends otherwise."""
     cancelled: bool = False
     """Whether we have cancelled the tool: it is somebody else's call now, or is given back."""
     recording: Any = None
     """What telemetry remembers about this run; nobody else looks."""
+
+    def is_of(self, call: ToolCall) -> None:
+        """Note which call it is; a replay's first delivery is known by it."""
+        self.call = call
+        if self.delivery.origin == "first" and call.replay_of is not None:
+            self.delivery.origin = "replay"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,24 @@ async def test_a_tool_that_cannot_be_cancelled_is_left_behind(plane: Plane, work
     assert await plane.left() == 1
 
 
+async def test_nobody_says_how_long_a_tool_took_that_is_left_behind(
+    plane: Plane, workers: Workers, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    worker = await workers.start(settings=plane.settings.model_copy(update={"drain_seconds": 0.2}))
+    await plane.append("stubborn.once", path=str(runs))
+    await eventually(lambda: _starts(runs) == 1, because="the tool runs")
+    worker.signal(signal.SIGTERM)
+    code = await worker.exited()
+    reply = await plane.reply("stubborn.once")
+
+    assert code == 0
+    assert reply
+    assert reply.failure
+    assert reply.failure.type == "outcome_unknown"
+    assert reply.timings.execute is None
+
+
 async def test_a_drained_call_that_runs_at_most_once_is_for_a_person_to_decide(
     plane: Plane, workers: Workers, tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.redis.stage import LOST
 from toolspan.errors import WrongTypeError
 from toolspan.store import DeadLetterStore
-from toolspan.store.stream import DONE, NOT_OURS, UNWRITABLE, Burial
+from toolspan.store.stream import Burial, Quarantined
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
@@ -30,7 +30,7 @@ async def _letter(stage: Stage) -> list[bytes]:
 async def test_the_entry_is_kept_byte_for_byte_before_what_is_said_of_it(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held(attempt=0, fields=(b"\xff", b"\x00", "again", "1", "again", "2"))
     before = await stage.now_ms()
-    assert await store.quarantine(_burial(entry_id, 0)) == DONE
+    assert await store.quarantine(_burial(entry_id, 0)) == Quarantined.DONE
     after = await stage.now_ms()
 
     letter = await _letter(stage)
@@ -80,7 +80,7 @@ async def test_a_reply_that_cannot_be_written_does_not_keep_the_entry(stage: Sta
     wrong = stage.keys.replies("on-purpose")
     await stage.call("SET", wrong, "not a stream")
 
-    assert await store.quarantine(_burial(await stage.held(), reply_to=wrong)) == DONE
+    assert await store.quarantine(_burial(await stage.held(), reply_to=wrong)) == Quarantined.UNANSWERED
     assert await stage.plane.left() == 0
 
 
@@ -153,7 +153,7 @@ async def test_an_entry_without_a_body_is_a_dead_letter_all_the_same(stage: Stag
     entry_id = await stage.held()
     await stage.delete_body(entry_id)
 
-    assert await store.quarantine(_burial(entry_id)) == DONE
+    assert await store.quarantine(_burial(entry_id)) == Quarantined.DONE
     assert (await _letter(stage))[:2] == [b"dlq.id", entry_id.encode()]
     assert await stage.plane.pending() == {}
 
@@ -173,7 +173,7 @@ async def test_what_is_no_longer_ours_is_not_quarantined(stage: Stage, store: St
     await stage.lose(entry_id, how)
     before = await stage.everything()
 
-    assert await store.quarantine(_burial(entry_id, reply_to=stage.reply_to)) == NOT_OURS
+    assert await store.quarantine(_burial(entry_id, reply_to=stage.reply_to)) == Quarantined.NOT_OURS
     assert await stage.everything() == before
 
 
@@ -182,7 +182,7 @@ async def test_an_entry_whose_dead_letter_cannot_be_written_stays_as_it_is(stage
     await stage.call("SET", stage.keys.dead_letters, "not a stream")
     before = await stage.everything()
 
-    assert await store.quarantine(_burial(entry_id, reply_to=stage.reply_to)) == UNWRITABLE
+    assert await store.quarantine(_burial(entry_id, reply_to=stage.reply_to)) == Quarantined.UNWRITABLE
     assert await stage.everything() == before
 
 

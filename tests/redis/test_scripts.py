@@ -13,7 +13,7 @@ from toolspan.errors import ServerFullError
 from toolspan.store import CallerStore, Connection, Inspector
 from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
-from toolspan.store.stream import DONE, Burial, Settlement, Start
+from toolspan.store.stream import Burial, Quarantined, Settled, Settlement, Start, Started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -44,10 +44,10 @@ async def test_a_full_server_lets_the_fleet_finish_what_it_holds(alone: Stage) -
 
     assert keeper.keep([Held(kept, 1, noted=False)], running={}).lost == []
     assert keeper.keep([], running={}).lost == []
-    assert await store.start([Start(begun, 1, 2, "token")]) == [DONE]
-    assert await store.settle(1, [Settlement(settled, 1, False, alone.reply_to, ["id", "c"])], held=5) == [DONE]
+    assert await store.start([Start(begun, 1, 2, "token")]) == [Started.DONE]
+    assert await store.settle(1, [Settlement(settled, 1, False, alone.reply_to, ["id", "c"])], held=5) == [Settled.DONE]
     assert await store.park(parked, 1, count=1, delay_ms=1, reason="tool_error")
-    assert await store.quarantine(Burial(buried, 1, "malformed", "malformed", about)) == DONE
+    assert await store.quarantine(Burial(buried, 1, "malformed", "malformed", about)) == Quarantined.DONE
     keeper.close()
 
 
@@ -65,7 +65,7 @@ async def test_a_server_that_has_forgotten_a_script_is_told_it_again(alone: Stag
     for _ in range(2):
         await alone.call("SCRIPT", "FLUSH")
 
-        assert await store.start([Start(entry_id, 1, 1)]) == [DONE]
+        assert await store.start([Start(entry_id, 1, 1)]) == [Started.DONE]
         assert keeper.keep([Held(entry_id, 1, noted=True)], running={}).lost == []
     keeper.close()
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.redis.stage import LOST
 from toolspan.errors import WrongTypeError
-from toolspan.store.stream import DONE, NOT_OURS, UNDELIVERED, UNWRITABLE, Settlement
+from toolspan.store.stream import Settled, Settlement
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
@@ -29,7 +29,7 @@ async def test_a_settled_call_is_answered_and_gone(stage: Stage, store: StreamSt
     entry_id = await stage.held()
     reply: list[str | bytes] = ["id", "c1", b"result", b"\xff\x00", "id", "again"]
 
-    assert await store.settle(1, [Settlement(entry_id, 1, False, stage.reply_to, reply)], held=1) == [DONE]
+    assert await store.settle(1, [Settlement(entry_id, 1, False, stage.reply_to, reply)], held=1) == [Settled.DONE]
     [[_, written]] = await stage.call("XRANGE", stage.reply_to, "-", "+")
     assert written == [b"id", b"c1", b"result", b"\xff\x00", b"id", b"again"]
     assert await stage.plane.pending() == {}
@@ -41,7 +41,7 @@ async def test_fire_and_forget_is_settled_in_silence(stage: Stage, store: Stream
     answered = await stage.held()
     batch = [Settlement(entry_id, 1, False, None, ()), _settlement(stage, answered)]
 
-    assert await store.settle(1, batch, held=2) == [DONE, DONE]
+    assert await store.settle(1, batch, held=2) == [Settled.DONE, Settled.DONE]
     assert await _replied(stage) == [answered]
     assert await stage.plane.left() == 0
 
@@ -68,7 +68,7 @@ async def test_a_result_of_what_is_no_longer_ours_is_not_written(stage: Stage, s
     statuses = await store.settle(1, [_settlement(stage, entry_id, recorded=True)], held=1)
     after = await stage.everything()
 
-    assert statuses == [NOT_OURS]
+    assert statuses == [Settled.NOT_OURS]
     # The answer of the batch is kept, and nothing else.
     del after[stage.keys.worker("me")]
     assert after == before
@@ -80,7 +80,7 @@ async def test_one_refusal_harms_no_neighbour(stage: Stage, store: StreamStore) 
     await stage.lose(lost, "another owner")
     statuses = await store.settle(1, [_settlement(stage, i) for i in (first, lost, last)], held=3)
 
-    assert statuses == [DONE, NOT_OURS, DONE]
+    assert statuses == [Settled.DONE, Settled.NOT_OURS, Settled.DONE]
     assert await _replied(stage) == [first, last]
     assert await stage.plane.pending() == {lost: ("other", 1)}
 
@@ -92,7 +92,7 @@ async def test_a_reply_that_cannot_be_written_harms_no_neighbour(stage: Stage, s
     await stage.note(bad, {"consumer": "me", "attempt": 1, "start": 1})
     batch = [_settlement(stage, first), Settlement(bad, 1, True, wrong, ["id", bad]), _settlement(stage, last)]
 
-    assert await store.settle(1, batch, held=3) == [DONE, UNWRITABLE, DONE]
+    assert await store.settle(1, batch, held=3) == [Settled.DONE, Settled.UNWRITABLE, Settled.DONE]
     assert await _replied(stage) == [first, last]
     assert await stage.plane.pending() == {bad: ("me", 1)}
     assert await stage.plane.left() == 1
@@ -107,7 +107,7 @@ async def test_other_calls_of_ours_may_lie_between(stage: Stage, store: StreamSt
     # More than we believe to hold: their hand-over was lost on the way.
     statuses = await store.settle(1, [_settlement(stage, first), _settlement(stage, last)], held=2)
 
-    assert statuses == [DONE, DONE]
+    assert statuses == [Settled.DONE, Settled.DONE]
     assert await stage.plane.pending() == dict.fromkeys(between, ("me", 1))
 
 
@@ -117,13 +117,13 @@ async def test_ids_of_any_shape_are_settled_together(stage: Stage, store: Stream
         await stage.call("XADD", stage.keys.calls, entry_id, "tool", "echo")
         await stage.hold(entry_id, "me")
 
-    assert await store.settle(1, [_settlement(stage, i) for i in sorted(ids)], held=3) == [DONE] * 3
+    assert await store.settle(1, [_settlement(stage, i) for i in sorted(ids)], held=3) == [Settled.DONE] * 3
 
 
 async def test_a_whole_batch_is_settled(stage: Stage, store: StreamStore) -> None:
     ids = [await stage.held() for _ in range(100)]
 
-    assert await store.settle(1, [_settlement(stage, i) for i in ids], held=100) == [DONE] * 100
+    assert await store.settle(1, [_settlement(stage, i) for i in ids], held=100) == [Settled.DONE] * 100
     assert await _replied(stage) == ids
     assert await stage.plane.left() == 0
 
@@ -135,7 +135,7 @@ async def test_a_batch_that_is_asked_for_again_gives_the_same_answer(stage: Stag
     await store.settle(7, batch, held=2)
     before = await stage.everything()
 
-    assert await store.settle(7, batch, held=2) == [DONE, NOT_OURS]
+    assert await store.settle(7, batch, held=2) == [Settled.DONE, Settled.NOT_OURS]
     assert await stage.everything() == before
 
 
@@ -144,7 +144,7 @@ async def test_the_next_batch_is_a_batch_of_its_own(stage: Stage, store: StreamS
     await store.settle(12, [_settlement(stage, first)], held=2)
 
     # A number that the last one begins with is another number.
-    assert await store.settle(1, [_settlement(stage, second)], held=1) == [DONE]
+    assert await store.settle(1, [_settlement(stage, second)], held=1) == [Settled.DONE]
     assert await _replied(stage) == [first, second]
 
 
@@ -198,7 +198,7 @@ async def test_records_that_cannot_be_removed_keep_no_call(stage: Stage, store: 
     entry_id = await stage.held()
     await stage.call("SET", stage.keys.attempts, "not a hash", "EX", 60)
 
-    assert await store.settle(1, [_settlement(stage, entry_id, recorded=True)], held=1) == [DONE]
+    assert await store.settle(1, [_settlement(stage, entry_id, recorded=True)], held=1) == [Settled.DONE]
     assert await stage.plane.left() == 0
 
 
@@ -206,7 +206,7 @@ async def test_a_call_without_a_body_is_answered_all_the_same(stage: Stage, stor
     entry_id = await stage.held()
     await stage.delete_body(entry_id)
 
-    assert await store.settle(1, [_settlement(stage, entry_id)], held=1) == [DONE]
+    assert await store.settle(1, [_settlement(stage, entry_id)], held=1) == [Settled.DONE]
     assert await _replied(stage) == [entry_id]
     assert await stage.plane.pending() == {}
 
@@ -218,7 +218,7 @@ async def test_a_group_made_anew_is_waited_for(stage: Stage, store: StreamStore)
     statuses = await store.settle(1, [_settlement(stage, entry_id)], held=1)
     after = await stage.everything()
 
-    assert statuses == [UNDELIVERED]
+    assert statuses == [Settled.UNDELIVERED]
     del after[stage.keys.worker("me")]
     assert after == before
 
@@ -240,18 +240,18 @@ async def test_what_the_group_has_passed_is_not_waited_for(stage: Stage, store: 
     entry_id = await stage.held()
     await stage.pass_by(entry_id, how)
 
-    assert await store.settle(1, [_settlement(stage, entry_id)], held=1) == [NOT_OURS]
+    assert await store.settle(1, [_settlement(stage, entry_id)], held=1) == [Settled.NOT_OURS]
     assert await stage.plane.replies() == []
 
 
 @pytest.mark.parametrize(
     ("entry_id", "passed", "status"),
     [
-        ("9-9", "10-0", NOT_OURS),
-        ("10-9", "10-10", NOT_OURS),
-        ("10-0", "9-9", UNDELIVERED),
-        ("10-10", "10-9", UNDELIVERED),
-        ("9007199254740993-0", "9007199254740992-0", UNDELIVERED),
+        ("9-9", "10-0", Settled.NOT_OURS),
+        ("10-9", "10-10", Settled.NOT_OURS),
+        ("10-0", "9-9", Settled.UNDELIVERED),
+        ("10-10", "10-9", Settled.UNDELIVERED),
+        ("9007199254740993-0", "9007199254740992-0", Settled.UNDELIVERED),
     ],
 )
 async def test_entry_ids_are_compared_as_numbers(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.redis.stage import LOST
-from toolspan.store.stream import DONE, MARKED, NOT_OURS, Start
+from toolspan.store.stream import Start, Started
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def test_a_claimed_call_is_counted_and_its_lease_begins_anew(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held(attempt=1, idle_ms=60_000)
 
-    assert await store.start([Start(entry_id, 1, 2)]) == [DONE]
+    assert await store.start([Start(entry_id, 1, 2)]) == [Started.DONE]
     assert await stage.plane.pending() == {entry_id: ("me", 2)}
     assert await stage.idle_ms(entry_id) < 30_000
 
@@ -40,7 +40,7 @@ async def test_a_start_that_is_asked_for_again_counts_once(stage: Stage, store: 
     entry_id = await stage.held()
     await store.start([Start(entry_id, 1, 2, "token")])
 
-    assert await store.start([Start(entry_id, 1, 2, "token")]) == [DONE]
+    assert await store.start([Start(entry_id, 1, 2, "token")]) == [Started.DONE]
     assert await stage.plane.pending() == {entry_id: ("me", 2)}
     assert len(await stage.attempts(entry_id)) == 1
 
@@ -73,7 +73,7 @@ async def test_a_mark_of_another_start_refuses_for_ever(stage: Stage, store: Str
     await stage.mark(entry_id)
     before = await stage.everything()
 
-    assert await store.start([Start(entry_id, 1, 2, "token")]) == [MARKED]
+    assert await store.start([Start(entry_id, 1, 2, "token")]) == [Started.MARKED]
     assert await stage.everything() == before
 
 
@@ -83,7 +83,7 @@ async def test_what_is_no_longer_ours_is_not_begun(stage: Stage, store: StreamSt
     await stage.lose(entry_id, how)
     before = await stage.everything()
 
-    assert await store.start([Start(entry_id, 1, 1, "token")]) == [NOT_OURS]
+    assert await store.start([Start(entry_id, 1, 1, "token")]) == [Started.NOT_OURS]
     assert await stage.everything() == before
 
 
@@ -92,7 +92,7 @@ async def test_a_call_without_a_body_is_left_to_be_reported_as_lost(stage: Stage
     await stage.delete_body(entry_id)
     before = await stage.everything()
 
-    assert await store.start([Start(entry_id, 1, 2, "token")]) == [NOT_OURS]
+    assert await store.start([Start(entry_id, 1, 2, "token")]) == [Started.NOT_OURS]
     assert await stage.everything() == before
 
 
@@ -100,7 +100,11 @@ async def test_one_refusal_harms_no_neighbour(stage: Stage, store: StreamStore) 
     first, lost, last = [await stage.held() for _ in range(3)]
     await stage.lose(lost, "another owner")
 
-    assert await store.start([Start(first, 1, 2), Start(lost, 1, 2), Start(last, 1, 2)]) == [DONE, NOT_OURS, DONE]
+    assert await store.start([Start(first, 1, 2), Start(lost, 1, 2), Start(last, 1, 2)]) == [
+        Started.DONE,
+        Started.NOT_OURS,
+        Started.DONE,
+    ]
     assert await stage.plane.pending() == {first: ("me", 2), lost: ("other", 1), last: ("me", 2)}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from toolspan.store.keeper import Held, Keeper
-from toolspan.store.stream import DONE, Burial, Start
+from toolspan.store.stream import Burial, Quarantined, Start, Started
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
@@ -61,9 +61,9 @@ async def test_a_spoilt_record_stops_no_step(
 
     assert [claim.delivery.entry_id for claim in await store.recover([])] == ids
     assert keeper.keep([Held(kept, 1, noted=False)], running={}).lost == []
-    assert await store.start([Start(begun, 1, 2)]) == [DONE]
+    assert await store.start([Start(begun, 1, 2)]) == [Started.DONE]
     assert await store.park(parked, 1, count=1, delay_ms=60_000, reason="tool_error")
-    assert await store.quarantine(Burial(buried, 1, "malformed", "malformed", ["dlq.id", buried])) == DONE
+    assert await store.quarantine(Burial(buried, 1, "malformed", "malformed", ["dlq.id", buried])) == Quarantined.DONE
     assert [len(await stage.attempts(entry_id)) for entry_id in ids] == [1, 1, 1, 0]
     keeper.close()
 

@@ -141,6 +141,12 @@ async def stubborn(path: str) -> None:
             continue
 
 
+@tool(name="stubborn.once", delivery="at_most_once")
+async def stubborn_once(path: str) -> None:
+    """Not let itself be cancelled, at most once."""
+    await stubborn(path)
+
+
 @tool
 async def about() -> dict[str, Any]:
     """Tell of the call."""

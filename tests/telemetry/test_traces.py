@@ -397,3 +397,18 @@ async def _commands(plane: Plane) -> int:
 
 async def _more_than(plane: Plane, count: int) -> bool:
     return await _commands(plane) > count
+
+
+async def test_a_reply_that_cannot_be_written_is_no_error_of_the_tool(plane: Plane, settings: Settings) -> None:
+    recorder = Recorder(settings.keys)
+    wrong = plane.keys.replies("on-purpose")
+    await plane.redis.set(wrong, "not a stream")
+    async with running_worker(ALL, settings=settings, probe=recorder.probe):
+        await plane.add("v", "1", "id", "c", "tool", "echo", "args", "{}", "reply_to", wrong)
+        await eventually(plane.dead_letters, because="it is dead-lettered")
+        await eventually(lambda: len(recorder.spans) == 2, because="its spans have ended")
+
+    spans = {span.name.split()[0]: span for span in recorder.spans}
+    assert "error.type" not in (spans["execute_tool"].attributes or {})
+    assert (spans["process"].attributes or {})["error.type"] == "worker_error"
+    assert recorder.points("gen_ai.execute_tool.duration") == [(1, {"gen_ai.tool.name": "echo"})]

@@ -44,21 +44,12 @@ class Settled(IntEnum):
 
 
 class Quarantined(IntEnum):
-    """What a quarantine answers for a delivery. UNWRITABLE: the dead letters."""
+    """What a quarantine answers for a delivery. UNWRITABLE: the dead letters. UNANSWERED: done, but for the reply."""
 
     NOT_OURS = 0
     DONE = 1
     UNWRITABLE = 2
-
-
-NOT_OURS: Final[int] = 0
-DONE: Final[int] = 1
-"""What every step answers for a delivery that is somebody else's, and for one that it has dealt with."""
-
-MARKED: Final = Started.MARKED
-UNDELIVERED: Final = Settled.UNDELIVERED
-UNWRITABLE: Final[int] = 2
-"""What settling and quarantine answer for what they could not write."""
+    UNANSWERED = 3
 
 
 @value

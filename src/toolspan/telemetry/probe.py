@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import DeadLetter, DeadLetterReason, GroupSnapshot, LossReason, Run, TraceFields
+    from toolspan.model import DeadLetter, DeadLetterReason, GroupSnapshot, LossReason, Outcome, Run, TraceFields
     from toolspan.telemetry.spans import Spans
 
 _NS: Final = 1_000_000_000
@@ -144,13 +144,17 @@ class Probe:
         seconds = (ended_ns - began_ns) / _NS
         self._instruments.operation_duration.record(seconds, "receive", "receive", calls, "")
 
-    def unparked(self, run: Run) -> None:
-        """A parked call was due, and we took it."""
-        self._instruments.unparked.add(run.tool)
-        log.debug("delivery.unparked", **self._line(run))
+    def began(self, run: Run) -> None:
+        """A delivery was decoded, and work on it begins; how it came to us is told with it."""
+        self._spans.begin(run)
+        delivery = run.delivery
+        if delivery.owner is not None and delivery.loss is not None:
+            self._reclaimed(run, delivery.owner, delivery.loss)
+        elif delivery.origin == "retry":
+            self._instruments.unparked.add(run.tool)
+            log.debug("delivery.unparked", **self._line(run))
 
-    def reclaimed(self, run: Run, *, owner: str, reason: LossReason) -> None:
-        """We took a delivery over from a worker that went silent."""
+    def _reclaimed(self, run: Run, owner: str, reason: LossReason) -> None:
         self._instruments.reclaims.add(run.tool, reason)
         self._instruments.consumed.add("claim", self._keys.calls, self._keys.group)
         about, attributes = self._about(run), {**self._attributes(run), at.REASON: reason}
@@ -176,10 +180,6 @@ class Probe:
             owner=owner,
             reason=reason,
         )
-
-    def began(self, run: Run) -> None:
-        """A delivery was decoded, and work on it begins."""
-        self._spans.begin(run)
 
     def settled(self, runs: Sequence[Run], *, began_ns: int, ended_ns: int) -> None:
         """The replies of *runs* were written in one step, and the calls acknowledged."""
@@ -416,13 +416,16 @@ class Probe:
         """Record how long all of *run* took, where anybody listens; *settled_ns* is 0 for one that was not settled."""
         if self._meter is None and run.recording is None:
             return
-        phases = phases_of(run, settled_ns)
-        error = "" if outcome in {"released", "ok"} else outcome
+        phases, error, of_tool = (
+            phases_of(run, settled_ns),
+            _error_of(run.outcome),
+            _error_of(run.unsent or run.outcome),
+        )
         seconds = (ended_ns - run.delivery.read_ns) / _NS
         self._instruments.process_duration.record(seconds, self._keys.calls, self._keys.group, run.tool, error)
         for name, milliseconds in phases.items():
             if name == "execute":
-                self._instruments.execute_duration.record(milliseconds / 1000, run.tool, error)
+                self._instruments.execute_duration.record(milliseconds / 1000, run.tool, of_tool)
             else:
                 tool = run.tool if name == "queue" else ""
                 self._instruments.phase_duration.record(milliseconds / 1000, name, tool)
@@ -471,6 +474,10 @@ _DEBUG: Final = 10
 def outcome_of(run: Run) -> str:
     """Name how a run ended: `ok`, or the type of its failure."""
     return run.outcome.type if isinstance(run.outcome, Failed) else "ok"
+
+
+def _error_of(outcome: Outcome | None) -> str:
+    return outcome.type if isinstance(outcome, Failed) else ""
 
 
 def phases_of(run: Run, settled_ns: int) -> dict[str, float]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import Run
+    from toolspan.model import Outcome, Run
     from toolspan.telemetry.ids import DerivedIds
 
 NOT_AN_ERROR: Final = frozenset({"deadline_exceeded", "cancelled"})
@@ -188,9 +188,8 @@ class Spans:
             return
         run.recording = None
         end_ns = recording.at(ended_ns)
-        failure = run.outcome if isinstance(run.outcome, Failed) else None
         if recording.tool is not None:
-            _fail(recording.tool, failure)
+            _fail(recording.tool, run.unsent or run.outcome)
             # What was left behind at the drain has not ended: the attempt has, and the span with it.
             recording.tool.end(recording.at(run.tool_ended_ns) if run.tool_ended_ns else end_ns)
         if recording.reply is not None and sent:
@@ -198,7 +197,7 @@ class Spans:
             recording.reply.end(end_ns)
         process = recording.process
         process.set_attributes({at.OUTCOME: outcome, **{f"{at.PHASE}.{name}": ms for name, ms in phases.items()}})
-        _fail(process, failure)
+        _fail(process, run.outcome)
         process.end(end_ns)
 
     def drop(self, run: Run) -> None:
@@ -303,9 +302,9 @@ def _attached(context: Context) -> Iterator[None]:
         otel_context.detach(token)
 
 
-def _fail(span: Span, failure: Failed | None) -> None:
-    if failure is None:
+def _fail(span: Span, outcome: Outcome | None) -> None:
+    if not isinstance(outcome, Failed):
         return
-    span.set_attribute(at.ERROR_TYPE, failure.type)
-    if failure.type not in NOT_AN_ERROR:
-        span.set_status(StatusCode.ERROR, clean(failure.message))
+    span.set_attribute(at.ERROR_TYPE, outcome.type)
+    if outcome.type not in NOT_AN_ERROR:
+        span.set_status(StatusCode.ERROR, clean(outcome.message))

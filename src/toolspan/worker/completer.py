@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from toolspan.codec import dead_letter_fields, encode_outcome
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded, Timings
-from toolspan.store.stream import DONE, NOT_OURS, UNDELIVERED, UNWRITABLE, Burial, Settlement, Start
+from toolspan.store.stream import Burial, Quarantined, Settled, Settlement, Start, Started
 from toolspan.worker.batcher import Batcher
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from toolspan.codec import Codec
     from toolspan.errors import MalformedEntryError
     from toolspan.model import DeadLetterReason, Run
-    from toolspan.store.stream import Settled, Started, StreamStore
+    from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight, Work
 
@@ -54,15 +54,15 @@ class Completer:
         """Give what has to run, until cancelled, for batches to be sent."""
         return [self._settling.run(), self._starting.run()]
 
-    async def start(self, work: Work) -> int:
-        """Mark an at-most-once attempt as begun: DONE, NOT_OURS, or MARKED by another start."""
+    async def start(self, work: Work) -> Started:
+        """Mark an at-most-once attempt as begun."""
         work.recorded = True
         work.starting = True
         try:
             status = await self._starting.submit(work)
         finally:
             work.starting = False
-        work.noted = status == DONE
+        work.noted = status is Started.DONE
         return status
 
     async def settle(self, work: Work) -> None:
@@ -70,16 +70,16 @@ class Completer:
         work.decided = True
         work.run.settling_ns = time.monotonic_ns()
         status = await self._settling.submit(work)
-        while status == UNDELIVERED:
+        while status is Settled.UNDELIVERED:
             # The group was made anew. Its outcome is known: it waits for whoever gets the entry now.
             await self.inflight.wait_for_adoption(work, _LONGEST_WAIT)
             status = await self._settling.submit(work)
-        if status == UNWRITABLE:
+        if status is Settled.UNWRITABLE:
             message = f"the reply stream {_reply_to(work)} cannot be written"
             await self.quarantine(work, "reply_failed", Failed("worker_error", message))
         else:
             work.ended = True
-            if status == NOT_OURS:
+            if status is Settled.NOT_OURS:
                 self._probe.stale(work.run)
 
     async def retry(self, work: Work, failure: Failed, *, delay_ms: int) -> None:
@@ -112,7 +112,8 @@ class Completer:
         """Move the entry to the dead letters and answer its caller, where there is one, with *failure*."""
         work.decided = work.parting = True
         run = work.run
-        run.outcome, lost_reply = failure, run.outcome
+        run.unsent = run.outcome if reason == "reply_failed" else None
+        run.outcome = failure
         tool = run.call.tool if run.call else (malformed and malformed.tool) or OTHER_TOOL
         reply_to = None if reason in _SILENT else malformed.reply_to if malformed else _reply_to(work)
         call_id = run.call.id if run.call else malformed.call_id if malformed else ""
@@ -123,7 +124,7 @@ class Completer:
             failure=failure,
             consumer=self._store.me,
             traceparent=self._probe.traceparent(run),
-            reply=encode_outcome(lost_reply) if reason == "reply_failed" and lost_reply else None,
+            reply=encode_outcome(run.unsent) if run.unsent else None,
         )
         status = await self._held(
             "quarantine",
@@ -138,13 +139,15 @@ class Completer:
                     reply=self._reply(run, call_id) if reply_to else (),
                 )
             ),
-            refused=UNWRITABLE,
+            done=Quarantined.DONE,
+            refused=Quarantined.UNWRITABLE,
         )
         work.ended = True
-        if status == DONE:
+        if status is not Quarantined.NOT_OURS:
             texts = [part if isinstance(part, str) else part.decode(errors="replace") for part in about]
             letter = dict(zip(texts[::2], texts[1::2], strict=True))
-            self._probe.dead_lettered(run, reason=reason, failure=failure, letter=letter, replied=bool(reply_to))
+            replied = reply_to is not None and status is Quarantined.DONE
+            self._probe.dead_lettered(run, reason=reason, failure=failure, letter=letter, replied=replied)
         else:
             self._probe.stale(run)
 
@@ -154,14 +157,20 @@ class Completer:
             lambda: self._store.park(
                 work.entry_id, work.run.delivery.attempt, count=count, delay_ms=delay_ms, reason=reason
             ),
+            done=True,
         )
         work.ended = True
         if not parked:
             self._probe.stale(work.run)
-        return bool(parked)
+        return parked
 
-    async def _held(self, step: str, write: Callable[[], Awaitable[T]], *, refused: T | None = None) -> T:
-        """Do *write* until Redis takes it; an answer *refused* means that it could not be written for now."""
+    async def _held(
+        self, step: str, write: Callable[[], Awaitable[T]], *, done: T | None = None, refused: T | None = None
+    ) -> T:
+        """Do *write* until Redis takes it; an answer *refused* means that it could not be written for now.
+
+        After a lost answer, *done* stands for one that says no longer ours: it was done, by us.
+        """
         wait = _FIRST_WAIT
         unsure = False
         while True:
@@ -173,8 +182,7 @@ class Completer:
             else:
                 if answer != refused or refused is None:
                     self._probe.recovered(step)
-                    # After a lost answer the step may have been done: then it is no longer ours because of us.
-                    return DONE if unsure and answer == NOT_OURS else answer  # type: ignore[return-value]
+                    return done if unsure and done is not None and not answer else answer
                 self._probe.outage(step, ServerFullError("the dead letters cannot be written"))
             await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
             wait = min(wait * 2, _LONGEST_WAIT)
@@ -206,7 +214,7 @@ class Completer:
         ended_ns = time.monotonic_ns()
         settled = []
         for work, status in zip(works, statuses, strict=True):
-            if status == DONE:
+            if status is Settled.DONE:
                 settled.append(work.run)
         self._probe.settled(settled, began_ns=began_ns, ended_ns=ended_ns)
         return statuses
@@ -252,6 +260,9 @@ def timings_of(run: Run, *, sent_ns: int) -> Timings:
     queue = float(max(0, delivery.read_ms - delivery.ready_ms))
     if not began_ns:
         return Timings(queue=queue, settle=max(0, sent_ns - run.settling_ns) / _NS_PER_MS)
+    if not ended_ns:
+        # Left behind at the drain: it has not ended, and nobody knows when it will.
+        return Timings(queue, (began_ns - delivery.read_ns) / _NS_PER_MS)
     return Timings(
         queue,
         (began_ns - delivery.read_ns) / _NS_PER_MS,

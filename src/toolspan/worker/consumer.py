@@ -198,7 +198,7 @@ class PayloadProcessor:
             self._probe.began(work.run)
             await completer.quarantine(work, "malformed", Failed("malformed", str(exc)), malformed=exc)
             return
-        work.run.call = self._described(work, payload)
+        work.run.is_of(self._described(work, payload))
         self._probe.began(work.run)
         if work.verdict is not None:
             await completer.quarantine(work, work.verdict.reason, work.verdict.failure)

@@ -91,8 +91,8 @@ class Engine:
         self._abandoned = abandoned
         self._stopping = asyncio.Event()
         self._over = asyncio.Event()
-        self._first_beat: asyncio.Future[None] | None = None
         """Set at the drain's deadline."""
+        self._first_beat: asyncio.Future[None] | None = None
 
     def stop(self) -> None:
         """Begin the drain, whose deadline counts from here; a second call cuts it short."""
@@ -113,8 +113,8 @@ class Engine:
             if not await self._joined():
                 return True
             async with self._heartbeater, asyncio.TaskGroup() as heart:
-                self._serve()
                 beating = [heart.create_task(run) for run in (self._heartbeater.tick(), *self._completer.runs())]
+                await self._tell()
                 await self._take_in()
                 clean = await self._drain()
                 await ended(*beating)
@@ -223,10 +223,14 @@ class Engine:
         if self._first_beat.done() and not self._first_beat.exception():
             await self._leave()
 
-    def _serve(self) -> None:
+    async def _tell(self) -> None:
         """Say that we are registered, and about to take calls in."""
-        self._probe.worker_started(
-            self.consumer, sorted(info.name for info in self._tools.values()), concurrency=self._settings.concurrency
+        # In a thread: it exports our counters once, and waits for the collector.
+        await asyncio.to_thread(
+            self._probe.worker_started,
+            self.consumer,
+            sorted(info.name for info in self._tools.values()),
+            concurrency=self._settings.concurrency,
         )
         self._probe.observe_worker(
             inflight=lambda: len(self._inflight), room=lambda: self._inflight.room, abandoned=self._abandoned

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from toolspan.errors import GroupMissingError, StoreError, StoreUnavailableError
 from toolspan.model import Failed, Run
-from toolspan.store.stream import DONE, Start
+from toolspan.store.stream import Start, Started
 from toolspan.worker.inflight import Verdict
 from toolspan.worker.processor import outcome_unknown
 
@@ -80,7 +80,7 @@ class Intake:
             [Start(claim.delivery.entry_id, count, count + 1) for claim, count in zip(begin, held, strict=True)]
         )
         for claim, status in zip(begin, statuses, strict=True):
-            if status == DONE:
+            if status is Started.DONE:
                 claim.delivery.attempt += 1
                 claim.delivery.counted = True
                 self._inflight.add(Run(claim.delivery), recorded=True, noted=True)

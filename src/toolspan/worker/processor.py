@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.errors import MalformedEntryError
 from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
-from toolspan.store.stream import DONE, MARKED
+from toolspan.store.stream import Started
 from toolspan.worker.containment import failed
 from toolspan.worker.executor import Execution, NotAdmittedError
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from toolspan.codec import Codec
-    from toolspan.model import Run
     from toolspan.store.clock import RedisClock
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry, Tool
@@ -76,7 +75,7 @@ class Processor:
         try:
             call = self._codec.decode_call(delivery.entry_id, delivery.fields)
         except MalformedEntryError as exc:
-            self._began(work.run)
+            self._probe.began(work.run)
             verdict = work.verdict
             reason = verdict.reason if verdict else "malformed"
             failure = verdict.failure if verdict else Failed("malformed", str(exc))
@@ -85,27 +84,17 @@ class Processor:
         if isinstance(call, NewerCall):
             await self._pass_on(work, call)
             return
-        work.run.call = call
+        work.run.is_of(call)
         tool = self._registry.find(call.tool)
         if tool is not None:
             work.run.tool = tool.name
-        self._began(work.run)
+        self._probe.began(work.run)
         if work.verdict is not None:
             await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
         elif tool is None:
             await self._unknown(work, call)
         else:
             await self._run(work, call, tool)
-
-    def _began(self, run: Run) -> None:
-        delivery = run.delivery
-        if delivery.origin == "first" and run.call is not None and run.call.replay_of is not None:
-            delivery.origin = "replay"
-        self._probe.began(run)
-        if delivery.owner is not None and delivery.loss is not None:
-            self._probe.reclaimed(run, owner=delivery.owner, reason=delivery.loss)
-        elif delivery.origin == "retry":
-            self._probe.unparked(run)
 
     async def _run(self, work: Work, call: ToolCall, tool: Tool) -> None:
         try:
@@ -142,12 +131,12 @@ class Processor:
         """Put the mark on an at-most-once call; False: it must not run, and has got its end."""
         work.token = secrets.token_hex(8)
         status = await self._completer.start(work)
-        if status == MARKED:
+        if status is Started.MARKED:
             await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
-        elif status != DONE:
+        elif status is not Started.DONE:
             work.lost = True
             self._probe.stale(work.run)
-        return status == DONE
+        return status is Started.DONE
 
     def _end(self, work: Work, call: ToolCall) -> Awaitable[None]:
         outcome = work.run.outcome
@@ -159,8 +148,8 @@ class Processor:
     async def _pass_on(self, work: Work, newer: NewerCall) -> None:
         tool = newer.tool or OTHER_TOOL
         call = ToolCall(newer.id, tool, {}, newer.reply_to, trace=newer.trace)
-        work.run.call = call
-        self._began(work.run)
+        work.run.is_of(call)
+        self._probe.began(work.run)
         if work.verdict is not None:
             await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
         elif await self._neighbours.serve(tool, version=newer.version):

@@ -18,7 +18,8 @@
 --
 -- Returns 1 when quarantined,
 --         0 when the delivery is no longer ours: nothing was written,
---         2 when the dead letters cannot be written: the delivery stays pending.
+--         2 when the dead letters cannot be written: the delivery stays pending,
+--         3 when quarantined, but the reply could not be written.
 --
 -- include clock
 -- include history
@@ -62,13 +63,18 @@ local buried = bury(dead_letters, entry and entry[2] or {}, description)
 if type(buried) == 'table' and buried.err then
   return 2
 end
+local status = 1
 if #ARGV >= VALUES + about then
   -- A reply that cannot be written must not keep the entry: the dead letter is its only end then.
-  redis.pcall('XADD', reply, 'MAXLEN', '~', reply_maxlen, '*', unpack(ARGV, VALUES + about))
-  redis.pcall('EXPIRE', reply, reply_ttl)
+  local answer = redis.pcall('XADD', reply, 'MAXLEN', '~', reply_maxlen, '*', unpack(ARGV, VALUES + about))
+  if type(answer) == 'table' and answer.err then
+    status = 3
+  else
+    redis.call('EXPIRE', reply, reply_ttl)
+  end
 end
 redis.call('XACK', stream, group, entry_id)
 redis.call('XDEL', stream, entry_id)
 redis.call('HDEL', attempts, entry_id, entry_id .. ':mark')
 event(events, now, 'quarantined', entry_id, consumer, attempt, reason)
-return 1
+return status
