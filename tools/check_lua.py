@@ -35,6 +35,7 @@ LATER_THAN_5_1 = (
 )
 
 INCLUDE = re.compile(r"^-- include (\w+)\s*$", re.MULTILINE)
+LONGEST_LINE = 120  # in bytes, as luacheck counts them
 DECLARED = re.compile(r"^-- (KEYS|ARGV)\[(\d+)\]", re.MULTILINE)
 
 
@@ -117,6 +118,8 @@ class Inspector:
         for name in names:
             if isinstance(name, astnodes.Name):  # and not `...`
                 self.inspect(name.attribute)
+                if not name.id.startswith("_") and self._find(name.id) is not None:
+                    self._report(f"local '{name.id}' hides another of that name")
                 self._scopes[-1][name.id] = Local(name.line or self._line)
 
     def _assign(self, target: object) -> None:
@@ -158,7 +161,12 @@ def findings(text: str) -> list[tuple[int, str]]:
         return [(0, str(exc))]
     inspector = Inspector()
     inspector.inspect(tree.body)
-    return sorted([*inspector.findings, *header_findings(text, inspector)])
+    long = [
+        (number, f"longer than {LONGEST_LINE} characters")
+        for number, line in enumerate(text.encode().splitlines(), 1)
+        if len(line) > LONGEST_LINE
+    ]
+    return sorted([*long, *inspector.findings, *header_findings(text, inspector)])
 
 
 def header_findings(text: str, inspector: Inspector) -> Iterator[tuple[int, str]]:

@@ -39,6 +39,8 @@ def test_a_good_script_has_no_findings() -> None:
         ("function count() return 1 end", "'count' is set as a global, which Redis refuses; make it local"),
         ("local unread = 1", "local 'unread' is never read"),
         ("local function f(a, b) return a end return f", "local 'b' is never read"),
+        ("local a = 1 for _, a in ipairs(a) do return a end", "local 'a' hides another of that name"),
+        (f"-- {'a' * 118}", "longer than 120 characters"),
         ("return 7 // 2", "is not in Lua 5.1"),
         ("return 7 & 2", "is not in Lua 5.1"),
         ("do goto out end ::out::", "is not in Lua 5.1"),

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] stream      tool calls
 -- ARGV[1] timeout_ms  how long somebody waits; empty: nobody sets a deadline
--- ARGV[2..] fields    name, value, name, value …; no more than MAX_FIELDS of codec/limits.py: Lua can hand over no more
+-- ARGV[2..] fields    name, value, name, value …; no more than MAX_FIELDS of codec/limits.py: Lua hands over no more
 --
 -- Returns the entry id.
 --

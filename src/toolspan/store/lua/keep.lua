@@ -61,8 +61,8 @@ end
 
 for i = 1, #ours, 1000 do
   local last = math.min(i + 999, #ours)
-  local ids = { unpack(ours, i, last) }
-  ids[#ids + 1] = 'JUSTID'
-  redis.call('XCLAIM', stream, group, consumer, 0, unpack(ids))
+  local page = { unpack(ours, i, last) }
+  page[#page + 1] = 'JUSTID'
+  redis.call('XCLAIM', stream, group, consumer, 0, unpack(page))
 end
 return { now, registered, lost }

@@ -46,8 +46,8 @@ function history.write(key, entry_id, list)
   redis.call('HSET', key, entry_id, cjson.encode(list))
 end
 
--- The running element of attempt *attempt* of *consumer*; a new one with *start_ms* if it is not on record yet. One that
--- has ended is another run of that number, which was given back.
+-- The running element of attempt *attempt* of *consumer*; a new one with *start_ms* if it is not on record yet.
+-- One that has ended is another run of that number, which was given back.
 function history.of(list, consumer, attempt, start_ms)
   local last = list[#list]
   if not last or last['end'] or last.attempt ~= attempt or last.consumer ~= consumer then

@@ -1,7 +1,7 @@
 -- Entry ids, as text: their parts may have more digits than a number keeps.
 local ids = {}
 
--- Whether *text* is one, so that no command refuses it. The greatest that we take has some digits less than Redis allows.
+-- Whether *text* is one, so that no command refuses it. The greatest that we take has fewer digits than Redis allows.
 function ids.valid(text)
   local ms, seq = string.match(text, '^(%d+)%-(%d+)$')
   return ms and #ms < 20 and #seq < 20
