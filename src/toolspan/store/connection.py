@@ -73,10 +73,10 @@ class Connection:
         try:
             return cls(redis.asyncio.ConnectionPool.from_url(url))
         except ValueError:
-            # What is wrong with it is not told: the reason would quote the URL, and with it parts of a password.
+            # The reason would quote what was taken for a port or a host: it may be the password.
             message = (
-                "TOOLSPAN_REDIS_URL cannot be read: it looks like redis://user:password@host:port/db, rediss://… or "
-                "unix://user:password@/path?db=0, and user and password must be percent-encoded"
+                "TOOLSPAN_REDIS_URL cannot be read: is its port a number, are its options known, and is what is "
+                "special in its password written as %XX?"
             )
             raise SettingsError(message) from None
 
@@ -85,7 +85,7 @@ class Connection:
         """Reach the same server as *client*, with connections and time limits of our own.
 
         Raises:
-            SettingsError: if its connections are of a kind that we cannot make.
+            SettingsError: if it does not name one, or reaches it in a way that we cannot.
         """
         return cls(client.connection_pool)
 
@@ -171,16 +171,15 @@ _WITHOUT_ASYNCIO: Final = {
 
 
 def _kind_of(pool: redis.asyncio.ConnectionPool) -> _Kind:
-    """Give the kind of connection that a pool makes, or that its own is derived from."""
+    """Give the kind of connection of the client library that the pool's are, or were made from."""
     made = pool.connection_class
+    if isinstance(pool, SentinelConnectionPool):
+        message = "a client that asks Sentinel for its server does not say which one: give one that names it"
+        raise SettingsError(message)
     for kind in _PACKED:
-        # A sentinel tells its connections where the server is each time; we would have only the sentinel's pool to ask.
-        if issubclass(made, kind) and not isinstance(pool, SentinelConnectionPool):
+        if issubclass(made, kind):
             return kind
-    message = (
-        f"connections of the kind {made.__name__} cannot be made here: give a client that reaches its server by TCP, "
-        "with or without TLS, or by a Unix socket"
-    )
+    message = f"a client with connections of the kind {made.__name__}: only TCP, TLS and Unix sockets are known here"
     raise SettingsError(message)
 
 
