@@ -153,6 +153,8 @@ async def test_a_worker_goes_on_when_its_stream_is_gone(
     plane: Plane, settings: Settings, recorder: Recorder, tmp_path: Path, how: str
 ) -> None:
     runs, release = tmp_path / "runs", tmp_path / "release"
+    # The records of calls that are gone are looked for as often as dead consumers are.
+    settings = settings.model_copy(update={"reap_after_ms": 4_000})
     async with running_worker(ALL, settings=settings, probe=recorder.probe):
         await plane.append("until", path=str(runs), release=str(release))
         await eventually(lambda: starts(runs), because="the tool runs")
@@ -162,6 +164,7 @@ async def test_a_worker_goes_on_when_its_stream_is_gone(
         await eventually(lambda: plane.reply("next"), because="calls appended afterwards are answered")
         await eventually(lambda: _settled(plane), because="nothing is left")
         await eventually(lambda: _registered(plane), because="the worker is registered again")
+        await eventually(lambda: _unrecorded(plane), because="nothing is on record of a call that is gone")
 
     # Nobody can tell whether somebody else has answered it: it is not answered, or once.
     assert [reply.call_id for reply in await plane.replies()].count("until") <= 1
@@ -343,6 +346,10 @@ redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', 1, 'FORCE',
 
 async def _replies(plane: Plane, count: int) -> bool:
     return len(await plane.replies()) >= count
+
+
+async def _unrecorded(plane: Plane) -> bool:
+    return not await plane.redis.exists(plane.keys.attempts)
 
 
 async def _registered(plane: Plane) -> bool:
