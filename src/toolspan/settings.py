@@ -6,7 +6,7 @@ import os
 import re
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from toolspan.errors import SettingsError
@@ -69,6 +69,16 @@ class Settings(BaseSettings):
             raise ValueError(message)
         return url
 
+    @model_validator(mode="after")
+    def _reaps_the_dead_only(self) -> Self:
+        if self.reap_after_ms < 2 * self.lease_ms:
+            message = (
+                f"TOOLSPAN_REAP_AFTER_MS, {self.reap_after_ms}, is less than twice TOOLSPAN_LEASE_MS, {self.lease_ms}: "
+                "a worker that is only slow would be taken for dead"
+            )
+            raise ValueError(message)
+        return self
+
     @classmethod
     def load(cls, **overrides: Any) -> Self:
         """Read the environment; *overrides* that are not None win.
@@ -80,7 +90,8 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in overrides.items() if value is not None})
         except ValidationError as exc:
             told = ((e["loc"], e["msg"].removeprefix("Value error, ")) for e in exc.errors())
-            lines = (f"TOOLSPAN_{'_'.join(map(str, where)).upper()}: {problem}" for where, problem in told)
+            # What is wrong between two settings names them itself.
+            lines = (f"TOOLSPAN_{'_'.join(map(str, at)).upper()}: {problem}" if at else problem for at, problem in told)
             raise SettingsError("; ".join(lines)) from None
         except UnicodeDecodeError as exc:
             message = f".env is not UTF-8: {exc}"

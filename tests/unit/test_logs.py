@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from toolspan.keys import Keys
-from toolspan.telemetry.logs import LEVELS, Level, configure
+from toolspan.telemetry.logs import LEVELS, Level, configure, leave_stdout_alone
 from toolspan.testing import Recorder
 
 if TYPE_CHECKING:
@@ -64,6 +64,32 @@ def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stderr]:
     structlog.reset_defaults()
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+def test_a_program_that_has_not_said_what_it_wants_has_its_stdout_for_itself(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    structlog.reset_defaults()
+    leave_stdout_alone()
+    log().debug("call.settled")
+    log().info("worker.started")
+    structlog.reset_defaults()
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "worker.started" in told.err
+    assert "call.settled" not in told.err
+
+
+def test_what_a_program_has_configured_is_left_as_it_is() -> None:
+    with structlog.testing.capture_logs() as lines:
+        structlog.configure()
+        leave_stdout_alone()
+        is_ours = isinstance(structlog.get_config()["logger_factory"], structlog.WriteLoggerFactory)
+    structlog.reset_defaults()
+
+    assert not is_ours
+    assert lines == []
 
 
 def log() -> Any:

@@ -67,8 +67,9 @@ BOUNDS = [
 
 @pytest.mark.parametrize(("name", "least", "most"), BOUNDS)
 def test_a_number_may_be_as_small_and_as_large_as_its_bounds(name: str, least: float, most: float) -> None:
-    assert getattr(Settings.load(**{name: least}), name) == least
-    assert getattr(Settings.load(**{name: most}), name) == most
+    # A worker is not reaped before its lease is over twice.
+    assert getattr(Settings.load(**{"lease_ms": 200, name: least}), name) == least
+    assert getattr(Settings.load(**{"reap_after_ms": 10**9, name: most}), name) == most
 
 
 @pytest.mark.parametrize(
@@ -233,3 +234,11 @@ def test_an_interval_that_is_none_is_refused(environment: pytest.MonkeyPatch, in
     environment.setenv("OTEL_METRIC_EXPORT_INTERVAL", interval)
     with pytest.raises(SettingsError, match=r"^OTEL_METRIC_EXPORT_INTERVAL: .*whole number of milliseconds"):
         OtlpSettings()
+
+
+def test_a_worker_is_dead_no_sooner_than_its_lease_is_over_twice() -> None:
+    assert Settings(lease_ms=30_000, reap_after_ms=60_000).reap_after_ms == 60_000
+    with pytest.raises(
+        SettingsError, match=r"^TOOLSPAN_REAP_AFTER_MS, 59999, is less than twice TOOLSPAN_LEASE_MS, 30000"
+    ):
+        Settings.load(lease_ms=30_000, reap_after_ms=59_999)

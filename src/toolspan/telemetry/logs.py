@@ -53,6 +53,15 @@ def configure(level: Level = "info", *, json: bool | None = None) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
 
 
+def leave_stdout_alone() -> None:
+    """Write lines from `info` up to stderr, where the program has not said what it wants: its stdout is not ours."""
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger("info"),
+            logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        )
+
+
 def _current_trace(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Put the ids of the current span on a line that does not say another."""
     if "trace_id" not in line:

@@ -22,6 +22,7 @@ from toolspan.telemetry import attributes as at
 from toolspan.telemetry import exporters
 from toolspan.telemetry.ambient import AMBIENT
 from toolspan.telemetry.ids import DerivedIds
+from toolspan.telemetry.logs import leave_stdout_alone
 from toolspan.telemetry.probe import Probe
 from toolspan.telemetry.spans import Spans
 
@@ -72,6 +73,7 @@ def start(
     their spans land in the trace; a caller's are not: the program around it is not ours to speak for. Must be called
     after any fork.
     """
+    leave_stdout_alone()
     making = _Making(OtlpSettings(), _resource(service, keys, instance_id), around_tools=service == "worker")
     tracer_provider = _set_up_by_program(trace.get_tracer_provider()) or making.tracers()
     known_meters = _set_up_by_program(metrics.get_meter_provider())
