@@ -7,6 +7,8 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar, dataclass_transform
 
 T = TypeVar("T")
 
+_NS_PER_MS: Final = 1_000_000
+
 ErrorType: TypeAlias = Literal[
     "tool_error",
     "invalid_arguments",
@@ -166,9 +168,22 @@ class Failed:
 Outcome: TypeAlias = Succeeded | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds spent in each phase of an attempt; None for a phase that did not happen."""
+
+    queue: float | None = None
+    admission: float | None = None
+    execute: float | None = None
+    settle: float | None = None
+
+
 @dataclass(slots=True)
 class Run:
-    """What is known about the work on one delivery, as it becomes known. Times are monotonic ns; 0: not yet."""
+    """What is known about the work on one delivery, as it becomes known. Times are monotonic ns; 0: not yet.
+
+    *settling_ns* is when it was known how the call ends, *settled_ns* when the script that writes this was sent.
+    """
 
     delivery: Delivery
     call: ToolCall | None = None
@@ -192,15 +207,20 @@ class Run:
         if self.delivery.origin == "first" and call.replay_of is not None:
             self.delivery.origin = "replay"
 
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Milliseconds spent in each phase of an attempt; None for a phase that did not happen."""
-
-    queue: float | None = None
-    admission: float | None = None
-    execute: float | None = None
-    settle: float | None = None
+    @property
+    def timings(self) -> Timings:
+        """The phases that have happened so far. A tool that was left behind at the drain has not ended."""
+        delivery, began_ns, ended_ns = self.delivery, self.tool_began_ns, self.tool_ended_ns
+        known_ns = ended_ns or self.settling_ns
+        settle = (self.settled_ns - known_ns) / _NS_PER_MS if self.settled_ns and known_ns else None
+        # Two estimates of Redis' clock meet here: never less than nothing.
+        queue = float(max(0, delivery.read_ms - delivery.ready_ms))
+        if not began_ns:
+            return Timings(queue, settle=settle)
+        admission = (began_ns - delivery.read_ns) / _NS_PER_MS
+        if not ended_ns:
+            return Timings(queue, admission)
+        return Timings(queue, admission, (ended_ns - began_ns) / _NS_PER_MS, settle)
 
 
 @dataclass(frozen=True, slots=True)

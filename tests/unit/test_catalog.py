@@ -12,7 +12,7 @@ from toolspan.telemetry.catalog import EVENTS, METRICS, ON_EVERY_SPAN, SPANS
 
 ATTRIBUTES = {
     *(value for name, value in vars(at).items() if name.isupper() and isinstance(value, str)),
-    *at.PHASES,
+    *at.PHASES_ON_SPANS,
     *at.DEAD_LETTER,
 }
 USED = {

@@ -41,7 +41,10 @@ ROLE: Final = "toolspan.role"
 STATE: Final = "toolspan.state"
 STREAM: Final = "toolspan.stream"
 
-PHASES: Final = tuple(f"{PHASE}.{name}" for name in ("queue", "admission", "execute", "settle"))
+PHASES: Final = ("queue", "admission", "execute", "settle")
+"""What an attempt's time is made of."""
+
+PHASES_ON_SPANS: Final = tuple(f"{PHASE}.{name}" for name in PHASES)
 """Milliseconds of each phase, on a span."""
 
 DEAD_LETTER: Final = tuple(

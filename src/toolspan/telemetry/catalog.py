@@ -270,7 +270,7 @@ SPANS: Final = (
             at.ATTEMPT,
             at.DELIVERY,
             at.OUTCOME,
-            *at.PHASES,
+            *at.PHASES_ON_SPANS,
             at.ERROR_TYPE,
         ),
     ),

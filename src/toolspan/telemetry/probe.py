@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from toolspan.telemetry.spans import Spans
 
 _NS: Final = 1_000_000_000
-_MS_NS: Final = 1_000_000
 
 
 class Probe:
@@ -197,7 +196,7 @@ class Probe:
                 log.debug("call.settled", **self._line(run), outcome=outcome)
             if isinstance(run.outcome, Failed):
                 self._raised(run)
-            self._measured(run, outcome, settled_ns=ended_ns, ended_ns=ended_ns, batch=len(runs))
+            self._measured(run, outcome, ended_ns=ended_ns, batch=len(runs))
         if sent:
             counters.sent.add("send", self._reply_template, "", count=sent)
 
@@ -408,27 +407,22 @@ class Probe:
         """Count and record an attempt that ended in another way than by being settled."""
         if run.delivery.counted:
             self._instruments.attempts.add(run.tool, run.delivery.origin, outcome)
-        self._measured(run, outcome, settled_ns=0, ended_ns=time.monotonic_ns(), sent=replied)
+        self._measured(run, outcome, ended_ns=time.monotonic_ns(), sent=replied)
 
-    def _measured(
-        self, run: Run, outcome: str, *, settled_ns: int, ended_ns: int, batch: int = 1, sent: bool = True
-    ) -> None:
-        """Record how long all of *run* took, where anybody listens; *settled_ns* is 0 for one that was not settled."""
+    def _measured(self, run: Run, outcome: str, *, ended_ns: int, batch: int = 1, sent: bool = True) -> None:
+        """Record how long all of *run* took, where anybody listens."""
         if self._meter is None and run.recording is None:
             return
-        phases, error, of_tool = (
-            phases_of(run, settled_ns),
-            _error_of(run.outcome),
-            _error_of(run.unsent or run.outcome),
-        )
+        instruments, timings = self._instruments, run.timings
+        phases = {name: ms for name in at.PHASES if (ms := getattr(timings, name)) is not None}
+        error, of_tool = _error_of(run.outcome), _error_of(run.unsent or run.outcome)
         seconds = (ended_ns - run.delivery.read_ns) / _NS
-        self._instruments.process_duration.record(seconds, self._keys.calls, self._keys.group, run.tool, error)
+        instruments.process_duration.record(seconds, self._keys.calls, self._keys.group, run.tool, error)
         for name, milliseconds in phases.items():
             if name == "execute":
-                self._instruments.execute_duration.record(milliseconds / 1000, run.tool, of_tool)
+                instruments.execute_duration.record(milliseconds / 1000, run.tool, of_tool)
             else:
-                tool = run.tool if name == "queue" else ""
-                self._instruments.phase_duration.record(milliseconds / 1000, name, tool)
+                instruments.phase_duration.record(milliseconds / 1000, name, run.tool if name == "queue" else "")
         self._spans.end(run, outcome=outcome, phases=phases, ended_ns=ended_ns, batch=batch, sent=sent)
 
     def _raised(self, run: Run) -> None:
@@ -478,21 +472,6 @@ def outcome_of(run: Run) -> str:
 
 def _error_of(outcome: Outcome | None) -> str:
     return outcome.type if isinstance(outcome, Failed) else ""
-
-
-def phases_of(run: Run, settled_ns: int) -> dict[str, float]:
-    """Give the milliseconds of each phase that happened; *settled_ns* is 0 for a run that was not settled."""
-    delivery = run.delivery
-    phases = {"queue": float(max(0, delivery.read_ms - delivery.ready_ms))}
-    if run.tool_began_ns:
-        phases["admission"] = (run.tool_began_ns - delivery.read_ns) / _MS_NS
-    # A tool that did not let itself be cancelled may be left behind at the drain: it has not ended then.
-    if run.tool_ended_ns:
-        phases["execute"] = (run.tool_ended_ns - run.tool_began_ns) / _MS_NS
-    known_ns = run.tool_ended_ns or run.settling_ns
-    if settled_ns and known_ns:
-        phases["settle"] = (run.settled_ns - known_ns) / _MS_NS
-    return phases
 
 
 def _field(

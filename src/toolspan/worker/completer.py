@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from toolspan.codec import dead_letter_fields, encode_outcome
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
-from toolspan.model import OTHER_TOOL, Failed, Succeeded, Timings
+from toolspan.model import OTHER_TOOL, Failed, Succeeded
 from toolspan.store.stream import Burial, Quarantined, Settled, Settlement, Start, Started
 from toolspan.worker.batcher import Batcher
 
@@ -32,7 +32,6 @@ _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
 _RELEASE_MS: Final = 1_000
 _LONGEST_RELEASE_MS: Final = 30_000
-_NS_PER_MS: Final = 1_000_000
 
 # What is answered, and with it counted, where the dead letter is the only end.
 _SILENT: Final = frozenset({"reply_failed", "tool_failed"})
@@ -126,9 +125,11 @@ class Completer:
             traceparent=self._probe.traceparent(run),
             reply=encode_outcome(run.unsent) if run.unsent else None,
         )
-        status = await self._held(
-            "quarantine",
-            lambda: self._store.quarantine(
+        run.settling_ns = run.settling_ns or time.monotonic_ns()
+
+        def write() -> Awaitable[Quarantined]:
+            run.settled_ns = time.monotonic_ns()
+            return self._store.quarantine(
                 Burial(
                     entry_id=work.entry_id,
                     attempt=run.delivery.attempt,
@@ -138,7 +139,11 @@ class Completer:
                     reply_to=reply_to,
                     reply=self._reply(run, call_id) if reply_to else (),
                 )
-            ),
+            )
+
+        status = await self._held(
+            "quarantine",
+            write,
             done=Quarantined.DONE,
             refused=Quarantined.UNWRITABLE,
         )
@@ -248,27 +253,9 @@ class Completer:
             outcome=run.outcome,
             attempt=run.delivery.attempt,
             consumer=self._store.me,
-            timings=timings_of(run, sent_ns=run.settled_ns or time.monotonic_ns()),
+            timings=run.timings,
             traceparent=self._probe.reply_traceparent(run),
         )
-
-
-def timings_of(run: Run, *, sent_ns: int) -> Timings:
-    """Give the phases of a run whose reply is sent at *sent_ns*; a phase that did not happen is None."""
-    delivery, began_ns, ended_ns = run.delivery, run.tool_began_ns, run.tool_ended_ns
-    # Two clocks met here: never less than nothing.
-    queue = float(max(0, delivery.read_ms - delivery.ready_ms))
-    if not began_ns:
-        return Timings(queue=queue, settle=max(0, sent_ns - run.settling_ns) / _NS_PER_MS)
-    if not ended_ns:
-        # Left behind at the drain: it has not ended, and nobody knows when it will.
-        return Timings(queue, (began_ns - delivery.read_ns) / _NS_PER_MS)
-    return Timings(
-        queue,
-        (began_ns - delivery.read_ns) / _NS_PER_MS,
-        (ended_ns - began_ns) / _NS_PER_MS,
-        (sent_ns - ended_ns) / _NS_PER_MS,
-    )
 
 
 def _reply_to(work: Work) -> str | None:
