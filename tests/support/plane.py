@@ -29,8 +29,11 @@ class Plane:
 
     async def append(self, tool: str, call_id: str = "", *, reply: bool = True, **args: Any) -> str:
         """Append a call as any producer would; with a reply stream unless *reply* is False."""
-        call = ToolCall(call_id or tool, tool, args, reply_to=self.reply_to if reply else None)
-        return await self.add(*self.codec.encode_call(call))
+        return await self.add(*self.codec.encode_call(self.call(tool, call_id, reply=reply, **args)))
+
+    def call(self, tool: str, call_id: str = "", *, reply: bool = True, **args: Any) -> ToolCall:
+        """Make a call; its id is the tool's name if there is no other."""
+        return ToolCall(call_id or tool, tool, args, reply_to=self.reply_to if reply else None)
 
     async def add(self, *fields: str | bytes) -> str:
         """Add an entry of any fields."""
