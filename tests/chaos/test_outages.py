@@ -287,13 +287,15 @@ async def test_an_entry_of_ours_that_no_run_knows_of_is_run_after_a_lease(
     assert recorder.total("toolspan.reclaims", toolspan_reason="lease_expired") == 1
 
 
-async def test_a_call_whose_body_is_deleted_while_it_is_tried_again_is_told_as_lost(
+async def test_a_call_whose_body_is_deleted_while_it_runs_is_told_as_lost_once_it_cannot_be_tried_again(
     plane: Plane, settings: Settings, recorder: Recorder, tmp_path: Path
 ) -> None:
+    release = tmp_path / "release"
     async with running_worker(ALL, settings=settings, probe=recorder.probe):
-        entry_id = await plane.append("later", path=str(tmp_path / "runs"), good_from=9)
-        await eventually(lambda: starts(tmp_path / "runs"), because="it was tried")
+        entry_id = await plane.append("asks_again", path=str(tmp_path / "runs"), release=str(release))
+        await eventually(lambda: starts(tmp_path / "runs"), because="it runs")
         await plane.redis.xdel(plane.keys.calls, entry_id)
+        release.touch()
         await eventually(lambda: recorder.total("toolspan.lost"), because="it is told as lost")
 
     assert await plane.pending() == {}

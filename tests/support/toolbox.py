@@ -59,6 +59,13 @@ async def until(path: str, release: str) -> int:
 
 
 @tool
+async def asks_again(path: str, release: str) -> None:
+    """Do the same, and then ask for another attempt."""
+    await until(path, release)
+    raise Retry(after=0.01)
+
+
+@tool
 async def fails(message: str = "it broke") -> None:
     """Raise."""
     raise RuntimeError(message)
