@@ -18,10 +18,10 @@ from toolspan.store import Connection
 from toolspan.telemetry.setup import start
 from toolspan.worker.containment import Raised, contained, failed
 from toolspan.worker.engine import Engine, consumer_name
-from toolspan.worker.processor import jittered_ms
+from toolspan.worker.processor import jittered_ms, kept_apart
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from toolspan.store import Redis
     from toolspan.telemetry.probe import Probe
@@ -177,17 +177,9 @@ class PayloadProcessor:
         self._probe = probe
         self._max_attempts = max_attempts
 
-    async def process(self, work: Work) -> None:
+    def process(self, work: Work) -> Coroutine[None, None, None]:
         """Hand the payload over; settle without a reply, try again later, or quarantine."""
-        try:
-            await self._process(work)
-        except asyncio.CancelledError:
-            if work.lost:
-                self._probe.lease_lost(work.run)
-            raise
-        except Exception as exc:  # noqa: BLE001
-            self._probe.bug("process", exc)
-            await self._try_again(work, failed("worker_error", exc, retryable=True))
+        return kept_apart(work, self._process, self._probe, self._try_again)
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery

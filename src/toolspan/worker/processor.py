@@ -15,7 +15,7 @@ from toolspan.worker.containment import failed
 from toolspan.worker.executor import Execution, NotAdmittedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from toolspan.codec import Codec
     from toolspan.store.clock import RedisClock
@@ -54,21 +54,9 @@ class Processor:
         self._probe = probe
         self._max_attempts = max_attempts
 
-    async def process(self, work: Work) -> None:
-        """Work on a delivery until it is settled, parked or quarantined.
-
-        Whatever goes wrong in here is this entry's own trouble: its neighbours go on. An outcome that is known is
-        held until Redis takes it, never thrown away to be run again.
-        """
-        try:
-            await self._process(work)
-        except asyncio.CancelledError:
-            if work.lost:
-                self._probe.lease_lost(work.run)
-            raise
-        except Exception as exc:  # noqa: BLE001
-            self._probe.bug("process", exc)
-            await self._fail(work, failed("worker_error", exc, retryable=True))
+    def process(self, work: Work) -> Coroutine[None, None, None]:
+        """Work on a delivery until it is settled, parked or quarantined."""
+        return kept_apart(work, self._process, self._probe, self._fail)
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery
@@ -200,6 +188,28 @@ class Processor:
 
     def _is_too_late(self, call: ToolCall, delay_ms: int) -> bool:
         return call.deadline_ms is not None and self._clock.now_ms() + delay_ms > call.deadline_ms
+
+
+async def kept_apart(
+    work: Work,
+    story: Callable[[Work], Awaitable[None]],
+    probe: Probe,
+    fail: Callable[[Work, Failed], Awaitable[None]],
+) -> None:
+    """Let *story* work on one delivery until it has its end.
+
+    Whatever goes wrong in there is this entry's own trouble: *fail* ends it, and its neighbours go on. An outcome that
+    is known is held until Redis takes it, never thrown away to be run again.
+    """
+    try:
+        await story(work)
+    except asyncio.CancelledError:
+        if work.lost:
+            probe.lease_lost(work.run)
+        raise
+    except Exception as exc:  # noqa: BLE001
+        probe.bug("process", exc)
+        await fail(work, failed("worker_error", exc, retryable=True))
 
 
 def outcome_unknown() -> Failed:
