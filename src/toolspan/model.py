@@ -264,6 +264,20 @@ class DeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class LetterEntry:
+    """What lies among the dead letters, byte for byte: *letter* is None if it cannot be read as one of ours.
+
+    *original* is what `dlq.raw` holds, where the entry was kept whole; *problem* says why it cannot be read.
+    """
+
+    id: str
+    fields: list[bytes]
+    original: list[bytes] | None
+    letter: DeadLetter | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolInfo:
     """A tool as workers describe it to callers; *schema* is the JSON schema of its arguments."""
 

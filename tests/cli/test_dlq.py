@@ -147,7 +147,7 @@ async def test_what_is_not_there_is_said_in_one_sentence(plane: Plane, shell: Sh
 async def test_what_is_no_dead_letter_of_ours_is_left_alone(plane: Plane, shell: Shell) -> None:
     raw: bytes = await plane.redis.execute_command("XADD", plane.keys.dead_letters, "*", "somebody", "else's")
     foreign = raw.decode()
-    for command, done in (await shell.each(f"dlq show {foreign}", f"dlq discard {foreign} --why old")).items():
+    for command, done in (await shell.each(f"dlq show {foreign}", f"dlq replay {foreign}")).items():
         assert (done.code, done.out) == (1, ""), command
         assert done.sentence.startswith(f"{foreign} is not a dead letter of ours"), command
 
@@ -250,7 +250,7 @@ async def test_a_discarded_dead_letter_is_gone_and_it_is_known_who_did_it_and_wh
     done, told = (await shell.each(*commands)).values()
 
     assert (done.code, done.out, done.err) == (0, f"{letter_id} discarded\n", "")
-    assert (told.code, told.json, told.err) == (0, {"discarded": second}, "")
+    assert (told.code, told.json, told.err) == (0, {"discarded": [second], "missed": []}, "")
     assert await _ids(plane) == [kept]
     audit = {one["dead_letter"]: one for one in await _audit(plane)}
     assert {(one["action"], one["who"]) for one in audit.values()} == {("discard", getuser())}

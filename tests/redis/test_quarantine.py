@@ -198,8 +198,8 @@ async def test_records_of_a_wrong_type_stop_it_before_anything_is_written(stage:
 
 async def _original(stage: Stage, connection: Connection) -> list[bytes]:
     """The original fields as Redis itself reads them back."""
-    [(_, fields, original)] = await DeadLetterStore(connection, stage.keys)._page("-", "+", 1)
-    return fields[: _end(fields)] if original is None else original
+    [entry] = [entry async for entry in DeadLetterStore(connection, stage.keys).entries()]
+    return entry.fields[: _end(entry.fields)] if entry.original is None else entry.original
 
 
 def _end(fields: list[bytes]) -> int:

@@ -22,7 +22,7 @@ from toolspan.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,6 +100,15 @@ def fail(message: str, code: int) -> NoReturn:
 def print_json(value: Any) -> None:
     """Print *value* as JSON on one line."""
     click.echo(dumps(value).decode())
+
+
+async def print_json_array(values: AsyncIterator[Any]) -> None:
+    """Print *values* as one JSON array on one line, each as it comes."""
+    before = "["
+    async for value in values:
+        click.echo(before + dumps(value).decode(), nl=False)
+        before = ","
+    click.echo("]" if before == "," else "[]")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:

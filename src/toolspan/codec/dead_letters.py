@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _ABOUT: Final = b"dlq."
 _TRACE: Final = frozenset(name.encode() for name in TRACE_FIELDS)
-# What a replay must not take over: it is a call of its own, which nobody waits for.
+# What a replay must not take over: it is a call of its own, which the original's caller does not wait for.
 _NOT_REPLAYED: Final = frozenset({"id", "reply_to", "deadline", "idem", "replay_of", *TRACE_FIELDS})
 _VARIABLE_TEXT: Final = re.compile(r"0x[0-9a-fA-F]+|[0-9a-fA-F]{8,}|[0-9]+|\s+")
 
@@ -129,11 +129,13 @@ def _attempt(element: Any) -> Attempt | None:
         return None
 
 
-def replay_fields(fields: Sequence[bytes], *, call_id: str, replay_of: str) -> list[str | bytes]:
-    """Turn the original fields of a dead letter into those of a new call, which nobody waits for.
+def replay_fields(
+    fields: Sequence[bytes], *, call_id: str, replay_of: str, reply_to: str | None = None
+) -> list[str | bytes]:
+    """Turn the original fields of a dead letter into those of a new call, answered to *reply_to* if that is given.
 
-    The form stays what it was. Reply stream, deadline, idempotency key and trace are left out; the rest, unknown
-    fields included, is carried over byte for byte.
+    The form stays what it was. The original's reply stream, deadline, idempotency key and trace are left out; the rest,
+    unknown fields included, is carried over byte for byte.
 
     Raises:
         MalformedEntryError: if the original is no call: fields without values, or a payload that is not a JSON object.
@@ -142,17 +144,19 @@ def replay_fields(fields: Sequence[bytes], *, call_id: str, replay_of: str) -> l
         pairs = list(zip(fields[::2], fields[1::2], strict=True))
         values = dict(pairs)
         if is_payload(values):
-            payload = _replayed_payload(values[PAYLOAD], call_id=call_id, replay_of=replay_of)
+            payload = _replayed_payload(values[PAYLOAD], call_id=call_id, replay_of=replay_of, reply_to=reply_to)
             beside = [part for name, value in pairs if name != PAYLOAD and name not in _TRACE for part in (name, value)]
             return ["payload", payload, *beside]
     except ValueError as exc:
         raise MalformedEntryError(str(exc)) from None
     dropped = {b"v", *(name.encode() for name in _NOT_REPLAYED)}
     kept = [part for name, value in pairs if name not in dropped for part in (name, value)]
-    return ["v", values.get(b"v", str(VERSION)), "id", call_id, *kept, "replay_of", replay_of]
+    answered = [] if reply_to is None else ["reply_to", reply_to]
+    return ["v", values.get(b"v", str(VERSION)), "id", call_id, *kept, "replay_of", replay_of, *answered]
 
 
-def _replayed_payload(raw: bytes, *, call_id: str, replay_of: str) -> bytes:
+def _replayed_payload(raw: bytes, *, call_id: str, replay_of: str, reply_to: str | None) -> bytes:
     body = checked_object("its payload", from_json(raw))
     kept = {name: value for name, value in body.items() if name not in _NOT_REPLAYED}
-    return dumps({**kept, "id": call_id, "replay_of": replay_of})
+    answered = {} if reply_to is None else {"reply_to": reply_to}
+    return dumps({**kept, "id": call_id, "replay_of": replay_of, **answered})

@@ -50,7 +50,13 @@ class Codec:
             raise malformed(str(exc), values, self._rules) from None
 
     def encode_replay(
-        self, fields: Sequence[bytes], *, call_id: str, replay_of: str, trace: TraceFields
+        self,
+        fields: Sequence[bytes],
+        *,
+        call_id: str,
+        replay_of: str,
+        trace: TraceFields,
+        reply_to: str | None = None,
     ) -> list[str | bytes]:
         """Turn the original fields of a dead letter into those of a new call, as `replay_fields` does, with *trace*.
 
@@ -58,7 +64,7 @@ class Codec:
             TooLarge: if it has more fields than a script can write.
             MalformedEntryError: if it would be malformed: the original was, or has grown over a limit by its new id.
         """
-        replayed = replay_fields(fields, call_id=call_id, replay_of=replay_of)
+        replayed = replay_fields(fields, call_id=call_id, replay_of=replay_of, reply_to=reply_to)
         replayed += [part for name in TRACE_FIELDS if (value := getattr(trace, name)) for part in (name, value)]
         calls.refuse_too_many(replayed)
         self.decode_call(replay_of, [part.encode() if isinstance(part, str) else part for part in replayed])

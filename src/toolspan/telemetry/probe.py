@@ -389,17 +389,21 @@ class Probe:
         self._instruments.replays.add("refused")
         log.warning("dead_letter.refused", dead_letter=letter_id, why=why)
 
-    def discarded(self, letter: DeadLetter, why: str) -> None:
-        """An operator threw a dead letter away."""
-        attributes = {"dlq.id": letter.entry_id, "dlq.reason": letter.reason}
+    def discarded(self, letter_id: str, letter: DeadLetter | None, why: str) -> None:
+        """An operator threw a dead letter away; *letter* is None for one that cannot be read."""
+        attributes = {"dlq.id": letter.entry_id, "dlq.reason": letter.reason} if letter else {}
         self._events.emit(
             "dead_letter.discarded",
             event="toolspan.discard",
             level="info",
             attributes=attributes,
-            dead_letter=letter.id,
+            dead_letter=letter_id,
             why=why,
         )
+
+    def purged(self, count: int, *, up_to: str, who: str) -> None:
+        """The dead letters up to the id *up_to* were deleted, for they were old."""
+        log.info("dead_letter.purged", count=count, up_to=up_to, who=who)
 
     # ── details ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -5,6 +5,7 @@
 -- ARGV[1] letter_id
 -- ARGV[2] who
 -- ARGV[3] why
+-- ARGV[4] matching      the filters of a bulk action, or empty
 --
 -- Returns 1 when discarded, 0 when it was not there.
 --
@@ -12,10 +13,14 @@
 -- include audit
 
 local dead_letters = KEYS[1]
-local letter_id, who, why = ARGV[1], ARGV[2], ARGV[3]
+local letter_id, who, why, matching = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local discarded = redis.call('XDEL', dead_letters, letter_id)
 if discarded == 1 then
-  audit(KEYS[2], now_ms(), 'discard', who, letter_id, 'why', why)
+  local notes = { 'dead_letter', letter_id, 'why', why }
+  if matching ~= '' then
+    notes[5], notes[6] = 'matching', matching
+  end
+  audit(KEYS[2], now_ms(), 'discard', who, unpack(notes))
 end
 return discarded

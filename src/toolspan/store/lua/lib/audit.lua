@@ -1,7 +1,9 @@
--- Write down what an operator did. It never fails the step itself.
+-- Write down what an operator did, in more fields than those if there are any. It never fails the step itself.
+--
+-- Returns the id of the entry, or nil.
 local AUDIT_KEPT = 10000
 
-local function audit(key, now, action, who, letter_id, ...)
-  redis.pcall('XADD', key, 'MAXLEN', '~', AUDIT_KEPT, '*', 'action', action, 'who', who, 'dead_letter', letter_id,
-    'at', now, ...)
+local function audit(key, now, action, who, ...)
+  local written = redis.pcall('XADD', key, 'MAXLEN', '~', AUDIT_KEPT, '*', 'action', action, 'who', who, 'at', now, ...)
+  return type(written) == 'string' and written or nil
 end

@@ -1,0 +1,144 @@
+"""What the commands for dead letters share: which letters are meant, who is asking, and the way to Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import re
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
+
+import click
+
+from toolspan.cli.output import FAILED, fail
+from toolspan.model import DeadLetterReason
+from toolspan.telemetry.logs import configure
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from toolspan.operate.dead_letters import Filter
+    from toolspan.settings import Settings
+    from toolspan.store import Connection, DeadLetterStore
+    from toolspan.telemetry.probe import Probe
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
+_NAMED: Final = 10
+
+
+class Duration(click.ParamType[int]):
+    """A whole number with a unit, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read one."""
+        found = _DURATION.fullmatch(str(value))
+        if not found:
+            self.fail(f"{value} is not a duration such as 30s, 15m, 2h or 7d", param, ctx)
+        return int(found[1]) * _UNITS[found[2]]
+
+
+_FILTERS: Final = (
+    click.option("--tool", help="Only calls of this tool."),
+    click.option("--reason", type=click.Choice(get_args(DeadLetterReason)), help="Only of this reason."),
+    click.option("--since", type=Duration(), metavar="DURATION", help="Only the newest: 30s, 15m, 2h, 7d."),
+    click.option("--fingerprint", help="Only of this cause; `dlq ls --group-by fingerprint` lists them."),
+)
+
+
+def filters(command: Command) -> Command:
+    """Give *command* the options that `chosen` takes."""
+    for option in reversed(_FILTERS):
+        command = option(command)
+    return command
+
+
+def chosen(*, tool: str | None, reason: str | None, since: int | None, fingerprint: str | None) -> Filter:
+    """Make a filter of what was typed; *since* is how many seconds ago."""
+    from toolspan.operate.dead_letters import Filter  # noqa: PLC0415
+
+    since_ms = None if since is None else max(0, time.time_ns() // 1_000_000 - since * 1000)
+    return Filter(tool, reason, since_ms, fingerprint)
+
+
+ids_argument = click.argument("letter_ids", metavar="[ID...]", nargs=-1)
+all_matching_option = click.option(
+    "--all-matching", is_flag=True, help="All that the filters take, instead of IDs; at least one filter."
+)
+
+
+def refuse_unclear(letter_ids: Sequence[str], wanted: Filter, *, all_matching: bool) -> None:
+    """Refuse what does not say plainly which dead letters are meant.
+
+    Raises:
+        click.UsageError: if there are both ids and filters, or neither, or filters without `--all-matching`.
+    """
+    filtered = bool(str(wanted))
+    if all_matching and letter_ids:
+        raise click.UsageError("Give either IDs or --all-matching, not both.")
+    if all_matching and not filtered:
+        raise click.UsageError(
+            "--all-matching needs a filter: --tool, --reason, --since or --fingerprint; --since 9999d takes all."
+        )
+    if filtered and not all_matching:
+        raise click.UsageError("Filters go with --all-matching.")
+    if not letter_ids and not all_matching:
+        raise click.UsageError("Missing argument 'ID...', or --all-matching with a filter.")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What an operator's command works with."""
+
+    store: DeadLetterStore
+    probe: Probe
+    connection: Connection
+
+
+async def with_session(settings: Settings, main: Callable[[Session], Awaitable[T]]) -> T:
+    """Run *main* with what it works with; what it did is exported before this returns."""
+    from toolspan.store import Connection, DeadLetterStore  # noqa: PLC0415
+    from toolspan.telemetry.setup import start  # noqa: PLC0415
+
+    configure("error")
+    connection = Connection.to(settings.redis_url)
+    telemetry = start("operator", keys=settings.keys, instance_id=me(), server=connection.address)
+    try:
+        return await main(Session(DeadLetterStore(connection, settings.keys), telemetry.probe, connection))
+    finally:
+        await connection.aclose()
+        await asyncio.to_thread(telemetry.shutdown)
+
+
+@contextmanager
+def going_on_later() -> Iterator[None]:
+    """Say of a command that is stopped by a signal that it is not done, and how it is."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt):
+        fail("stopped before the end: what is done stays done, and the same command does the rest", FAILED)
+
+
+def me() -> str:
+    """Name who is asking."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # In a container, a user need not have a name.
+        return f"uid {os.getuid()}"
+
+
+def tell_left_out(ids: Sequence[str]) -> None:
+    """Say on stderr which entries cannot be read."""
+    if ids:
+        named = ", ".join(ids[:_NAMED]) + (" …" if ids[_NAMED:] else "")
+        message = f"left out, for no worker wrote it, or it was changed since: {named}; `toolspan dlq show` says more"
+        click.echo(f"toolspan: {message}", err=True)
