@@ -29,7 +29,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 def settings_page() -> str:
     """Every `TOOLSPAN_*` variable with its default and meaning."""
     rows = [
-        (f"`TOOLSPAN_{name.upper()}`", f"`{default(field)}`", field.description or "")
+        (f"`TOOLSPAN_{name.upper()}`", default(field), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
     return page(
@@ -42,9 +42,11 @@ def settings_page() -> str:
 
 
 def default(field: FieldInfo) -> str:
-    """The default as one would write it into the environment."""
+    """The default as one would write it into the environment, if there is one."""
     value = field.get_default(call_default_factory=True)
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    if value is None:
+        return "none"
+    return f"`{value if isinstance(value, str) else json.dumps(value, default=str)}`"
 
 
 def telemetry_page() -> str:

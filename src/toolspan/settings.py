@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     reply_ttl_seconds: int = Field(
         3_600, ge=1, le=604_800, description="Seconds after its last reply at which a reply stream expires"
     )
+    dlq_retention_days: int | None = Field(
+        None,
+        ge=1,
+        le=36_500,
+        description="Days after which dead letters are deleted; without it they are kept for ever",
+    )
 
     link_only: bool = Field(
         default=False,
@@ -107,7 +113,7 @@ class Settings(BaseSettings):
         return [
             SettingLine(
                 variable := f"TOOLSPAN_{name.upper()}",
-                without_password(value) if name == "redis_url" else str(value),
+                _text(name, value),
                 "default"
                 if name not in self.model_fields_set
                 else "environment"
@@ -131,6 +137,12 @@ class SettingLine(NamedTuple):
     value: str
     source: str
     meaning: str
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return without_password(value) if name == "redis_url" else str(value)
 
 
 def without_password(url: str) -> str:

@@ -6,9 +6,10 @@ import os
 import sys
 import time
 from getpass import getuser
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.cli.commands import ended
+from tests.cli.letters import audit, bury, ids
 from tests.support import toolbox
 from tests.support.eventually import eventually
 from toolspan.testing import running_worker
@@ -20,38 +21,6 @@ if TYPE_CHECKING:
     from tests.support.plane import Plane
 
 HOUR_MS = 3_600_000
-ATTEMPTS = '[{"consumer":"w-1-aa","attempt":1,"start":1000,"end":2000,"error":"worker_lost"}]'
-
-
-async def _bury(
-    plane: Plane, *fields: str | bytes, reason: str = "worker_lost", message: str = "its worker was lost", **about: str
-) -> str:
-    """Write a dead letter as PROTOCOL says; give its id."""
-    said = {
-        "id": "1-1",
-        "reason": reason,
-        "error_type": "quarantined",
-        "error_message": message,
-        "attempts": ATTEMPTS,
-        "consumer": "w-1-aa",
-        "at": str(time.time_ns() // 1_000_000),
-        "fingerprint": "f" * 16,
-        **about,
-    }
-    original = fields or ("v", "1", "id", "c1", "tool", "echo", "args", '{"text":"x"}', "reply_to", plane.reply_to)
-    parts = [part for name, value in said.items() for part in (f"dlq.{name}", value)]
-    letter_id: bytes = await plane.redis.execute_command("XADD", plane.keys.dead_letters, "*", *original, *parts)
-    return letter_id.decode()
-
-
-async def _audit(plane: Plane) -> list[dict[str, str]]:
-    raw: Any = await plane.redis.execute_command("XRANGE", plane.keys.audit, "-", "+")
-    told = [[part.decode() for part in fields] for _, fields in raw]
-    return [dict(zip(one[::2], one[1::2], strict=True)) for one in told]
-
-
-async def _ids(plane: Plane) -> list[str]:
-    return [letter.id for letter in await plane.dead_letters()]
 
 
 # ── ls ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -67,8 +36,8 @@ async def test_no_dead_letters_are_none(plane: Plane, shell: Shell) -> None:
 
 
 async def test_dead_letters_are_listed_oldest_first_with_nothing_cut(plane: Plane, shell: Shell) -> None:
-    first = await _bury(plane, message="so [red]it[/red] broke \\[sic]\nand more")
-    second = await _bury(plane, "payload", '{"tool": "search"}', reason="malformed", fingerprint="e" * 16)
+    first = await bury(plane, message="so [red]it[/red] broke \\[sic]\nand more")
+    second = await bury(plane, "payload", '{"tool": "search"}', reason="malformed", fingerprint="e" * 16)
     listed, told = (await shell.each("dlq ls", "dlq ls --json", COLUMNS="80")).values()
 
     rows = [line for line in listed.out.splitlines() if line.split()[:1] in ([first], [second])]
@@ -83,9 +52,9 @@ async def test_dead_letters_are_listed_oldest_first_with_nothing_cut(plane: Plan
 
 async def test_only_what_is_asked_for_is_listed(plane: Plane, shell: Shell) -> None:
     now = time.time_ns() // 1_000_000
-    await _bury(plane, message="old", at=str(now - 2 * HOUR_MS))
-    await _bury(plane, "tool", "search", message="search lost", at=str(now - HOUR_MS))
-    await _bury(plane, "tool", "search", message="search failed", reason="tool_failed")
+    await bury(plane, message="old", at=str(now - 2 * HOUR_MS))
+    await bury(plane, "tool", "search", message="search lost", at=str(now - HOUR_MS))
+    await bury(plane, "tool", "search", message="search failed", reason="tool_failed")
     found = {
         "dlq ls --json --tool search": ["search lost", "search failed"],
         "dlq ls --json --reason tool_failed": ["search failed"],
@@ -100,9 +69,9 @@ async def test_only_what_is_asked_for_is_listed(plane: Plane, shell: Shell) -> N
 
 
 async def test_a_cause_is_one_row_and_the_most_frequent_comes_first(plane: Plane, shell: Shell) -> None:
-    await _bury(plane, "tool", "search", fingerprint="a" * 16)
+    await bury(plane, "tool", "search", fingerprint="a" * 16)
     for message in ("the first", "the latest"):
-        await _bury(plane, message=message, fingerprint="b" * 16)
+        await bury(plane, message=message, fingerprint="b" * 16)
     commands = ("dlq ls --group-by fingerprint", "dlq ls --group-by fingerprint --json")
     listed, told = (await shell.each(*commands)).values()
 
@@ -117,7 +86,7 @@ async def test_a_cause_is_one_row_and_the_most_frequent_comes_first(plane: Plane
 
 
 async def test_all_that_is_known_of_a_dead_letter_is_shown(plane: Plane, shell: Shell) -> None:
-    letter_id = await _bury(plane, "tool", "echo", "args", b"\xff{}", stack="Traceback\n  boom")
+    letter_id = await bury(plane, "tool", "echo", "args", b"\xff{}", stack="Traceback\n  boom")
     shown, told = (await shell.each(f"dlq show {letter_id}", f"dlq show {letter_id} --json")).values()
 
     lines = [" ".join(line.split()) for line in shown.out.splitlines()]
@@ -134,14 +103,14 @@ async def test_all_that_is_known_of_a_dead_letter_is_shown(plane: Plane, shell: 
 
 
 async def test_what_is_not_there_is_said_in_one_sentence(plane: Plane, shell: Shell) -> None:
-    kept = await _bury(plane)
+    kept = await bury(plane)
     commands = ("dlq show 1-1", "dlq show nonsense", "dlq replay nonsense", "dlq discard 1-1 --why old")
     for command, done in (await shell.each(*commands)).items():
         assert (done.code, done.out) == (1, ""), command
         said = f"there is no dead letter {command.split()[2]}: `toolspan dlq ls` lists them"
         assert done.sentence.startswith(said), command
 
-    assert await _ids(plane) == [kept]
+    assert await ids(plane) == [kept]
 
 
 async def test_what_is_no_dead_letter_of_ours_is_left_alone(plane: Plane, shell: Shell) -> None:
@@ -159,7 +128,7 @@ async def test_what_is_no_dead_letter_of_ours_is_left_alone(plane: Plane, shell:
 
 async def test_a_replayed_dead_letter_runs_as_a_new_call_once(plane: Plane, shell: Shell, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    letter_id = await _bury(plane, "v", "1", "id", "c1", "tool", "marked", "args", f'{{"path":"{runs}"}}')
+    letter_id = await bury(plane, "v", "1", "id", "c1", "tool", "marked", "args", f'{{"path":"{runs}"}}')
     done = await shell.run("dlq", "replay", letter_id, "--json")
     again = await shell.run("dlq", "replay", letter_id)
     async with running_worker(toolbox.marked, settings=plane.settings):
@@ -171,16 +140,16 @@ async def test_a_replayed_dead_letter_runs_as_a_new_call_once(plane: Plane, shel
     assert again.sentence.startswith(f"there is no dead letter {letter_id}")
     assert len(runs.read_text().splitlines()) == 1
     assert (replayed["dead_letter"], await plane.dead_letters()) == (letter_id, [])
-    [audit] = await _audit(plane)
-    assert int(audit.pop("at")) > 0
-    assert audit == {
+    [done_by] = await audit(plane)
+    assert int(done_by.pop("at")) > 0
+    assert done_by == {
         "action": "replay", "who": getuser(), "dead_letter": letter_id,
         "call": replayed["call_id"], "entry": replayed["entry_id"],
     }  # fmt: skip
 
 
 async def test_what_may_do_harm_is_replayed_only_when_it_is_said(plane: Plane, shell: Shell) -> None:
-    unknown, unsent = [await _bury(plane, reason=reason) for reason in ("outcome_unknown", "reply_failed")]
+    unknown, unsent = [await bury(plane, reason=reason) for reason in ("outcome_unknown", "reply_failed")]
     plain, *others = (
         await shell.each(
             f"dlq replay {unknown} {unsent}",
@@ -188,7 +157,7 @@ async def test_what_may_do_harm_is_replayed_only_when_it_is_said(plane: Plane, s
             f"dlq replay {unsent} --did-not-run",
         )
     ).values()
-    left = await _ids(plane)
+    left = await ids(plane)
     done = await shell.each(f"dlq replay {unknown} --did-not-run", f"dlq replay {unsent} --run-again")
 
     assert (plain.code, plain.out) == (1, "")
@@ -198,21 +167,21 @@ async def test_what_may_do_harm_is_replayed_only_when_it_is_said(plane: Plane, s
     assert [(other.code, other.out) for other in others] == [(1, ""), (1, "")]
     assert left == [unknown, unsent]
     assert [(one.code, one.err) for one in done.values()] == [(0, ""), (0, "")]
-    assert (await _ids(plane), await plane.left()) == ([], 2)
+    assert (await ids(plane), await plane.left()) == ([], 2)
 
 
 async def test_no_word_makes_a_malformed_call_run(plane: Plane, shell: Shell) -> None:
-    letter_id = await _bury(plane, reason="malformed")
+    letter_id = await bury(plane, reason="malformed")
     code, sentence = (await shell.run("dlq", "replay", letter_id, "--did-not-run", "--run-again")).told()
 
     assert (code, sentence) == (1, f"{letter_id} is malformed: no worker could decode it")
-    assert (await _ids(plane), await plane.left()) == ([letter_id], 0)
+    assert (await ids(plane), await plane.left()) == ([letter_id], 0)
 
 
 async def test_some_are_replayed_and_the_rest_is_refused_one_by_one(plane: Plane, shell: Shell) -> None:
     foreign: bytes = await plane.redis.execute_command("XADD", plane.keys.dead_letters, "*", "somebody", "else's")
     first, malformed, last = [
-        await _bury(plane, reason=reason) for reason in ("worker_lost", "malformed", "max_attempts")
+        await bury(plane, reason=reason) for reason in ("worker_lost", "malformed", "max_attempts")
     ]
     done = await shell.run("dlq", "replay", first, foreign.decode(), malformed, "1-1", first, last)
 
@@ -226,13 +195,13 @@ async def test_some_are_replayed_and_the_rest_is_refused_one_by_one(plane: Plane
         True,
         False,
     ]
-    assert (await _ids(plane), await plane.left()) == ([malformed], 2)
+    assert (await ids(plane), await plane.left()) == ([malformed], 2)
 
 
 async def test_what_was_replayed_is_told_even_if_redis_refuses_the_rest(plane: Plane, shell: Shell) -> None:
-    first = await _bury(plane)
+    first = await bury(plane)
     # More fields than a script can take: Redis refuses this one, for a reason that nobody foresaw.
-    huge = await _bury(plane, *[f"x{number}" for number in range(2 * 9_000)])
+    huge = await bury(plane, *[f"x{number}" for number in range(2 * 9_000)])
     done = await shell.run("dlq", "replay", first, huge)
 
     assert done.code == 1
@@ -245,24 +214,24 @@ async def test_what_was_replayed_is_told_even_if_redis_refuses_the_rest(plane: P
 
 
 async def test_a_discarded_dead_letter_is_gone_and_it_is_known_who_did_it_and_why(plane: Plane, shell: Shell) -> None:
-    letter_id, kept, second = [await _bury(plane) for _ in range(3)]
+    letter_id, kept, second = [await bury(plane) for _ in range(3)]
     commands = (f"dlq discard {letter_id} --why 'test data'", f"dlq discard {second} --why more --json")
     done, told = (await shell.each(*commands)).values()
 
     assert (done.code, done.out, done.err) == (0, f"{letter_id} discarded\n", "")
     assert (told.code, told.json, told.err) == (0, {"discarded": [second], "missed": []}, "")
-    assert await _ids(plane) == [kept]
-    audit = {one["dead_letter"]: one for one in await _audit(plane)}
-    assert {(one["action"], one["who"]) for one in audit.values()} == {("discard", getuser())}
-    assert (audit[letter_id]["why"], audit[second]["why"], len(audit)) == ("test data", "more", 2)
+    assert await ids(plane) == [kept]
+    written = {one["dead_letter"]: one for one in await audit(plane)}
+    assert {(one["action"], one["who"]) for one in written.values()} == {("discard", getuser())}
+    assert (written[letter_id]["why"], written[second]["why"], len(written)) == ("test data", "more", 2)
 
 
 async def test_who_has_no_name_is_known_by_his_number(plane: Plane, shell: Shell) -> None:
-    letter_id = await _bury(plane)
+    letter_id = await bury(plane)
     nameless = "import pwd; pwd.getpwuid = {}.__getitem__; from toolspan.__main__ import main; main()"
     command = (sys.executable, "-c", nameless, "dlq", "discard", letter_id, "--why", "old")
     async with shell.program(*command, LOGNAME="", USER="", LNAME="", USERNAME="") as process:
         done = await ended(process)
 
     assert (done.code, done.err) == (0, "")
-    assert [one["who"] for one in await _audit(plane)] == [f"uid {os.getuid()}"]
+    assert [one["who"] for one in await audit(plane)] == [f"uid {os.getuid()}"]

@@ -33,6 +33,7 @@ def test_everything_has_the_default_of_its_promise() -> None:
     assert (s.concurrency, s.lease_ms, s.max_attempts, s.drain_seconds) == (100, 60_000, 4, 30)
     assert (s.reap_after_ms, s.max_nesting, s.reply_maxlen) == (600_000, 64, 100_000)
     assert (s.max_args_bytes, s.max_reply_bytes) == (256 * 1024, 256 * 1024)
+    assert s.dlq_retention_days is None
 
 
 def test_a_variable_wins_over_dotenv_and_an_override_over_both(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -62,6 +63,7 @@ BOUNDS = [
     ("reply_maxlen", 100, 10**9),
     ("reply_ttl_seconds", 1, 604_800),
     ("tool_timeout_seconds", 0.001, 86_400),
+    ("dlq_retention_days", 1, 36_500),
 ]
 
 

@@ -77,6 +77,7 @@ async def _supervise(arguments: Sequence[str], processes: int) -> int:
 
 async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
     from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
+    from toolspan.monitor.retention import Retention  # noqa: PLC0415
     from toolspan.store import Connection, Inspector  # noqa: PLC0415
     from toolspan.telemetry.setup import start  # noqa: PLC0415
     from toolspan.worker.engine import consumer_name  # noqa: PLC0415
@@ -91,7 +92,8 @@ async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
         serving = Worker(connection, registry, settings, telemetry.probe, me=me)
         with signals.told(asyncio.get_running_loop(), serving.stop):
             inspector = Inspector(connection, settings.keys)
-            reporter = Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms)
+            retention = Retention.of(connection, settings, telemetry.probe)
+            reporter = Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms, retention=retention)
             ended = asyncio.Event()
             reporting = asyncio.create_task(_report(reporter, once=serving.ready, until=ended))
             try:
@@ -157,6 +159,7 @@ def monitor(log_level: Level) -> None:
 
     async def main(until: asyncio.Event) -> None:
         from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
+        from toolspan.monitor.retention import Retention  # noqa: PLC0415
         from toolspan.store import Connection, Inspector  # noqa: PLC0415
         from toolspan.telemetry.setup import start  # noqa: PLC0415
         from toolspan.worker.engine import consumer_name  # noqa: PLC0415
@@ -167,7 +170,9 @@ def monitor(log_level: Level) -> None:
         inspector = Inspector(connection, settings.keys)
         try:
             await inspector.workers()
-            await Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms).run(until=until)
+            retention = Retention.of(connection, settings, telemetry.probe)
+            reporter = Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms, retention=retention)
+            await reporter.run(until=until)
         finally:
             await connection.aclose()
             await asyncio.to_thread(telemetry.shutdown)

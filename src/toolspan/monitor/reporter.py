@@ -11,6 +11,7 @@ from toolspan.periodic import every
 
 if TYPE_CHECKING:
     from toolspan.model import GroupSnapshot
+    from toolspan.monitor.retention import Retention
     from toolspan.store import Inspector
     from toolspan.telemetry.probe import Probe
 
@@ -19,13 +20,20 @@ SECONDS: Final = 5.0
 
 
 class Reporter:
-    """Measures while it is elected; otherwise it has nothing to report, so that no figure stands there twice."""
+    """Measures while it is elected; otherwise it has nothing to report, so that no figure stands there twice.
 
-    def __init__(self, inspector: Inspector, probe: Probe, *, me: str, lease_ms: int) -> None:
+    Whoever is elected also has the *retention* of the dead letters looked after, if that is given.
+    """
+
+    def __init__(
+        self, inspector: Inspector, probe: Probe, *, me: str, lease_ms: int, retention: Retention | None = None
+    ) -> None:
         self._inspector = inspector
         self._probe = probe
         self._me = me
         self._lease_ms = lease_ms
+        self._retention = retention
+        self._elected = False
         self._snapshot: GroupSnapshot | None = None
         self._measured = float("-inf")
         probe.observe_group(self.latest)
@@ -42,9 +50,12 @@ class Reporter:
         """Measure the group once, if we are elected or can be."""
         # Whatever is exported meanwhile has the figures of the last round, until those of this one are known.
         self._snapshot, self._measured = await self._measure(), time.monotonic()
+        if self._elected and self._retention is not None:
+            await self._retention.sweep()
 
     async def _measure(self) -> GroupSnapshot | None:
-        if not await self._inspector.elect(self._me, ttl_ms=int(SECONDS * 2000)):
+        self._elected = await self._inspector.elect(self._me, ttl_ms=int(SECONDS * 2000))
+        if not self._elected:
             return None
         try:
             return await self._inspector.snapshot(lease_ms=self._lease_ms)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,6 +79,7 @@ async def find(
 ) -> AsyncIterator[DeadLetter]:
     """Go through the dead letters that are *wanted*, oldest first; *left_out* gets the ids of what cannot be read."""
     async for letter in store.all(left_out, through=through):
+        _heed_cancellation()
         if wanted.takes(letter):
             yield letter
 
@@ -98,6 +100,7 @@ async def entries(
     What cannot be read is given where all is wanted; otherwise *left_out* gets its id.
     """
     async for entry in store.entries():
+        _heed_cancellation()
         if entry.letter is None:
             if wanted == ALL:
                 yield entry
@@ -131,6 +134,7 @@ async def named(store: DeadLetterStore, letter_id: str) -> LetterEntry:
     Raises:
         NotReplayableError: if there is nothing.
     """
+    _heed_cancellation()
     entry = await store.entry(letter_id) if _ID.fullmatch(letter_id) else None
     if entry is None:
         message = f"there is no dead letter {letter_id}: `toolspan dlq ls` lists them; a replayed one is gone"
@@ -266,7 +270,7 @@ async def purge(
     count = 0
     try:
         async for count in store.purge(through=last, who=who, why=why, matching=asked):  # noqa: B007
-            pass
+            _heed_cancellation()
     finally:
         if count:
             probe.purged(count, up_to=last, who=who)
@@ -280,9 +284,18 @@ async def to_purge(store: DeadLetterStore, *, older_than_seconds: int) -> Purged
         return Purged(0, None)
     count = 0
     async for _ in store.entries(through=last):
+        _heed_cancellation()
         count += 1
     return Purged(count, last)
 
 
 async def _last_of(store: DeadLetterStore, older_than_seconds: int) -> str | None:
-    return await store.last_id(before_ms=max(0, await store.now_ms() - older_than_seconds * 1000))
+    return await store.last_id(before_ms=await store.now_ms() - older_than_seconds * 1000)
+
+
+def _heed_cancellation() -> None:
+    """Stop between two steps, if we are to stop."""
+    # Before Python 3.12, a cancellation that meets a send is lost in `wait_for`; and here one send follows another.
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -71,6 +71,8 @@ class DeadLetterStore:
 
     async def last_id(self, *, before_ms: int | None = None) -> str | None:
         """Give the id of the youngest dead letter, of those from before *before_ms* if that is given; None: no such."""
+        if before_ms is not None and before_ms <= 0:
+            return None
         last = "+" if before_ms is None else f"({before_ms}-0"
         with translated():
             found: Any = await cast("Any", self._redis.execute_command(
