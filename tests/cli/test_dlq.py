@@ -54,12 +54,13 @@ async def test_only_what_is_asked_for_is_listed(plane: Plane, shell: Shell) -> N
     now = time.time_ns() // 1_000_000
     await bury(plane, message="old", at=str(now - 2 * HOUR_MS))
     await bury(plane, "tool", "search", message="search lost", at=str(now - HOUR_MS))
-    await bury(plane, "tool", "search", message="search failed", reason="tool_failed")
+    await bury(plane, "tool", "search", message="search failed", reason="tool_failed", fingerprint="a" * 16)
     found = {
         "dlq ls --json --tool search": ["search lost", "search failed"],
         "dlq ls --json --reason tool_failed": ["search failed"],
         "dlq ls --json --since 90m": ["search lost", "search failed"],
         "dlq ls --json --since 3h --tool echo": ["old"],
+        f"dlq ls --json --fingerprint {'a' * 16}": ["search failed"],
         "dlq ls --json --tool nobody.calls.it": [],
     }
     ends = await shell.each(*found)

@@ -15,9 +15,20 @@ if TYPE_CHECKING:
     from tests.cli.commands import Shell
 
 SERVING = ("worker --tools toolspan.tools.builtin", "gateway --port 0", "monitor")
-ASKING = ("call echo", "tools", "dlq ls", "dlq show 1-1", "dlq replay 1-1", "dlq discard 1-1 --why old")
+ASKING = (
+    "call echo",
+    "tools",
+    "dlq ls",
+    "dlq show 1-1",
+    "dlq replay 1-1",
+    "dlq replay 1-1 --wait",
+    "dlq replay --all-matching --tool echo",
+    "dlq discard 1-1 --why old",
+    "dlq export",
+    "dlq purge --older-than 30d --why old",
+)
 NAMES = ("worker", "gateway", "monitor", "call", "tools", "config", "wait-for", "demo")
-LETTERS = ("dlq", "dlq ls", "dlq show", "dlq replay", "dlq discard")
+LETTERS = ("dlq", "dlq ls", "dlq show", "dlq replay", "dlq discard", "dlq export", "dlq purge")
 
 
 @pytest.mark.parametrize("command", ["", *NAMES, *LETTERS])
@@ -53,7 +64,22 @@ def test_help_tells_of_every_command() -> None:
         "dlq ls --since yesterday",
         "dlq ls --group-by tool",
         "dlq replay",
+        "dlq replay --all-matching",
+        "dlq replay 1-1 --all-matching --tool echo",
+        "dlq replay 1-1 --tool echo",
+        "dlq replay --tool echo",
+        "dlq replay 1-1 --rate 0",
+        "dlq replay 1-1 --rate nan",
+        "dlq replay 1-1 --rate inf",
+        "dlq replay 1-1 --timeout 5",
+        "dlq replay 1-1 --wait --timeout nan",
+        "dlq replay 1-1 --wait --dry-run",
         "dlq discard 1-1",
+        "dlq discard --why old",
+        "dlq discard --all-matching --why old",
+        "dlq purge --why old",
+        "dlq purge --older-than 30d",
+        "dlq purge --older-than 30 --why old",
         "wait-for",
     ],
 )
@@ -114,6 +140,11 @@ async def test_a_dotenv_that_cannot_be_read_is_said_in_one_sentence(lonely: Shel
     code, sentence = (await lonely.run("tools")).told()
 
     assert (code, ".env is not UTF-8" in sentence) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["dlq replay --all-matching", "dlq discard --all-matching --why old"])
+def test_all_are_meant_only_if_it_is_said_which(command: str) -> None:
+    assert "--all-matching needs a filter: --tool, --reason, --since or --fingerprint" in _parsed(command).stderr
 
 
 def _parsed(command: str, *more: str) -> Result:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -247,6 +248,110 @@ async def test_operators_are_told_what_a_list_leaves_out(stage: Stage) -> None:
     assert command.returncode == 0
 
 
+async def test_a_page_of_large_ones_has_fewer(stage: Stage, letters: DeadLetterStore) -> None:
+    for _ in range(8):
+        await _bury(stage, "tool", "echo", "args", "x" * 400_000)
+    asked = await _scripts_run(stage)
+
+    assert len(await _all(letters)) == 8
+    # Three of them are more than a page has; and the last page is empty.
+    assert await _scripts_run(stage) - asked == 4
+
+
+async def test_none_is_read_beyond_the_one_that_was_the_last(stage: Stage, letters: DeadLetterStore) -> None:
+    ids = [await _bury(stage) for _ in range(3)]
+    last = await letters.last_id()
+    await _bury(stage)
+
+    assert last is not None
+    assert [letter.entry_id async for letter in letters.all(through=last)] == ids
+
+
+async def test_the_last_one_from_before_a_moment_is_found(stage: Stage, letters: DeadLetterStore) -> None:
+    assert await letters.last_id() is None
+    for letter_id in ("5-1", "5-2", "7-0"):
+        await stage.call("XADD", stage.keys.dead_letters, letter_id, "what", "ever")
+
+    assert await letters.last_id() == "7-0"
+    assert [await letters.last_id(before_ms=moment) for moment in (-1, 0, 5, 6, 7, 8)] == [
+        None, None, None, "5-2", "5-2", "7-0",
+    ]  # fmt: skip
+
+
+async def test_it_is_written_down_by_which_filters_one_was_chosen(stage: Stage, letters: DeadLetterStore) -> None:
+    for _ in range(2):
+        await _bury(stage)
+    first, second = await _all(letters)
+    await letters.replay(first, call_id="new", fields=["tool", "echo"], who="ada", matching="tool=echo")
+    await letters.discard(second.id, who="ada", why="a test", matching="reason=worker_lost")
+
+    assert [entry["matching"] for entry in await stage.entries(stage.keys.audit)] == ["tool=echo", "reason=worker_lost"]
+
+
+async def test_a_purge_deletes_in_steps_up_to_the_last_and_is_one_entry_of_the_audit(
+    stage: Stage, letters: DeadLetterStore
+) -> None:
+    await stage.call("EVAL", _OLD, 1, stage.keys.dead_letters, 1_230)
+    await stage.call("XADD", stage.keys.dead_letters, "6-0", "what", "ever")
+    steps = [count async for count in letters.purge(through="5-1230", who="ada", why="old", matching="older")]
+
+    assert steps[-1] == 1_230
+    assert all(0 < after - before <= 500 for before, after in pairwise([0, *steps]))
+    assert [entry.id async for entry in letters.entries()] == ["6-0"]
+    [audit] = await stage.entries(stage.keys.audit)
+    assert int(audit.pop("at")) > 0
+    assert audit == {
+        "action": "purge", "who": "ada", "count": "1230", "up_to": "5-1230", "why": "old", "matching": "older",
+    }  # fmt: skip
+
+
+async def test_a_purge_that_nobody_goes_on_with_is_written_down_as_far_as_it_came(
+    stage: Stage, letters: DeadLetterStore
+) -> None:
+    await stage.call("EVAL", _OLD, 1, stage.keys.dead_letters, 1_230)
+    purging = letters.purge(through="5-1230", who="ada", why="old", matching="older")
+    counts = [await anext(purging), await anext(purging)]
+
+    assert await stage.call("XLEN", stage.keys.dead_letters) == 1_230 - counts[-1]
+    assert [entry["count"] for entry in await stage.entries(stage.keys.audit)] == [str(counts[-1])]
+
+
+async def test_a_purge_of_nothing_writes_nothing(stage: Stage, letters: DeadLetterStore) -> None:
+    await stage.call("XADD", stage.keys.dead_letters, "6-0", "what", "ever")
+    before = await stage.everything()
+
+    assert [count async for count in letters.purge(through="5-9", who="ada", why="old", matching="older")] == []
+    assert await stage.everything() == before
+
+
+async def test_a_purge_goes_on_where_the_audit_cannot_be_written(stage: Stage, letters: DeadLetterStore) -> None:
+    await stage.call("EVAL", _OLD, 1, stage.keys.dead_letters, 1_230)
+    await stage.call("SET", stage.keys.audit, "not a stream")
+    steps = [count async for count in letters.purge(through="5-1230", who="ada", why="old", matching="older")]
+
+    assert steps[-1] == 1_230
+
+
+async def test_a_purge_of_nodes_that_are_larger_than_a_step_goes_one_by_one(
+    stage: Stage, letters: DeadLetterStore
+) -> None:
+    await stage.call("CONFIG", "SET", "stream-node-max-entries", "0", "stream-node-max-bytes", "0")
+    try:
+        await stage.call("EVAL", _OLD, 1, stage.keys.dead_letters, 1_230)
+    finally:
+        await stage.call("CONFIG", "SET", "stream-node-max-entries", "100", "stream-node-max-bytes", "4096")
+    steps = [count async for count in letters.purge(through="5-1230", who="ada", why="old", matching="older")]
+
+    assert steps[-1] == 1_230
+    assert all(0 < after - before <= 500 for before, after in pairwise([0, *steps]))
+
+
+async def _scripts_run(stage: Stage) -> int:
+    stats = await stage.call("INFO", "commandstats")
+    return int(stats["cmdstat_evalsha"]["calls"]) if "cmdstat_evalsha" in stats else 0
+
+
+_OLD = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '5-' .. i, 'what', 'ever') end"
 _COPIES = """
 local fields = redis.call('XRANGE', KEYS[1], '-', '+')[1][2]
 for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(fields)) end

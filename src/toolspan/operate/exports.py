@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any
 
-from toolspan.codec import dumps
 from toolspan.operate.dead_letters import tool_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def exported(entry: LetterEntry) -> bytes:
     line["fields"] = _pairs(entry.fields)
     if entry.original is not None:
         line["original"] = _pairs(entry.original)
-    return dumps(line)
+    # In ASCII: there are characters at which some readers of lines end one.
+    return json.dumps(line, separators=(",", ":")).encode()
 
 
 def _pairs(parts: Sequence[bytes]) -> list[tuple[Any, Any]]:
