@@ -102,6 +102,18 @@ async def test_an_export_that_is_stopped_leaves_no_file(plane: Plane, shell: She
     assert list(shell.folder.iterdir()) == []
 
 
+async def test_a_file_that_somebody_makes_meanwhile_is_not_written_over(plane: Plane, shell: Shell) -> None:
+    await fill(plane, 20_000)
+    file = shell.folder / "letters.jsonl"
+    async with shell.started("dlq", "export", "--out", "letters.jsonl") as process:
+        await eventually(lambda: list(shell.folder.iterdir()), because="it has begun")
+        file.write_text("somebody's")
+        done = await ended(process)
+
+    assert (done.code, done.sentence) == (1, "cannot write letters.jsonl: File exists")
+    assert (list(shell.folder.iterdir()), file.read_text()) == ([file], "somebody's")
+
+
 async def test_an_export_that_redis_leaves_makes_no_file(lonely: Shell) -> None:
     done = await lonely.run("dlq", "export", "--out", "letters.jsonl")
 
