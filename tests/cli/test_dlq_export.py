@@ -98,7 +98,7 @@ async def test_an_export_that_is_stopped_leaves_no_file(plane: Plane, shell: She
         process.send_signal(signal.SIGTERM)
         done: Ended = await ended(process)
 
-    assert done.out == ""
+    assert (done.out, *done.told()) == ("", 1, "stopped before the end: letters.jsonl was not written")
     assert list(shell.folder.iterdir()) == []
 
 

@@ -12,10 +12,10 @@ from toolspan.cli.operators import (
     all_matching_option,
     chosen,
     filters,
-    going_on_later,
     ids_argument,
     me,
     refuse_unclear,
+    stoppable,
     with_session,
 )
 from toolspan.cli.output import FAILED, example, json_option, print_json, reported, run
@@ -72,7 +72,7 @@ def discard(
 
     whole = False
     try:
-        with going_on_later():
+        with stoppable():
             run(with_session(Settings.load(), main))
         whole = True
     finally:
@@ -132,7 +132,7 @@ def purge(older_than: int, why: str, dry_run: bool, as_json: bool) -> None:
             asked=f"older_than={older_than}s",
         )
 
-    with going_on_later():
+    with stoppable():
         purged = run(with_session(Settings.load(), main))
     if as_json:
         print_json({"would_purge" if dry_run else "purged": purged.count, "up_to": purged.up_to})

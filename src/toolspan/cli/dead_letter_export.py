@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from toolspan.cli.operators import chosen, filters, tell_left_out, with_session
+from toolspan.cli.operators import chosen, filters, stoppable, tell_left_out, with_session
 from toolspan.cli.output import FAILED, example, fail, reported, run
 from toolspan.settings import Settings
 
@@ -55,7 +55,8 @@ def export(*, out: Path | None, force: bool, **filtered: Any) -> None:
                 file.write(exported(entry) + b"\n")
                 count += 1
 
-        run(with_session(Settings.load(), main))
+        with stoppable("the export is not whole" if out is None else f"{out} was not written"):
+            run(with_session(Settings.load(), main))
     if out is not None:
         click.echo(f"{count} dead letters written to {out}")
     tell_left_out(left_out)

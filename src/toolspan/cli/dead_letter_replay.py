@@ -12,10 +12,10 @@ from toolspan.cli.operators import (
     all_matching_option,
     chosen,
     filters,
-    going_on_later,
     ids_argument,
     me,
     refuse_unclear,
+    stoppable,
     with_session,
 )
 from toolspan.cli.output import FAILED, example, json_option, print_json, reported, run
@@ -92,7 +92,7 @@ def replay(
         timeout=_WAIT_SECONDS if timeout is None else timeout,
     )
     try:
-        with going_on_later():
+        with stoppable():
             run(with_session(replaying.settings, replaying.rehearse if dry_run else replaying.run))
         told.whole = True
     finally:

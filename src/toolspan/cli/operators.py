@@ -119,12 +119,12 @@ async def with_session(settings: Settings, main: Callable[[Session], Awaitable[T
 
 
 @contextmanager
-def going_on_later() -> Iterator[None]:
-    """Say of a command that is stopped by a signal that it is not done, and how it is."""
+def stoppable(left: str = "what is done stays done, and the same command does the rest") -> Iterator[None]:
+    """Say of a command that is stopped by a signal that it has not come to its end, and what it has *left*."""
     try:
         yield
     except (SystemExit, KeyboardInterrupt):
-        fail("stopped before the end: what is done stays done, and the same command does the rest", FAILED)
+        fail(f"stopped before the end: {left}", FAILED)
 
 
 def me() -> str:
