@@ -249,6 +249,8 @@ async def test_operators_are_told_what_a_list_leaves_out(stage: Stage) -> None:
 
 
 async def test_a_page_of_large_ones_has_fewer(stage: Stage, letters: DeadLetterStore) -> None:
+    # Whichever test is the first has the script loaded, which counts as well.
+    assert await _all(letters) == []
     for _ in range(8):
         await _bury(stage, "tool", "echo", "args", "x" * 400_000)
     asked = await _scripts_run(stage)

@@ -49,11 +49,16 @@ def example(*lines: str) -> Epilog:
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run *main* on the quickest loop that is installed; SIGTERM cancels it, and ends the process with 0."""
-    with asyncio.Runner(loop_factory=new_loop) as runner:
-        try:
-            return runner.run(signals.cancelling(main))
-        except asyncio.CancelledError:
-            sys.exit(0)
+    running = signals.cancelling(main)
+    try:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(running)
+    except asyncio.CancelledError:
+        sys.exit(0)
+    finally:
+        # A signal may come before the loop is there: then neither has begun, and nobody is to be warned of it.
+        running.close()
+        main.close()
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
