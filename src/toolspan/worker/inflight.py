@@ -100,7 +100,7 @@ class InFlight:
     @property
     def room(self) -> int:
         """How many more deliveries may be taken now."""
-        held = sum(not work.undelivered for work in self._works.values())
+        held = sum(not work.undelivered for work in self)
         return 0 if self.closed else max(0, self.limit - held)
 
     @property
