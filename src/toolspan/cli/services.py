@@ -101,7 +101,9 @@ def _health(
             try:
                 listener = listen(host, port)
             except OSError as exc:
-                fail(f"cannot listen on {host}:{port}: {exc.strerror}; choose another --health-port", FAILED)
+                # What the library adds in brackets is the address once more.
+                reason = str(exc.strerror).partition(" (")[0]
+                fail(f"cannot listen on {host}:{port}: {reason}; choose another --health-port", FAILED)
             told.enter_context(HealthServer(listener, unready))
         if pipe is not None:
             told.enter_context(Pulse(pipe, unready))
