@@ -80,6 +80,10 @@ class HealthServer:
         server.close()
         for writer in self._clients.values():
             writer.transport.abort()
+        attending = asyncio.all_tasks() - {asyncio.current_task()}
+        if attending:
+            # They notice; cancelled, each would be told of as an error on Python 3.11.
+            await asyncio.wait(attending, timeout=_LEAVE_SECONDS)
 
     async def _attend(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

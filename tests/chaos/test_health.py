@@ -31,7 +31,7 @@ async def test_a_worker_is_not_ready_before_it_has_joined(
     own_server.signal(signal.SIGCONT)
     await health.becomes(READY)
 
-    assert error["type"] == "starting"
+    assert (error["type"], error["message"]) == ("starting", "this worker has not joined its group yet")
     assert live
     assert len(await plane.beating()) == 1
 
