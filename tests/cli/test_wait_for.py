@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.commands import NOBODY, Ended, ended
+from tests.cli.commands import NOBODY, Ended, ended, line
 from toolspan.errors import SettingsError, ToolspanError
 from toolspan.operate.readiness import wait_for
 from toolspan.testing import EmbeddedServer
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.cli.commands import Shell
+    from tests.support.plane import Plane
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
@@ -177,3 +178,17 @@ async def _given_up(lonely: Shell) -> Ended:
         await http.asked.wait()
         process.send_signal(signal.SIGTERM)
         return await ended(process)
+
+
+async def test_a_worker_is_waited_for_until_it_is_ready(plane: Plane, shell: Shell) -> None:
+    options = ("--tools", "toolspan.tools.builtin", "--health-port", "0")
+    async with shell.started("worker", *options) as worker:
+        port = (await line(worker, "health.started"))["port"]
+        done = await shell.run("wait-for", f"http://127.0.0.1:{port}/readyz")
+        registered = await plane.beating()
+        worker.send_signal(signal.SIGTERM)
+        gone = await ended(worker)
+
+    assert (done.code, done.out, done.err) == (0, "", "")
+    assert len(registered) == 1
+    assert gone.code == 0

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import sys
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -16,10 +17,13 @@ from toolspan.settings import Settings
 from toolspan.telemetry.logs import LEVELS, configure
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
 
+    from toolspan.health import Unready
     from toolspan.monitor.reporter import Reporter
     from toolspan.telemetry.logs import Level
+    from toolspan.worker.supervisor import Supervisor
+    from toolspan.worker.vitals import Vitals
 
 T = TypeVar("T")
 
@@ -38,6 +42,13 @@ _log_level = click.option(
 @click.option("--concurrency", type=int, help="Calls held at most; TOOLSPAN_CONCURRENCY.")
 @click.option("--processes", type=click.IntRange(1, 256), default=1, show_default=True, help="Worker processes.")
 @click.option("--name", help="A label for the consumer's name; the host's name if there is none.")
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65535),
+    help="Port of /livez and /readyz; 0 picks a free one. None if unset.",
+)
+@click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of /livez and /readyz.")
+@click.option("--health-pipe", type=click.IntRange(3), hidden=True, help="What --processes gives to its children.")
 @_log_level
 @reported
 def worker(
@@ -47,6 +58,9 @@ def worker(
     concurrency: int | None,
     processes: int,
     name: str | None,
+    health_port: int | None,
+    health_host: str,
+    health_pipe: int | None,
     log_level: Level,
 ) -> None:
     """Serve tools until SIGTERM; then finish what is held."""
@@ -58,24 +72,50 @@ def worker(
         arguments += [part for spec in tools for part in ("--tools", spec)]
         if name:
             arguments += ["--name", name]
-        sys.exit(run(_supervise(arguments, processes)))
+        from toolspan.worker.supervisor import Supervisor  # noqa: PLC0415
+
+        supervisor = Supervisor(arguments, processes)
+        with _health(supervisor.unready, host=health_host, port=health_port):
+            sys.exit(run(_supervise(supervisor)))
     sys.path.insert(0, "")
     from toolspan.tools.registry import Registry  # noqa: PLC0415
+    from toolspan.worker.vitals import Vitals  # noqa: PLC0415
 
-    registry = Registry.load(tools)
-    _quiet_garbage_collection()
-    _run_and_leave(_serve(registry, settings, name))
+    vitals = Vitals(settings.lease_ms)
+    with _health(vitals.unready, host=health_host, port=health_port, pipe=health_pipe):
+        registry = Registry.load(tools)
+        _quiet_garbage_collection()
+        _run_and_leave(_serve(registry, settings, name, vitals))
 
 
-async def _supervise(arguments: Sequence[str], processes: int) -> int:
-    from toolspan.worker.supervisor import Supervisor  # noqa: PLC0415
+@contextmanager
+def _health(
+    unready: Callable[[], Unready | None], *, host: str, port: int | None, pipe: int | None = None
+) -> Iterator[None]:
+    """Let whoever wants to know learn whether we are ready: over HTTP, or our parent."""
+    from toolspan.health import HealthServer, listen  # noqa: PLC0415
+    from toolspan.worker.pulse import Pulse  # noqa: PLC0415
 
-    supervisor = Supervisor(arguments, processes)
+    with ExitStack() as told:
+        if port is not None:
+            try:
+                listener = listen(host, port)
+            except OSError as exc:
+                # What the library adds in brackets is the address once more.
+                reason = str(exc.strerror).partition(" (")[0]
+                fail(f"cannot listen on {host}:{port}: {reason}; choose another --health-port", FAILED)
+            told.enter_context(HealthServer(listener, unready))
+        if pipe is not None:
+            told.enter_context(Pulse(pipe, unready))
+        yield
+
+
+async def _supervise(supervisor: Supervisor) -> int:
     with signals.told(asyncio.get_running_loop(), supervisor.stop):
         return await supervisor.run()
 
 
-async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
+async def _serve(registry: Any, settings: Settings, name: str | None, vitals: Vitals) -> int:
     from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
     from toolspan.monitor.retention import Retention  # noqa: PLC0415
     from toolspan.store import Connection, Inspector  # noqa: PLC0415
@@ -89,7 +129,7 @@ async def _serve(registry: Any, settings: Settings, name: str | None) -> int:
         "worker", keys=settings.keys, instance_id=me, server=connection.address, link_only=settings.link_only
     )
     try:
-        serving = Worker(connection, registry, settings, telemetry.probe, me=me)
+        serving = Worker(connection, registry, settings, telemetry.probe, me=me, vitals=vitals)
         with signals.told(asyncio.get_running_loop(), serving.stop):
             inspector = Inspector(connection, settings.keys)
             retention = Retention.of(connection, settings, telemetry.probe)

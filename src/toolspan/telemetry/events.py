@@ -24,6 +24,11 @@ _SEVERITY: Final = {
 log = structlog.stdlib.get_logger("toolspan")
 
 
+def health_started(host: str, port: int) -> None:
+    """Say where health is asked for: a line and no more, for the parent of several workers has no probe."""
+    log.info("health.started", host=host, port=port)
+
+
 class Events:
     """Writes events where somebody listens, and lines in any case."""
 

@@ -27,6 +27,7 @@ from toolspan.worker.neighbours import Neighbours
 from toolspan.worker.processor import outcome_unknown
 from toolspan.worker.reaper import Reaper
 from toolspan.worker.reclaimer import Reclaimer
+from toolspan.worker.vitals import Vitals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -78,6 +79,7 @@ class Engine:
         tools: Mapping[str, ToolInfo],
         sweep_seconds: float | None = None,
         abandoned: Callable[[], int] = lambda: 0,
+        vitals: Vitals | None = None,
     ) -> None:
         self.consumer = me
         self.ready = asyncio.Event()
@@ -89,6 +91,7 @@ class Engine:
         self._tools = tools
         self._sweep_seconds = sweep_seconds or min(settings.lease_ms / 4000, _LONGEST_SWEEP)
         self._abandoned = abandoned
+        self._vitals = vitals or Vitals(settings.lease_ms)
         self._stopping = asyncio.Event()
         self._over = asyncio.Event()
         """Set at the drain's deadline."""
@@ -98,8 +101,12 @@ class Engine:
         """Begin the drain, whose deadline counts from here; a second call cuts it short."""
         if self._stopping.is_set():
             self._over.set()
-        self._stopping.set()
+        self._begin_to_stop()
         asyncio.get_running_loop().call_later(self._settings.drain_seconds, self._over.set)
+
+    def _begin_to_stop(self) -> None:
+        self._vitals.drains()
+        self._stopping.set()
 
     async def run(self) -> bool:
         """Work until `stop`, then drain; tell whether all that we held has got its end or was given back.
@@ -146,7 +153,7 @@ class Engine:
         self._inflight = InFlight(self._processor(parts), limit=s.concurrency)
         self._completer.inflight = self._inflight
         intake = Intake(self._store, self._inflight, self._link, self._probe, max_attempts=s.max_attempts)
-        self._fetcher = Fetcher(self._store, intake, self._probe)
+        self._fetcher = Fetcher(self._store, intake, self._vitals, self._probe)
         self._reclaimer = Reclaimer(
             self._store,
             self._inflight,
@@ -207,6 +214,7 @@ class Engine:
             self._keeper,
             self._inflight,
             self._link,
+            self._vitals,
             self._probe,
             registration=self._registration(),
             tools=self._tools,
@@ -235,6 +243,7 @@ class Engine:
         self._probe.observe_worker(
             inflight=lambda: len(self._inflight), room=lambda: self._inflight.room, abandoned=self._abandoned
         )
+        self._vitals.joins()
         self.ready.set()
 
     def _registration(self) -> Registration:
@@ -274,7 +283,7 @@ class Engine:
         finally:
             stopped.cancel()
             # Also where we are cancelled, or a task failed: nothing more is to be taken in.
-            self._stopping.set()
+            self._begin_to_stop()
             self._inflight.close()
         if self._inflight.failure.done():
             self._inflight.failure.result()

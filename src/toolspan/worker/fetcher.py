@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.intake import Intake
+    from toolspan.worker.vitals import Vitals
 
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
@@ -23,9 +24,10 @@ _LONGEST_WAIT: Final = 1.0
 class Fetcher:
     """Reads entries that nobody was given yet."""
 
-    def __init__(self, store: StreamStore, intake: Intake, probe: Probe) -> None:
+    def __init__(self, store: StreamStore, intake: Intake, vitals: Vitals, probe: Probe) -> None:
         self._store = store
         self._intake = intake
+        self._vitals = vitals
         self._probe = probe
 
     async def run(self, *, until: asyncio.Event) -> None:
@@ -48,6 +50,7 @@ class Fetcher:
                 return
             began_ns = time.monotonic_ns()
             deliveries = await self._store.read_new(room)
+            self._vitals.takes()
         if deliveries:
             self._probe.received(len(deliveries), began_ns=began_ns, ended_ns=time.monotonic_ns())
             self._intake.take(deliveries)

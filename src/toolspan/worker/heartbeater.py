@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-import time
 import traceback
 from typing import TYPE_CHECKING, Final, Self
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight, Work
     from toolspan.worker.link import Link
+    from toolspan.worker.vitals import Vitals
 
 BEATS_PER_LEASE: Final = 4
 _TICKS_PER_BEAT: Final = 4
@@ -38,6 +38,7 @@ class Heartbeater:
         keeper: Keeper,
         inflight: InFlight,
         link: Link,
+        vitals: Vitals,
         probe: Probe,
         *,
         registration: Registration,
@@ -47,13 +48,14 @@ class Heartbeater:
         self._keeper = keeper
         self._inflight = inflight
         self._link = link
+        self._vitals = vitals
         self._probe = probe
         self._registration = registration
         self._tools = tools
         self._lease = lease_ms / 1000
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._ticked = time.monotonic()
+        self._vitals.ticks()
         self._stalled = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -73,7 +75,9 @@ class Heartbeater:
     async def tick(self) -> None:
         """Show the thread, until cancelled, that the loop is not stalled."""
         while True:
-            self._ticked = time.monotonic()
+            self._vitals.ticks()
+            if self._inflight.room == 0:
+                self._vitals.takes()
             await asyncio.sleep(min(self._lease / BEATS_PER_LEASE / _TICKS_PER_BEAT, _LONGEST_TICK))
 
     def beat(self) -> None:
@@ -86,6 +90,7 @@ class Heartbeater:
             running={work.entry_id: work.run.tool for work in works},
         )
         self._link.works()
+        self._vitals.beats()
         if not kept.registered:
             self._register()
         lost = dict(kept.lost)
@@ -142,12 +147,11 @@ class Heartbeater:
 
     def _is_stalled(self) -> bool:
         """Tell whether the loop stood still for longer than a lease: that worker counts as dead, and renews nothing."""
-        seconds = time.monotonic() - self._ticked
-        if seconds <= self._lease:
+        if not self._vitals.stalled:
             self._stalled = False
         elif not self._stalled:
             self._stalled = True
             frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001
             stack = "".join(traceback.format_stack(frame)) if frame else ""
-            self._probe.loop_stalled(seconds=seconds, stack=stack)
+            self._probe.loop_stalled(seconds=self._vitals.still, stack=stack)
         return self._stalled

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
+from toolspan.health import Unready
 from toolspan.offspring import ends_with_us
+from toolspan.worker.pulse import Hearing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +33,8 @@ class Supervisor:
 
     def __init__(self, arguments: Sequence[str], processes: int) -> None:
         self._arguments = arguments
-        self._processes = processes
+        self._children: dict[int, Hearing | None] = dict.fromkeys(range(1, processes + 1))
+        """Those that shall run, and what those that do tell of themselves."""
         self._stopping = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -42,17 +47,38 @@ class Supervisor:
     async def run(self) -> int:
         """Supervise until all children have ended, and give our exit code."""
         async with asyncio.TaskGroup() as group:
-            children = [group.create_task(self._keep(), name=f"child-{number}") for number in range(self._processes)]
+            children = [group.create_task(self._keep(number), name=f"child-{number}") for number in self._children]
         return max(child.result() for child in children)
 
-    async def _keep(self) -> int:
+    def unready(self) -> Unready | None:
+        """Say why nothing should be sent to us now; None if all is well with every child. For any thread."""
+        children = list(self._children.items())
+        if self._stopping.is_set() or not children:
+            return Unready("draining", "these workers take nothing more, and finish what they hold", retryable=False)
+        problems = [
+            (number, child and child.pid, unready)
+            for number, child in children
+            if (unready := _unready(child)) is not None
+        ]
+        if not problems:
+            return None
+        number, _, first = problems[0]
+        message = (
+            f"{len(problems)} of {len(children)} worker processes {'is' if len(problems) == 1 else 'are'} not ready; "
+            f"process {number}: {first.message}"
+        )
+        detail = [{"process": number, "pid": pid, "error": asdict(unready)} for number, pid, unready in problems]
+        return Unready("processes_unready", message, detail=detail)
+
+    async def _keep(self, number: int) -> int:
         wait = _FIRST_WAIT
         while True:
             began = time.monotonic()
-            code = await self._run()
+            code = await self._run(number)
             stopping = self._stopping.is_set()
             # One that had not begun to listen when it was asked to go is ended by the signal itself.
             if code == 0 or (stopping and code == -signal.SIGTERM):
+                del self._children[number]
                 return 0
             if stopping:
                 return FAILED
@@ -69,16 +95,35 @@ class Supervisor:
             else:
                 return 0
 
-    async def _run(self) -> int:
-        """Run one child to its end, and pass on to it what we are told."""
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "toolspan",
-            *self._arguments,
-            preexec_fn=ends_with_us(signal.SIGTERM),
-            start_new_session=True,
-        )
+    async def _run(self, number: int) -> int:
+        """Run one child to its end, and hear meanwhile what it tells of itself."""
+        with Hearing() as hearing:
+            self._children[number] = hearing
+            try:
+                return await self._attend(await self._started(hearing))
+            finally:
+                self._children[number] = None
+
+    async def _started(self, hearing: Hearing) -> asyncio.subprocess.Process:
+        try:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "toolspan",
+                *self._arguments,
+                "--health-pipe",
+                str(hearing.pipe),
+                pass_fds=(hearing.pipe,),
+                preexec_fn=ends_with_us(signal.SIGTERM),
+                start_new_session=True,
+            )
+        finally:
+            os.close(hearing.pipe)
+        hearing.pid = child.pid
+        return child
+
+    async def _attend(self, child: asyncio.subprocess.Process) -> int:
+        """Wait for the end of *child*, and pass on to it what we are told."""
         ended = asyncio.ensure_future(child.wait())
         for told in (self._stopping, self._cut):
             asked = asyncio.ensure_future(told.wait())
@@ -88,3 +133,7 @@ class Supervisor:
                 break
             child.send_signal(signal.SIGTERM)
         return await ended
+
+
+def _unready(child: Hearing | None) -> Unready | None:
+    return Unready("not_running", "it is not running, and will be started") if child is None else child.unready()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry
     from toolspan.worker.inflight import Work
+    from toolspan.worker.vitals import Vitals
 
 
 class Worker:
@@ -30,6 +31,7 @@ class Worker:
         probe: Probe,
         *,
         me: str | None = None,
+        vitals: Vitals | None = None,
     ) -> None:
         registry.check(settings.max_attempts)
         self._registry = registry
@@ -44,6 +46,7 @@ class Worker:
             me=me or consumer_name(),
             tools={tool.digest: tool.info for tool in registry.tools},
             abandoned=lambda: self._threads.abandoned,
+            vitals=vitals,
         )
         self.consumer = self._engine.consumer
         self.ready = self._engine.ready
