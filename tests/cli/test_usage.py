@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 SERVING = ("worker --tools toolspan.tools.builtin", "gateway --port 0", "monitor")
 ASKING = ("call echo", "tools", "dlq ls", "dlq show 1-1", "dlq replay 1-1", "dlq discard 1-1 --why old")
-NAMES = ("worker", "gateway", "monitor", "call", "tools", "config", "wait-for", "demo")
+LOOKING = ("status", "consumers")
+NAMES = ("worker", "gateway", "monitor", "call", "tools", "config", "wait-for", "demo", "status", "consumers")
 LETTERS = ("dlq", "dlq ls", "dlq show", "dlq replay", "dlq discard")
 
 
@@ -75,7 +76,7 @@ async def test_a_process_helps_and_refuses_in_the_same_way(lonely: Shell) -> Non
 
 
 async def test_a_redis_that_is_not_there_is_said_in_one_sentence(lonely: Shell) -> None:
-    for command, done in (await lonely.each(*SERVING, *ASKING)).items():
+    for command, done in (await lonely.each(*SERVING, *ASKING, *LOOKING)).items():
         assert (done.code, done.out) == (3, ""), command
         assert "is it running, and is TOOLSPAN_REDIS_URL right?" in done.sentence, command
         assert "127.0.0.1:1" in done.sentence, command

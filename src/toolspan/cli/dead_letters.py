@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import click
 
+from toolspan.cli.durations import seconds
 from toolspan.cli.output import FAILED, example, fail, json_option, print_json, print_table, reported, run
 from toolspan.errors import MalformedEntryError, NotReplayableError
 from toolspan.model import DeadLetterReason
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"(\d+)([smhd])")
 _SHOWN: Final = 80
 _NAMED: Final = 10
 
@@ -50,7 +49,7 @@ def ls(tool: str | None, reason: str | None, since: str | None, group_by: str | 
     """List dead letters, oldest first."""
     from toolspan.operate.dead_letters import Filter, find  # noqa: PLC0415
 
-    since_ms = None if since is None else time.time_ns() // 1_000_000 - _seconds(since) * 1000
+    since_ms = None if since is None else time.time_ns() // 1_000_000 - seconds(since, "--since") * 1000
     wanted = Filter(tool, reason, since_ms)
 
     left_out: list[str] = []
@@ -244,10 +243,3 @@ def _print_causes(letters: list[DeadLetter], *, as_json: bool) -> None:
     rows = [(c["fingerprint"], str(c["count"]), c["tool"], c["reason"], c["error_message"][:_SHOWN]) for c in told]
     columns = ("fingerprint", "count", "tool", "reason", "latest error")
     print_table(columns, rows, empty="There are no dead letters.")
-
-
-def _seconds(duration: str) -> int:
-    found = _DURATION.fullmatch(duration)
-    if not found:
-        raise click.BadParameter(f"{duration} is not a duration such as 30s, 15m, 2h or 7d", param_hint="--since")
-    return int(found[1]) * _UNITS[found[2]]

@@ -13,10 +13,12 @@ from toolspan.cli.output import example
 _COMMANDS: Final = {
     "call": ("toolspan.cli.calls", "call"),
     "config": ("toolspan.cli.environment", "config"),
+    "consumers": ("toolspan.cli.inspection", "consumers"),
     "demo": ("toolspan.cli.demonstration", "demo"),
     "dlq": ("toolspan.cli.dead_letters", "dlq"),
     "gateway": ("toolspan.cli.services", "gateway"),
     "monitor": ("toolspan.cli.services", "monitor"),
+    "status": ("toolspan.cli.inspection", "status"),
     "tools": ("toolspan.cli.calls", "tools"),
     "wait-for": ("toolspan.cli.environment", "wait_for"),
     "worker": ("toolspan.cli.services", "worker"),

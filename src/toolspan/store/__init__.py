@@ -5,7 +5,19 @@ from redis.asyncio import Redis
 from toolspan.store.callers import CallerStore
 from toolspan.store.connection import Connection
 from toolspan.store.dead_letters import DeadLetterStore
-from toolspan.store.inspect import Inspector, WorkerInfo
+from toolspan.store.entries import EntryReader, Held
+from toolspan.store.inspect import Inspector, Registered, WorkerInfo
 from toolspan.store.stream import StreamStore
 
-__all__ = ["CallerStore", "Connection", "DeadLetterStore", "Inspector", "Redis", "StreamStore", "WorkerInfo"]
+__all__ = [
+    "CallerStore",
+    "Connection",
+    "DeadLetterStore",
+    "EntryReader",
+    "Held",
+    "Inspector",
+    "Redis",
+    "Registered",
+    "StreamStore",
+    "WorkerInfo",
+]

@@ -1,0 +1,129 @@
+"""The commands that look and change nothing: status, consumers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from toolspan.cli.durations import told
+from toolspan.cli.output import example, json_option, plain, print_json, print_table, reported, run
+from toolspan.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from toolspan.operate.consumers import Consumer
+    from toolspan.operate.status import Status
+    from toolspan.store import Connection
+
+T = TypeVar("T")
+
+_IN_WORDS: Final = {"parked": "holds parked calls", "unreadable": "registration cannot be read"}
+
+
+@click.command(**example("toolspan status", "toolspan status --json"))
+@json_option
+@reported
+def status(as_json: bool) -> None:
+    """Show what the group looks like now, and whether somebody should look."""
+    from toolspan.operate.status import status as measured  # noqa: PLC0415
+
+    found = _asked(measured)
+    if as_json:
+        print_json(asdict(found))
+        return
+    if not found.group:
+        click.echo("There is no group yet: the first worker makes it.")
+    rows = [
+        ("undelivered", _figure(found.undelivered), told(found.oldest_undelivered_age)),
+        ("pending", _figure(found.pending), told(found.oldest_pending_age)),
+        ("parked", _figure(found.parked), told(found.oldest_parked_age)),
+        ("dead letters", _figure(found.dead_letters), told(found.oldest_dead_letter_age)),
+    ]
+    print_table(("calls", "count", "oldest"), rows, empty="")
+    click.echo(_workers(found))
+    click.echo("look: " + plain("; ".join(found.attention)) if found.attention else "nobody need look")
+
+
+def _workers(found: Status) -> str:
+    unreadable = f", {len(found.unreadable)} that cannot be read" if found.unreadable else ""
+    return f"workers: {found.live_workers} live, {found.silent_workers} silent{unreadable}; room for {found.room} calls"
+
+
+def _figure(figure: int | None) -> str:
+    return "unknown" if figure is None else str(figure)
+
+
+@click.command(**example("toolspan consumers", "toolspan consumers --json"))
+@json_option
+@reported
+def consumers(as_json: bool) -> None:
+    """List the workers, and whoever else is in the group, with what each runs now."""
+    from toolspan.operate.consumers import consumers as known  # noqa: PLC0415
+
+    found = _asked(known)
+    if as_json:
+        print_json([_consumer(one) for one in found])
+        return
+    columns = ("consumer", "state", "pending", "runs now", "busy", "heartbeat", "lease", "host", "version", "tools")
+    print_table(columns, [_row(one) for one in found], empty="There are no workers and no consumers.")
+
+
+def _row(one: Consumer) -> tuple[str, ...]:
+    state = _IN_WORDS.get(one.state, one.state)
+    beat = "" if one.silent_ms is None else f"{told(one.silent_ms / 1000)} ago"
+    row = (one.name, state, _or_nothing(one.pending))
+    worker = one.worker
+    if worker is None:
+        return (*map(plain, row), "", "", beat, "", "", "", "")
+    runs = ", ".join(f"{count} {tool}" for tool, count in sorted(Counter(worker.running.values()).items()))
+    about = (
+        *(runs, f"{len(worker.running)} of {worker.concurrency}", beat, told(worker.lease_ms / 1000)),
+        *(f"{worker.host}, pid {worker.pid}", worker.version, ", ".join(sorted(worker.tools))),
+    )
+    return tuple(map(plain, (*row, *about)))
+
+
+def _or_nothing(figure: int | None) -> str:
+    return "" if figure is None else str(figure)
+
+
+def _consumer(one: Consumer) -> dict[str, Any]:
+    about: dict[str, Any] = {
+        "consumer": one.name,
+        "state": one.state,
+        "pending": one.pending,
+        "heartbeat_age": None if one.silent_ms is None else one.silent_ms / 1000,
+    }
+    worker = one.worker
+    if worker is not None:
+        about |= {
+            "host": worker.host,
+            "pid": worker.pid,
+            "version": worker.version,
+            "protocol": worker.protocol,
+            "concurrency": worker.concurrency,
+            "lease_seconds": worker.lease_ms / 1000,
+            "running": dict(sorted(Counter(worker.running.values()).items())),
+            "tools": sorted(worker.tools),
+        }
+    return about
+
+
+def _asked(question: Callable[[Connection, Settings], Awaitable[T]]) -> T:
+    """Ask Redis a question, on a connection of its own."""
+    settings = Settings.load()
+
+    async def main() -> T:
+        from toolspan.store import Connection  # noqa: PLC0415
+
+        connection = Connection.to(settings.redis_url)
+        try:
+            return await question(connection, settings)
+        finally:
+            await connection.aclose()
+
+    return run(main())
