@@ -1,4 +1,4 @@
-"""status, consumers: looking at the group from the command line."""
+"""status, consumers, pending: looking at the group from the command line."""
 
 from __future__ import annotations
 
@@ -126,3 +126,50 @@ async def test_who_is_no_worker_is_named_for_what_it_is(plane: Plane, shell: She
         ["strange", "registration", "cannot", "be", "read"],
         ["~parked", "holds", "parked", "calls", "1"],
     ]
+
+
+# ── pending ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_where_nothing_is_pending_nothing_is_listed(plane: Plane, shell: Shell) -> None:
+    no_group, told_ = (await shell.each("pending", "pending --json")).values()
+    await plane.redis.execute_command("XGROUP", "CREATE", plane.keys.calls, plane.keys.group, "0", "MKSTREAM")
+    listed = await shell.run("pending")
+
+    assert (no_group.code, no_group.out) == (0, "There is no group yet: the first worker makes it.\n")
+    assert (told_.code, told_.json) == (0, {"calls": [], "more": False})
+    assert (listed.code, listed.out, listed.err) == (0, "Nothing is pending that was asked for.\n", "")
+
+
+async def test_pending_calls_are_listed_without_their_arguments(plane: Plane, shell: Shell) -> None:
+    await plane.append("echo", "c\x1b[31m1", text="a secret")
+    await plane.append("echo", "c2", text="a secret")
+    first, second = await plane.orphan()
+    listed, told_ = (await shell.each("pending", "pending --older 1m --json --limit 1")).values()
+
+    rows = [line.split() for line in listed.out.splitlines() if line.split()[:1] in ([first], [second])]
+    assert (listed.code, listed.err, told_.code, told_.err) == (0, "", 0, "")
+    assert [row[:7] for row in rows] == [
+        [first, "c\ufffd[31m1", "echo", "gone-1-0000", "1", "1", "m"],
+        [second, "c2", "echo", "gone-1-0000", "1", "1", "m"],
+    ]
+    assert "secret" not in listed.out + told_.out
+    assert [call["entry_id"] for call in told_.json["calls"]] == [first]
+    assert told_.json["more"] is True
+
+
+async def test_a_list_that_is_cut_says_so(plane: Plane, shell: Shell) -> None:
+    for _ in range(2):
+        await plane.append("echo")
+    await plane.orphan()
+    cut, whole = (await shell.each("pending --limit 1", "pending --limit 2")).values()
+
+    assert cut.out.endswith("These are the oldest 1, and there are more: raise --limit\n")
+    assert "more" not in whole.out
+
+
+async def test_what_is_no_duration_is_wrong_usage(lonely: Shell) -> None:
+    done = await lonely.run("pending", "--older", "soon")
+
+    assert (done.code, done.out) == (2, "")
+    assert "Invalid value for --older: soon is not a duration such as 30s" in done.err

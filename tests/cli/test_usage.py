@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 SERVING = ("worker --tools toolspan.tools.builtin", "gateway --port 0", "monitor")
 ASKING = ("call echo", "tools", "dlq ls", "dlq show 1-1", "dlq replay 1-1", "dlq discard 1-1 --why old")
-LOOKING = ("status", "consumers")
-NAMES = ("worker", "gateway", "monitor", "call", "tools", "config", "wait-for", "demo", "status", "consumers")
+LOOKING = ("status", "consumers", "pending")
+NAMES = ("worker", "gateway", "monitor", "call", "tools", "config", "wait-for", "demo", *LOOKING)
 LETTERS = ("dlq", "dlq ls", "dlq show", "dlq replay", "dlq discard")
 
 

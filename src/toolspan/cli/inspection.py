@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: status, consumers."""
+"""The commands that look and change nothing: status, consumers, pending."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from toolspan.cli.durations import told
+from toolspan.cli.durations import seconds, told
 from toolspan.cli.output import example, json_option, plain, print_json, print_table, reported, run
+from toolspan.errors import GroupMissingError
 from toolspan.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from toolspan.operate.consumers import Consumer
+    from toolspan.operate.pending import PendingCall
     from toolspan.operate.status import Status
     from toolspan.store import Connection
 
@@ -111,6 +113,50 @@ def _consumer(one: Consumer) -> dict[str, Any]:
             "tools": sorted(worker.tools),
         }
     return about
+
+
+@click.command(**example("toolspan pending --older 5m", "toolspan pending --parked --limit 20 --json"))
+@click.option("--older", metavar="DURATION", help="Only what was not renewed for so long: 30s, 5m, 2h, 7d.")
+@click.option("--parked", is_flag=True, help="Those too that wait for their next attempt.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="How many at most.")
+@json_option
+@reported
+def pending(older: str | None, parked: bool, limit: int, as_json: bool) -> None:
+    """List the oldest calls that were handed out and are not settled."""
+    from toolspan.operate.pending import pending as listed  # noqa: PLC0415
+
+    older_ms = 0 if older is None else seconds(older, "--older") * 1000
+    try:
+        found = _asked(lambda *plane: listed(*plane, older_ms=older_ms, parked=parked, limit=limit))
+    except GroupMissingError:
+        found = None
+    if as_json:
+        print_json(asdict(found) if found else {"calls": [], "more": False})
+        return
+    if found is None:
+        click.echo("There is no group yet: the first worker makes it.")
+        return
+    rows = [
+        (
+            *(call.entry_id, call.call_id or "", _tool(call), call.consumer, str(call.attempt)),
+            *(told(call.idle), told(call.runs_for), _left(call.deadline_left)),
+        )
+        for call in found.calls
+    ]
+    columns = ("entry", "call", "tool", "consumer", "attempt", "renewed ago", "runs for", "deadline")
+    print_table(columns, [tuple(map(plain, row)) for row in rows], empty="Nothing is pending that was asked for.")
+    if found.more:
+        click.echo(f"These are the oldest {limit}, and there are more: raise --limit")
+
+
+def _tool(call: PendingCall) -> str:
+    return "(its body is deleted)" if call.deleted else call.tool or "(cannot be read)"
+
+
+def _left(seconds_left: float | None) -> str:
+    if seconds_left is None:
+        return ""
+    return f"in {told(seconds_left)}" if seconds_left > 0 else f"{told(-seconds_left)} ago"
 
 
 def _asked(question: Callable[[Connection, Settings], Awaitable[T]]) -> T:

@@ -18,6 +18,7 @@ _COMMANDS: Final = {
     "dlq": ("toolspan.cli.dead_letters", "dlq"),
     "gateway": ("toolspan.cli.services", "gateway"),
     "monitor": ("toolspan.cli.services", "monitor"),
+    "pending": ("toolspan.cli.inspection", "pending"),
     "status": ("toolspan.cli.inspection", "status"),
     "tools": ("toolspan.cli.calls", "tools"),
     "wait-for": ("toolspan.cli.environment", "wait_for"),

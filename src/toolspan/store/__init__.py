@@ -5,11 +5,12 @@ from redis.asyncio import Redis
 from toolspan.store.callers import CallerStore
 from toolspan.store.connection import Connection
 from toolspan.store.dead_letters import DeadLetterStore
-from toolspan.store.entries import EntryReader, Held
+from toolspan.store.entries import Body, EntryReader, Held
 from toolspan.store.inspect import Inspector, Registered, WorkerInfo
 from toolspan.store.stream import StreamStore
 
 __all__ = [
+    "Body",
     "CallerStore",
     "Connection",
     "DeadLetterStore",
