@@ -1,4 +1,4 @@
-"""status, consumers, pending: looking at the group from the command line."""
+"""status, consumers, pending, explain: looking at the group from the command line."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.cli.commands import Shell
     from tests.support.plane import Plane
+    from tests.support.processes import Workers
 
 
 @pytest.mark.parametrize(
@@ -173,3 +174,69 @@ async def test_what_is_no_duration_is_wrong_usage(lonely: Shell) -> None:
 
     assert (done.code, done.out) == (2, "")
     assert "Invalid value for --older: soon is not a duration such as 30s" in done.err
+
+
+# ── explain ────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_a_call_is_explained_without_its_arguments(plane: Plane, shell: Shell) -> None:
+    await plane.append("echo", "c\x1b[31m1", text="a secret")
+    [entry_id] = await plane.orphan()
+    said, told_ = (await shell.each(f"explain {entry_id}", "explain 'c\x1b[31m1' --json")).values()
+
+    lines = {line.split()[0]: line[12:] for line in said.out.splitlines()}
+    [life] = told_.json["lives"]
+    assert (said.code, said.err, told_.code, told_.err) == (0, "", 0, "")
+    assert lines["entry"].startswith(f"{entry_id}, appended ")
+    assert (lines["call"], lines["tool"]) == ("c\ufffd[31m1", "echo")
+    assert lines["is"].startswith("in flight on gone-1-0000, attempt 1, renewed 1 m ")
+    assert lines["note"].startswith("no worker is registered under that name")
+    assert "next        toolspan pending" in said.out.splitlines()
+    assert (life["place"], life["entry_id"], life["held_by"]) == ("in_flight", entry_id, "gone-1-0000")
+    assert "secret" not in said.out + told_.out
+
+
+async def test_a_dead_letter_of_a_killer_is_explained_with_its_attempts_and_steps(
+    plane: Plane, shell: Shell, workers: Workers, tmp_path: Path
+) -> None:
+    settings = plane.settings.model_copy(update={"max_attempts": 2})
+    entry_id = await plane.append("dies", path=str(tmp_path / "runs"))
+    for _ in range(2):
+        await workers.spawn("--tools", "tests.support.toolbox:dies", settings=settings).exited()
+    await workers.start("--tools", "tests.support.toolbox:dies", settings=settings)
+    await eventually(plane.dead_letters, because="the killer is quarantined")
+    done = await shell.run("explain", "dies")
+
+    [letter] = await plane.dead_letters()
+    lines = done.out.splitlines()
+    assert done.code == 0
+    assert f"is          dead letter {letter.id}, worker_lost" in lines
+    assert lines[0].startswith(f"entry       {entry_id}, ")
+    assert [line.split()[1] for line in lines if line.startswith("attempt ")] == ["1", "2"]
+    assert [line.split(": ")[1].split()[0] for line in lines if line.startswith("step")] == [
+        "reclaimed", "reclaimed", "quarantined",
+    ]  # fmt: skip
+    assert f"next        toolspan dlq replay {letter.id}" in lines
+
+
+async def test_what_redis_does_not_know_is_said_with_what_that_can_mean(plane: Plane, shell: Shell) -> None:
+    for number in range(3):
+        await plane.append("echo", f"c{number}")
+    unknown, bounded = (await shell.each("explain nobody", "explain c0 --scan 2 --json")).values()
+
+    assert (unknown.code, unknown.out, bounded.code, bounded.out) == (1, "", 1, "")
+    assert unknown.sentence.startswith(
+        "Redis knows no call nobody: it was settled, which leaves nothing behind, or was"
+    )
+    assert bounded.sentence == ("Redis knows no call c0: only the newest 2 entries were searched, say --scan for more")
+
+
+async def test_a_search_that_ended_at_its_bound_says_that_there_may_be_more(plane: Plane, shell: Shell) -> None:
+    for _ in range(3):
+        await plane.append("echo", "same")
+    cut, whole = (await shell.each("explain same --scan 2", "explain same")).values()
+
+    assert (cut.code, whole.code) == (0, 0)
+    assert cut.out.splitlines()[-1].startswith("There may be more: only the newest 2 entries were searched")
+    assert (cut.out.count("entry  "), whole.out.count("entry  ")) == (2, 3)
+    assert "There may be more" not in whole.out

@@ -16,8 +16,21 @@ if TYPE_CHECKING:
 
 SERVING = ("worker --tools toolspan.tools.builtin", "gateway --port 0", "monitor")
 ASKING = ("call echo", "tools", "dlq ls", "dlq show 1-1", "dlq replay 1-1", "dlq discard 1-1 --why old")
-LOOKING = ("status", "consumers", "pending")
-NAMES = ("worker", "gateway", "monitor", "call", "tools", "config", "wait-for", "demo", *LOOKING)
+LOOKING = ("status", "consumers", "pending", "explain 1-1")
+NAMES = (
+    "worker",
+    "gateway",
+    "monitor",
+    "call",
+    "tools",
+    "config",
+    "wait-for",
+    "demo",
+    "status",
+    "consumers",
+    "pending",
+    "explain",
+)
 LETTERS = ("dlq", "dlq ls", "dlq show", "dlq replay", "dlq discard")
 
 

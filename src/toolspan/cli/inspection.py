@@ -1,4 +1,4 @@
-"""The commands that look and change nothing: status, consumers, pending."""
+"""The commands that look and change nothing: status, consumers, pending, explain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from toolspan.cli.durations import seconds, told
-from toolspan.cli.output import example, json_option, plain, print_json, print_table, reported, run
+from toolspan.cli.output import FAILED, example, fail, json_option, plain, print_json, print_table, reported, run
 from toolspan.errors import GroupMissingError
 from toolspan.settings import Settings
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from toolspan.operate.consumers import Consumer
+    from toolspan.operate.explain import Life
     from toolspan.operate.pending import PendingCall
     from toolspan.operate.status import Status
     from toolspan.store import Connection
@@ -157,6 +158,72 @@ def _left(seconds_left: float | None) -> str:
     if seconds_left is None:
         return ""
     return f"in {told(seconds_left)}" if seconds_left > 0 else f"{told(-seconds_left)} ago"
+
+
+@click.command(**example("toolspan explain 1795510081801-0", "toolspan explain 019a1b2c-… --scan 100000"))
+@click.argument("asked", metavar="CALL_OR_ENTRY_ID")
+@click.option(
+    "--scan", type=click.IntRange(1), default=10_000, show_default=True, help="How many entries to search at most."
+)
+@json_option
+@reported
+def explain(asked: str, scan: int, as_json: bool) -> None:
+    """Tell the life of one call: where it is, its attempts, what happened to it, what can be done."""
+    from toolspan.operate.explain import explain as explained  # noqa: PLC0415
+
+    found = _asked(lambda connection, settings: explained(connection, settings, asked, scan=scan))
+    bound = f"only the newest {scan} entries were searched, say --scan for more" if found.bounded else ""
+    if not found.lives:
+        meaning = (
+            "it was settled, which leaves nothing behind, or was never appended, or was deleted; "
+            "its trace, or the logs of gateway and workers, may know more"
+        )
+        fail(f"Redis knows no call {plain(asked)}: {bound or meaning}", FAILED)
+    if as_json:
+        print_json(asdict(found))
+        return
+    for life in found.lives:
+        _print_life(life)
+    if bound:
+        click.echo(f"There may be more: {bound}")
+
+
+def _print_life(life: Life) -> None:
+    facts = {
+        "entry": f"{life.entry_id}, appended {told(life.age)} ago" if life.age is not None else life.entry_id,
+        "call": life.call_id,
+        "tool": life.tool,
+        "is": _place(life),
+        "note": life.note,
+        "deadline": _left(life.deadline_left),
+        "principal": life.principal,
+        "trace": life.trace_id,
+        "replay of": life.replay_of,
+        "attempt of": life.attempt_of,
+    }
+    for name, fact in facts.items():
+        if fact:
+            click.echo(f"{name:<12}{plain(fact)}")
+    for one in life.attempts:
+        end = f"ended {told(one.ended)} ago: {one.error or 'no error'}" if one.ended is not None else "has no end yet"
+        click.echo(plain(f"{'attempt':<12}{one.attempt} on {one.consumer}, began {told(one.began)} ago, {end}"))
+    for step in life.steps:
+        click.echo(plain(f"{'step':<12}{told(step.ago)} ago: {step.event} by {step.consumer}, {step.reason}"))
+    for command in life.next:
+        click.echo(f"{'next':<12}{command}")
+
+
+def _place(life: Life) -> str:
+    if life.place == "in_flight":
+        return f"in flight on {life.held_by}, attempt {life.attempt}, renewed {told(life.idle)} ago"
+    if life.place == "parked":
+        due = f"due {_left(life.due)}" if life.due is not None else "without a due time, which a worker will give it"
+        return f"parked, {due}, after {life.reason or 'what is not on record'}"
+    if life.place == "dead_letter":
+        return f"dead letter {life.dead_letter}, {life.reason}"
+    if life.place == "deleted":
+        return f"deleted, held by {life.held_by}"
+    return {"waiting": "waiting for a worker", "passed_by": "passed by", "gone": "gone"}[life.place]
 
 
 def _asked(question: Callable[[Connection, Settings], Awaitable[T]]) -> T:

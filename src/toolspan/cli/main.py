@@ -16,6 +16,7 @@ _COMMANDS: Final = {
     "consumers": ("toolspan.cli.inspection", "consumers"),
     "demo": ("toolspan.cli.demonstration", "demo"),
     "dlq": ("toolspan.cli.dead_letters", "dlq"),
+    "explain": ("toolspan.cli.inspection", "explain"),
     "gateway": ("toolspan.cli.services", "gateway"),
     "monitor": ("toolspan.cli.services", "monitor"),
     "pending": ("toolspan.cli.inspection", "pending"),

@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 from toolspan.store.callers import CallerStore
 from toolspan.store.connection import Connection
 from toolspan.store.dead_letters import DeadLetterStore
-from toolspan.store.entries import Body, EntryReader, Held
+from toolspan.store.entries import Body, EntryReader, Glance, Held
 from toolspan.store.inspect import Inspector, Registered, WorkerInfo
 from toolspan.store.stream import StreamStore
 
@@ -15,6 +15,7 @@ __all__ = [
     "Connection",
     "DeadLetterStore",
     "EntryReader",
+    "Glance",
     "Held",
     "Inspector",
     "Redis",
