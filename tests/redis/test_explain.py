@@ -225,6 +225,8 @@ async def test_a_replay_is_found_by_its_letter_and_the_audit_tells_what_became_o
     waiting = await _life(stage, connection, letter_id)
     await stage.delete_body(entry_id)
     by_letter, by_call = [await _life(stage, connection, asked) for asked in (letter_id, call_id)]
+    await stage.call("DEL", stage.keys.audit)
+    without_audit = await _life(stage, connection, letter_id)
 
     assert (waiting.place, waiting.entry_id, waiting.call_id, waiting.replay_of) == (
         "waiting", entry_id, call_id, letter_id,
@@ -232,6 +234,7 @@ async def test_a_replay_is_found_by_its_letter_and_the_audit_tells_what_became_o
     assert by_letter.place == by_call.place == "gone"
     assert by_letter.note == f"this dead letter was replayed by ada as call {call_id}, entry {entry_id}"
     assert by_letter.next == [f"toolspan explain {entry_id}"]
+    assert without_audit.note == "this dead letter was replayed by ada"
     assert (by_call.entry_id, by_call.note) == (entry_id, "it was settled after these steps, or deleted")
     assert [(step.event, step.reason) for step in by_call.steps] == [("replayed", letter_id)]
 
