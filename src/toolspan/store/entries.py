@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BODIES: Final = 20
 """Entries whose bodies are fetched at once: each may be as large as its arguments."""
 
-_SEARCHED: Final = 100
+_SEARCHED: Final = 20
 """Bodies that Redis looks through at once, for the same reason."""
 
 _PAGE: Final = 1_000
