@@ -27,7 +27,21 @@ ASKING = (
     "dlq export",
     "dlq purge --older-than 30d --why old",
 )
-NAMES = ("worker", "gateway", "monitor", "call", "tools", "config", "wait-for", "demo")
+LOOKING = ("status", "consumers", "pending", "explain 1-1")
+NAMES = (
+    "worker",
+    "gateway",
+    "monitor",
+    "call",
+    "tools",
+    "config",
+    "wait-for",
+    "demo",
+    "status",
+    "consumers",
+    "pending",
+    "explain",
+)
 LETTERS = ("dlq", "dlq ls", "dlq show", "dlq replay", "dlq discard", "dlq export", "dlq purge")
 
 
@@ -101,7 +115,7 @@ async def test_a_process_helps_and_refuses_in_the_same_way(lonely: Shell) -> Non
 
 
 async def test_a_redis_that_is_not_there_is_said_in_one_sentence(lonely: Shell) -> None:
-    for command, done in (await lonely.each(*SERVING, *ASKING)).items():
+    for command, done in (await lonely.each(*SERVING, *ASKING, *LOOKING)).items():
         assert (done.code, done.out) == (3, ""), command
         assert "is it running, and is TOOLSPAN_REDIS_URL right?" in done.sentence, command
         assert "127.0.0.1:1" in done.sentence, command

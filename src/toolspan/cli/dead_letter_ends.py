@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolspan.cli.durations import Duration
 from toolspan.cli.operators import (
-    Duration,
     all_matching_option,
     chosen,
     filters,

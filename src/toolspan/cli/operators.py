@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
-import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 import click
 
+from toolspan.cli.durations import Duration
 from toolspan.cli.output import FAILED, fail
 from toolspan.model import DeadLetterReason
 from toolspan.telemetry.logs import configure
@@ -28,22 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd])")
 _NAMED: Final = 10
-
-
-class Duration(click.ParamType[int]):
-    """A whole number with a unit, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read one."""
-        found = _DURATION.fullmatch(str(value))
-        if not found:
-            self.fail(f"{value} is not a duration such as 30s, 15m, 2h or 7d", param, ctx)
-        return int(found[1]) * _UNITS[found[2]]
 
 
 _FILTERS: Final = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import unicodedata
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypedDict, TypeVar
 
@@ -32,6 +33,7 @@ WRONG_USAGE: Final = 2
 NO_REDIS: Final = 3
 
 _AS_WIDE_AS_NEEDED: Final = 10_000
+_LINE_ENDS: Final = "\u2028\u2029"
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for machines.")
 
@@ -100,6 +102,11 @@ def fail(message: str, code: int) -> NoReturn:
     """Say one sentence on stderr and leave."""
     click.echo(f"toolspan: {' '.join(message.split())}", err=True)
     sys.exit(code)
+
+
+def plain(text: str) -> str:
+    """Give what a terminal may be shown of *text* that others chose: nothing in it moves, colours or reorders."""
+    return "".join("\ufffd" if unicodedata.category(one)[0] == "C" or one in _LINE_ENDS else one for one in text)
 
 
 def print_json(value: Any) -> None:

@@ -5,7 +5,21 @@ from redis.asyncio import Redis
 from toolspan.store.callers import CallerStore
 from toolspan.store.connection import Connection
 from toolspan.store.dead_letters import DeadLetterStore
-from toolspan.store.inspect import Inspector, WorkerInfo
+from toolspan.store.entries import Body, EntryReader, Glance, Held
+from toolspan.store.inspect import Inspector, Registered, WorkerInfo
 from toolspan.store.stream import StreamStore
 
-__all__ = ["CallerStore", "Connection", "DeadLetterStore", "Inspector", "Redis", "StreamStore", "WorkerInfo"]
+__all__ = [
+    "Body",
+    "CallerStore",
+    "Connection",
+    "DeadLetterStore",
+    "EntryReader",
+    "Glance",
+    "Held",
+    "Inspector",
+    "Redis",
+    "Registered",
+    "StreamStore",
+    "WorkerInfo",
+]

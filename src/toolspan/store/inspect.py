@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import from_json
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from toolspan.store.connection import Connection
 
 _FIELDS: Final = ("host", "pid", "version", "protocol", "lease", "start", "concurrency", "tools")
+_WITH_RUNNING: Final = (*_FIELDS, "running")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """One registered worker. *silent_ms* is how long ago its last heartbeat was; times are Redis' clock in ms."""
+    """One registered worker. *silent_ms* is how long ago its last heartbeat was; times are Redis' clock in ms.
+
+    *running* is entry id to tool, as the last heartbeat told it; empty where nobody asked.
+    """
 
     consumer: str
     silent_ms: int
@@ -35,11 +39,26 @@ class WorkerInfo:
     start_ms: int
     concurrency: int
     tools: dict[str, str]
+    running: dict[str, str] = field(default_factory=dict)
 
     @property
     def live(self) -> bool:
         """Whether it was heard of within its lease."""
         return self.silent_ms < self.lease_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One name that beats, in the form that the store takes back.
+
+    *worker* is None where no registration can be read; *found* says whether there is one at all. *silent_ms* is None
+    where the heartbeat is no time.
+    """
+
+    name: str
+    silent_ms: int | None
+    found: bool
+    worker: WorkerInfo | None
 
 
 class Inspector:
@@ -62,20 +81,28 @@ class Inspector:
 
         One that cannot be read is no worker of ours: it is left out, as if it had no registration.
         """
+        registered = await self._registered(_FIELDS)
+        return [one.worker for one in registered if one.worker is not None]
+
+    async def registrations(self) -> list[Registered]:
+        """List all that beats: the workers with what each runs now, and what cannot be read as one."""
+        return await self._registered(_WITH_RUNNING)
+
+    async def _registered(self, names: tuple[str, ...]) -> list[Registered]:
         with translated():
             now_ms = await redis_ms(self._redis)
             beats = await self._beats()
             pipeline = self._redis.pipeline(transaction=False)
             for name, _ in beats:
-                pipeline.hmget(raw_of(self._keys.worker(name)), *_FIELDS)
+                pipeline.hmget(raw_of(self._keys.worker(name)), *names)
             hashes = await pipeline.execute(raise_on_error=False) if beats else []
             for answer in hashes:
                 if isinstance(answer, ResponseError) and not str(answer).startswith("WRONGTYPE"):
                     raise answer
-        workers = (
-            _worker(printable(name), now_ms, beat, values) for (name, beat), values in zip(beats, hashes, strict=True)
-        )
-        return [worker for worker in workers if worker is not None]
+        return [
+            Registered(name, _silence(now_ms, beat), _is_there(values), _worker(printable(name), now_ms, beat, values))
+            for (name, beat), values in zip(beats, hashes, strict=True)
+        ]
 
     async def _beats(self) -> list[tuple[str, float]]:
         beats: Any = await self._redis.zrange(self._keys.workers, 0, -1, withscores=True)
@@ -173,10 +200,22 @@ def _difference(whole: int | None, part: int | None) -> int | None:
     return None if whole is None or part is None else max(0, whole - part)
 
 
+def _silence(now_ms: int, beat: float) -> int | None:
+    try:
+        return now_ms - int(beat)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _is_there(values: Any) -> bool:
+    """Whether the fields of a registration say that there is one, or something else lies there."""
+    return not isinstance(values, list) or any(value is not None for value in values)
+
+
 def _worker(consumer: str, now_ms: int, beat: float, values: Any) -> WorkerInfo | None:
     """Read a registration; None for what is none."""
     try:
-        host, pid, version, protocol, lease, start, concurrency, tools = values
+        host, pid, version, protocol, lease, start, concurrency, tools, *running = values
         return WorkerInfo(
             consumer,
             now_ms - int(beat),
@@ -187,14 +226,23 @@ def _worker(consumer: str, now_ms: int, beat: float, values: Any) -> WorkerInfo 
             int(lease),
             int(start),
             int(concurrency),
-            _digests(from_json(tools)),
+            _texts(from_json(tools)),
+            _running(*running),
         )
     except (TypeError, ValueError, AttributeError, OverflowError):
         return None
 
 
-def _digests(tools: dict[str, Any]) -> dict[str, str]:
-    return {name: digest for name, digest in tools.items() if isinstance(digest, str)}
+def _running(raw: bytes | None = None) -> dict[str, str]:
+    """Read what runs; what cannot be read is as good as nothing, for it is told again with each heartbeat."""
+    try:
+        return _texts(from_json(raw or b"{}"))
+    except (ValueError, AttributeError):
+        return {}
+
+
+def _texts(named: dict[str, Any]) -> dict[str, str]:
+    return {name: text for name, text in named.items() if isinstance(text, str)}
 
 
 def _tool(raw: bytes | str | None) -> ToolInfo | None:
