@@ -208,7 +208,7 @@ async def test_a_replay_goes_on_after_redis_was_away(plane: Plane, server: Embed
 
 
 # More lines than fit into a pipe and its reader: it cannot be through before it is stopped.
-@pytest.mark.parametrize(("command", "count"), [("dlq replay", 2_500), ("dlq discard --why old", 8_000)])
+@pytest.mark.parametrize(("command", "count"), [("dlq replay", 2_500), ("dlq discard --why old", 12_000)])
 async def test_what_runs_at_full_speed_is_stopped_too(plane: Plane, shell: Shell, command: str, count: int) -> None:
     await fill(plane, count)
     async with shell.started(*f"{command} {EVERYTHING}".split()) as process:

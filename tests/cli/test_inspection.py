@@ -173,7 +173,7 @@ async def test_what_is_no_duration_is_wrong_usage(lonely: Shell) -> None:
     done = await lonely.run("pending", "--older", "soon")
 
     assert (done.code, done.out) == (2, "")
-    assert "Invalid value for --older: soon is not a duration such as 30s" in done.err
+    assert "Invalid value for '--older': soon is not a duration such as 30s" in done.err
 
 
 # ── explain ────────────────────────────────────────────────────────────────────────────────────────
