@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from toolspan.errors import (
+        BacklogFull,
         CallError,
+        IdempotencyConflict,
         InvalidArguments,
         LeaseMismatchError,
         MalformedEntryError,
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
     from toolspan.worker.consumer import ToolExecConsumer
 
 __all__ = [
+    "BacklogFull",
     "CallError",
     "CurrentCall",
+    "IdempotencyConflict",
     "InvalidArguments",
     "LeaseMismatchError",
     "MalformedEntryError",

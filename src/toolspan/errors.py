@@ -13,6 +13,9 @@ ToolspanError
 ├── NotReplayableError           a dead letter that must not be put back
 ├── RedisUnavailable             a caller could not reach Redis
 ├── TooLarge                     a call over a limit, refused before it was sent
+├── BacklogFull                  too many calls wait already
+├── IdempotencyConflict          another call has the same key and other arguments
+├── Unauthorised                 a caller of the gateway who may not do what he asks for
 └── CallError                    a call that did not succeed
     ├── ToolError                …  the tool, or what runs it, failed (.type says how)
     ├── ToolCancelled            …  somebody gave it up
@@ -45,7 +48,7 @@ class MalformedEntryError(ToolspanError):
     """Bytes do not follow the protocol; decoding them again cannot help.
 
     What could still be read stands beside the reason, so that the caller can be answered and the trace goes on:
-    *call_id* is empty, *reply_to* and *tool* are None where nothing valid was found.
+    *call_id* is empty, the others are None where nothing valid was found.
     """
 
     def __init__(
@@ -56,12 +59,16 @@ class MalformedEntryError(ToolspanError):
         reply_to: str | None = None,
         tool: str | None = None,
         trace: TraceFields | None = None,
+        idem: str | None = None,
+        principal: str | None = None,
     ) -> None:
         super().__init__(reason)
         self.call_id = call_id
         self.reply_to = reply_to
         self.tool = tool
         self.trace = trace
+        self.idem = idem
+        self.principal = principal
 
 
 class LeaseMismatchError(ToolspanError):
@@ -109,6 +116,26 @@ class RedisUnavailable(ToolspanError):
 
 class TooLarge(ToolspanError):
     """The call is over a limit of size or nesting, and was not sent."""
+
+
+class BacklogFull(ToolspanError):
+    """Too many calls wait already, so this one was not taken: try it again after *retry_after* seconds."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class IdempotencyConflict(ToolspanError):
+    """Another call of the tool has the same idempotency key and other arguments: give this one a key of its own."""
+
+
+class Unauthorised(ToolspanError):
+    """Who asks the gateway has no token that it knows, or (*known*) one that is not enough for what he asks."""
+
+    def __init__(self, message: str, *, known: bool) -> None:
+        super().__init__(message)
+        self.known = known
 
 
 class CallError(ToolspanError):

@@ -65,6 +65,10 @@ class Keys:
         """Stream of exceptional steps, capped."""
         return f"{self.prefix}:events:{self.stream}"
 
+    def once(self, digest: str) -> str:
+        """String with a TTL: an idempotency record. Its channel, on which the call's end is told, has the same name."""
+        return f"{self.prefix}:once:{digest}"
+
     def schema(self, digest: str) -> str:
         """String with a TTL: one tool's description."""
         return f"{self.prefix}:schema:{digest}"

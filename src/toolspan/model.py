@@ -98,6 +98,8 @@ class NewerCall:
     tool: str | None
     reply_to: str | None
     trace: TraceFields
+    idem: str | None = None
+    principal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +243,24 @@ class Reply:
     def trace_id(self) -> str | None:
         """The trace in which the reply was produced, 32 hex digits; None if it was not traced."""
         return self.traceparent[3:35] if self.traceparent else None
+
+
+@dataclass(frozen=True, slots=True)
+class OnceKey:
+    """What a call's idempotency record is found by, and compared with: *args* is a hash, *call_id* is JSON."""
+
+    digest: str
+    call_id: str
+    args: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A call that an idempotency key stands for, ours or another's; *reply* is None while it is open."""
+
+    call_id: str
+    entry_id: str
+    reply: Reply | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -54,6 +55,23 @@ class Settings(BaseSettings):
     reply_maxlen: int = Field(100_000, ge=100, description="Replies kept per reply stream")
     reply_ttl_seconds: int = Field(
         3_600, ge=1, le=604_800, description="Seconds after its last reply at which a reply stream expires"
+    )
+    idempotency_ttl_seconds: int = Field(
+        86_400,
+        ge=1,
+        le=2_592_000,
+        description="Seconds an idempotency key is remembered, from its first call on",
+    )
+    backlog_limit: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000_000,
+        description="How many calls may wait (undelivered and parked) before more are refused; unlimited if unset",
+    )
+    tokens_file: Path | None = Field(
+        None,
+        description="JSON list of who may call the gateway: `name`, `sha256` of the token in hex, `tools` (names, with "
+        "`*` for any characters); everybody may if unset",
     )
     dlq_retention_days: int | None = Field(
         None,

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 @click.argument("tool")
 @click.argument("args", default="{}")
 @click.option("--timeout", type=click.FloatRange(min=0.001), default=30.0, show_default=True, help="Seconds to wait.")
+@click.option("--idempotency-key", metavar="K", help="Calls with the same key and arguments are one call.")
 @json_option
 @reported
-def call(tool: str, args: str, timeout: float, as_json: bool) -> None:
+def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, as_json: bool) -> None:
     """Run TOOL with ARGS, a JSON object, and print its result."""
     configure("error")
     settings = Settings.load()
@@ -43,7 +44,7 @@ def call(tool: str, args: str, timeout: float, as_json: bool) -> None:
 
     async def main() -> Reply:
         async with ToolClient(settings) as client:
-            return await client.call(tool, arguments, timeout=timeout)
+            return await client.call(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)
 
     try:
         reply = run(main())

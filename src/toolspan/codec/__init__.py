@@ -13,10 +13,12 @@ from toolspan.codec.entries import Codec
 from toolspan.codec.fields import CALL_FIELDS, TRACE_FIELDS, VERSION, trace_of
 from toolspan.codec.json import NotJsonError, dumps, loads, nested_within
 from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES, Limits
+from toolspan.codec.once import FORGOTTEN, decode_record, encode_remembered, once_digest, once_key
 from toolspan.codec.replies import encode_outcome
 
 __all__ = [
     "CALL_FIELDS",
+    "FORGOTTEN",
     "MAX_FIELDS",
     "MAX_ID_CHARS",
     "MAX_KEY_CHARS",
@@ -30,11 +32,15 @@ __all__ = [
     "dead_letter_fields",
     "decode_attempts",
     "decode_dead_letter",
+    "decode_record",
     "dumps",
     "encode_outcome",
+    "encode_remembered",
     "fingerprint",
     "loads",
     "nested_within",
+    "once_digest",
+    "once_key",
     "replay_fields",
     "trace_of",
 ]

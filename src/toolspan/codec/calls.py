@@ -149,4 +149,4 @@ def _newer(version: int, fields: Sequence[bytes], values: Mapping[bytes, bytes],
     if fields[::2].count(b"v") > 1:
         refuse("field v is given twice")
     found = legible_fields(values, rules)
-    return NewerCall(version, found.call_id, found.tool, found.reply_to, trace_in(values))
+    return NewerCall(version, found.call_id, found.tool, found.reply_to, trace_in(values), found.idem, found.principal)

@@ -21,6 +21,8 @@ class Legible:
     call_id: str
     reply_to: str | None
     tool: str | None
+    idem: str | None
+    principal: str | None
 
 
 def legible(found: Mapping[str, Any], rules: Rules) -> Legible:
@@ -36,13 +38,15 @@ def legible(found: Mapping[str, Any], rules: Rules) -> Legible:
         valid("id", checked_id) or "",
         valid("reply_to", lambda text: checked_reply_to(text, rules.reply_prefix)),
         valid("tool", checked_tool),
+        valid("idem", str),
+        valid("principal", str),
     )
 
 
 def legible_fields(values: Mapping[bytes, bytes], rules: Rules) -> Legible:
     """Take what is valid of the fields of an entry."""
     found: dict[str, Any] = {}
-    for name in ("id", "reply_to", "tool"):
+    for name in ("id", "reply_to", "tool", "idem", "principal"):
         with suppress(ValueError):
             found[name] = text_in(values, name.encode())
     return legible(found, rules)

@@ -20,7 +20,13 @@ def malformed(reason: str, values: Mapping[bytes, bytes], rules: Rules) -> Malfo
     """Say why, with what a caller needs to be answered as far as it can be read."""
     found = _in_payload(values[PAYLOAD], rules) if is_payload(values) else legible_fields(values, rules)
     return MalformedEntryError(
-        reason, call_id=found.call_id, reply_to=found.reply_to, tool=found.tool, trace=trace_in(values)
+        reason,
+        call_id=found.call_id,
+        reply_to=found.reply_to,
+        tool=found.tool,
+        trace=trace_in(values),
+        idem=found.idem,
+        principal=found.principal,
     )
 
 

@@ -63,7 +63,15 @@ def from_payload(
         # Its own rules are not ours to check, but for what `v` is.
         _refuse_repeated_names(values[PAYLOAD], ("v",))
         found = legible({"id": entry_id, **body}, rules)
-        return NewerCall(version, found.call_id, found.tool, found.reply_to, _trace(body, values))
+        return NewerCall(
+            version,
+            found.call_id,
+            found.tool,
+            found.reply_to,
+            _trace(body, values),
+            found.idem,
+            found.principal,
+        )
     _refuse_repeated_names(values[PAYLOAD], _NAMES)
     call_id = checked_id(_string(body, "id") if "id" in body else entry_id)
     reply_to = checked_reply_to(_string(body, "reply_to"), rules.reply_prefix)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from starlette.responses import Response
 
 from toolspan.codec import dumps
-from toolspan.errors import CallError, RedisUnavailable, TooLarge
+from toolspan.errors import BacklogFull, CallError, IdempotencyConflict, RedisUnavailable, TooLarge, Unauthorised
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from toolspan.model import Failed, Reply
 
-REFUSALS: Final = (CallError, TooLarge, RedisUnavailable)
-"""What the client raises where there is no reply from a worker."""
+REFUSALS: Final = (CallError, TooLarge, BacklogFull, IdempotencyConflict, Unauthorised, RedisUnavailable)
+"""What is raised where there is no reply from a worker."""
+
+Refusal: TypeAlias = CallError | TooLarge | BacklogFull | IdempotencyConflict | Unauthorised | RedisUnavailable
 
 # Everything else that a worker answers is a 200.
 _STATUS: Final = {"invalid_arguments": 400, "malformed": 400, "unknown_tool": 404, "deadline_exceeded": 504}
@@ -50,7 +53,7 @@ def accepted(call_id: str, entry_id: str, traceparent: str | None = None) -> Res
 
 
 def refused(
-    exc: CallError | TooLarge | RedisUnavailable,
+    exc: Refusal,
     *,
     call_id: str | None = None,
     traceparent: str | None = None,
@@ -61,6 +64,15 @@ def refused(
     headers = _traced(traceparent)
     if isinstance(exc, TooLarge):
         return error(413, "too_large", str(exc), call_id=call_id, headers=headers)
+    if isinstance(exc, IdempotencyConflict):
+        return error(409, "idempotency_conflict", str(exc), call_id=call_id, headers=headers)
+    if isinstance(exc, BacklogFull):
+        headers["Retry-After"] = str(math.ceil(exc.retry_after))
+        return error(429, "backlog_full", str(exc), retryable=True, call_id=call_id, headers=headers)
+    if isinstance(exc, Unauthorised):
+        if not exc.known:
+            headers["WWW-Authenticate"] = "Bearer"
+        return error(403 if exc.known else 401, "unauthorised", str(exc), call_id=call_id, headers=headers)
     detail = {"maybe_accepted": exc.maybe_accepted}
     return error(503, "redis_unavailable", str(exc), retryable=True, detail=detail, call_id=call_id, headers=headers)
 

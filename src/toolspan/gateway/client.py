@@ -15,7 +15,6 @@ from toolspan.errors import (
     CallError,
     InvalidArguments,
     MalformedEntryError,
-    RedisUnavailable,
     StoreError,
     StoreUnavailableError,
     ToolCancelled,
@@ -23,11 +22,15 @@ from toolspan.errors import (
     ToolTimeout,
     UnknownTool,
 )
+from toolspan.gateway.endings import Sending, no_reply, unavailable
+from toolspan.gateway.hearing import hearing
+from toolspan.gateway.listener import Listener
+from toolspan.gateway.once import OnceCalls
 from toolspan.gateway.replies import BLOCK_MS, Replies
 from toolspan.identity import new_call_id
-from toolspan.model import Failed, Reply, ToolCall
+from toolspan.model import Failed, Remembered, Reply, ToolCall
 from toolspan.settings import Settings
-from toolspan.store import CallerStore, Connection, Inspector
+from toolspan.store import CallerStore, Channels, Connection, Inspector
 from toolspan.telemetry.setup import start
 
 if TYPE_CHECKING:
@@ -70,9 +73,23 @@ class ToolClient:
         self.probe = probe
         limits = self.settings.max_args_bytes, self.settings.max_reply_bytes, self.settings.max_nesting
         self._codec = Codec(keys, Limits(*limits))
-        self._store = CallerStore(self._connection, keys, gateway_id=self.gateway_id, block_ms=BLOCK_MS)
+        self._store = CallerStore(
+            self._connection,
+            keys,
+            gateway_id=self.gateway_id,
+            block_ms=BLOCK_MS,
+            backlog_limit=self.settings.backlog_limit,
+            once_ttl_seconds=self.settings.idempotency_ttl_seconds,
+        )
         self._inspector = Inspector(self._connection, keys)
         self.replies = Replies(self._store, self._codec, self.probe)
+        self._once = OnceCalls(
+            self._store,
+            Listener(Channels(self._connection), self.probe),
+            self.replies,
+            keys,
+            ttl_seconds=self.settings.idempotency_ttl_seconds,
+        )
 
     async def __aenter__(self) -> Self:
         self.replies.start()
@@ -83,6 +100,7 @@ class ToolClient:
     ) -> None:
         answered = not len(self.replies)
         await self.replies.stop()
+        await self._once.stop()
         if answered:
             # Otherwise a worker still has something to write; the stream expires by itself then.
             with suppress(StoreError, TimeoutError):
@@ -98,6 +116,7 @@ class ToolClient:
         args: Mapping[str, Any] | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - it goes to the workers, too
+        idempotency_key: str | None = None,
         tool_call_id: str | None = None,
         principal: str | None = None,
         meta: Mapping[str, str] | None = None,
@@ -107,15 +126,28 @@ class ToolClient:
 
         *parent* is the trace to go on from; the current span, if there is none.
 
+        All calls of one *principal* with the same *idempotency_key*, tool and arguments are one call, and get its one
+        reply, for as long as the key is remembered. After `cancelled`, `deadline_exceeded`, `worker_error` and
+        `quarantined` it is not: the next one is run.
+
         Raises:
             InvalidArguments: if the arguments do not fit the tool, or cannot be sent.
+            IdempotencyConflict: if the key stands for a call with other arguments.
+            BacklogFull: if too many calls wait already; `retry_after` says when to try again.
             UnknownTool: if no live worker serves the tool.
             ToolTimeout: if there was no reply in time; `detail` says whether the call may still run.
             ToolCancelled, ToolError: if the call ended in another way; `type` says which.
             TooLarge: if the arguments are over a limit.
             RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says if it may have the call.
         """
-        call = self.new_call(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta)
+        call = self.new_call(
+            tool,
+            args,
+            idempotency_key=idempotency_key,
+            tool_call_id=tool_call_id,
+            principal=principal,
+            meta=meta,
+        )
         with self.probe.calling(tool=tool, call_id=call.id, tool_call_id=tool_call_id, parent=parent) as calling:
             reply = await self.ask(call, calling, timeout=timeout)
         if reply.failure is not None:
@@ -127,6 +159,7 @@ class ToolClient:
         tool: str,
         args: Mapping[str, Any] | None = None,
         *,
+        idempotency_key: str | None = None,
         tool_call_id: str | None = None,
         principal: str | None = None,
         meta: Mapping[str, str] | None = None,
@@ -134,19 +167,32 @@ class ToolClient:
     ) -> str:
         """Have *tool* run with *args* without waiting, and give the call id; a failure becomes a dead letter.
 
+        With an *idempotency_key* that was used before, nothing is sent, and the id is that of the first call.
+
         Raises:
             InvalidArguments: if the arguments cannot be sent.
+            IdempotencyConflict: if the key stands for a call with other arguments.
+            BacklogFull: if too many calls wait already; `retry_after` says when to try again.
             TooLarge: if they are over a limit.
             RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says if it may have the call.
         """
-        call = self.new_call(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta)
+        call = self.new_call(
+            tool,
+            args,
+            idempotency_key=idempotency_key,
+            tool_call_id=tool_call_id,
+            principal=principal,
+            meta=meta,
+        )
         call = replace(call, reply_to=None)
         with self.probe.calling(tool=tool, call_id=call.id, tool_call_id=tool_call_id, parent=parent) as calling:
             fields = self._encoded(call, calling)
             try:
+                if call.idem is not None:
+                    return await self._once.send(call, fields, calling, timeout=DEFAULT_TIMEOUT)
                 calling.sent(await self._append(fields, None))
             except StoreError as exc:
-                raise _unavailable(exc) from exc
+                raise unavailable(exc) from exc
         return call.id
 
     async def tools(self) -> list[ToolInfo]:
@@ -158,7 +204,7 @@ class ToolClient:
         try:
             return await self._inspector.tools()
         except StoreError as exc:
-            raise _unavailable(exc) from exc
+            raise unavailable(exc) from exc
 
     async def check(self) -> None:
         """Make sure that Redis answers.
@@ -169,7 +215,7 @@ class ToolClient:
         try:
             await self._inspector.ping()
         except StoreError as exc:
-            raise _unavailable(exc) from exc
+            raise unavailable(exc) from exc
 
     # ── for front doors built on this ──────────────────────────────────────────────────────────────
 
@@ -178,6 +224,7 @@ class ToolClient:
         tool: str,
         args: Mapping[str, Any] | None = None,
         *,
+        idempotency_key: str | None = None,
         tool_call_id: str | None = None,
         principal: str | None = None,
         meta: Mapping[str, str] | None = None,
@@ -188,6 +235,7 @@ class ToolClient:
             tool,
             dict(args or {}),
             reply_to=self._store.reply_to,
+            idem=idempotency_key,
             tool_call_id=tool_call_id,
             principal=principal,
             meta=dict(meta or {}),
@@ -197,28 +245,34 @@ class ToolClient:
         """Send *call* and give its reply, a failure too. Raises what `call` does where there is no reply."""
         fields, timeout_ms = self._encoded(call, calling), _milliseconds(timeout)
         future = self.replies.expect(call.id)
-        accepted, lost = False, None
+        sending = Sending()
         try:
             async with asyncio.timeout(timeout):
-                try:
-                    calling.sent(await self._append(fields, timeout_ms))
-                    accepted = True
-                except StoreUnavailableError as exc:
-                    if not exc.maybe_ran:
-                        raise
-                    # It may have been accepted, so it is not sent again: the reply will tell.
-                    lost = exc
-                await future
+                if call.idem is not None:
+                    once = self._once.expect(call, fields, future, timeout=timeout)
+                    sending = once.sending
+                    reply = await once.reply(calling, await once.append(calling))
+                else:
+                    try:
+                        calling.sent(await self._append(fields, timeout_ms))
+                        sending.accepted = True
+                    except StoreUnavailableError as exc:
+                        if not exc.maybe_ran:
+                            raise
+                        # It may have been accepted, so it is not sent again: the reply will tell.
+                        sending.lost = exc
+                    reply = await future
         except TimeoutError:
             # The reply may be here although the answer to the append is not.
             if future.cancelled() or not future.done():
                 calling.failed("no_reply")
-                raise _no_reply(call, timeout, accepted=accepted, lost=lost) from lost
+                raise no_reply(call, timeout, sending) from sending.lost
+            reply = future.result()
         except StoreError as exc:
-            raise _unavailable(exc) from exc
+            raise unavailable(exc) from exc
         finally:
             self.replies.forget(call.id)
-        reply = _settled(future.result())
+        reply = _settled(reply)
         calling.answered(reply)
         return reply
 
@@ -228,33 +282,28 @@ class ToolClient:
         calling: Calling,
         *,
         timeout: float,  # noqa: ASYNC109 - it is the workers' only
-    ) -> tuple[str, asyncio.Future[Reply]]:
-        """Send *call* and give its entry id at once, with what will be its reply.
+    ) -> tuple[Remembered, asyncio.Future[Reply]]:
+        """Send *call* and give at once which call it is, for it may join another, with what will be its reply.
 
         Ends with `replies.forget`. Raises what `send` does.
         """
         fields, timeout_ms = self._encoded(call, calling), _milliseconds(timeout)
         future = self.replies.expect(call.id)
         try:
+            if call.idem is not None:
+                return await self._once.detach(call, fields, calling, future, timeout=timeout)
             entry_id = await self._append(fields, timeout_ms)
         except StoreError as exc:
             self.replies.forget(call.id)
-            raise _unavailable(exc) from exc
-        except asyncio.CancelledError:
+            raise unavailable(exc) from exc
+        except BaseException:
             self.replies.forget(call.id)
             raise
         calling.sent(entry_id)
-        return entry_id, future
+        return Remembered(call.id, entry_id, None), future
 
     async def _append(self, fields: list[str | bytes], timeout_ms: int | None) -> str:
-        task = asyncio.current_task()
-        cancelled = task.cancelling() if task else 0
-        try:
-            return await self._store.append(fields, timeout_ms=timeout_ms)
-        finally:
-            # Before Python 3.12, a cancellation that meets a send is lost in `wait_for`; a timeout's, too.
-            if task and task.cancelling() > cancelled:
-                raise asyncio.CancelledError
+        return await hearing(self._store.append(fields, timeout_ms=timeout_ms))
 
     def _encoded(self, call: ToolCall, calling: Calling) -> list[str | bytes]:
         try:
@@ -276,19 +325,3 @@ def _settled(reply: Reply) -> Reply:
     if failure is None or failure.type != "deadline_exceeded" or failure.detail is not None:
         return reply
     return replace(reply, failure=replace(failure, detail={"may_still_run": False}))
-
-
-def _no_reply(
-    call: ToolCall, timeout: float, *, accepted: bool, lost: StoreError | None
-) -> ToolTimeout | RedisUnavailable:
-    """Choose what the caller is told when his time is up: a call that Redis never confirmed may not exist."""
-    message = f"no reply from {call.tool} within {timeout:g} s"
-    if accepted:
-        return ToolTimeout(Failed("deadline_exceeded", message, retryable=True, detail={"may_still_run": True}))
-    return _unavailable(lost or StoreUnavailableError(message, maybe_ran=True))
-
-
-def _unavailable(exc: StoreError) -> RedisUnavailable:
-    maybe = isinstance(exc, StoreUnavailableError) and exc.maybe_ran
-    said = "it may have taken the call all the same" if maybe else "nothing was taken"
-    return RedisUnavailable(f"Redis is unavailable ({exc}); {said}", maybe_accepted=maybe)

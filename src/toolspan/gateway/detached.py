@@ -26,6 +26,7 @@ class Call:
 
     entry_id: str
     until: float
+    principal: str | None = None
     answer: Response | None = None
     error: BaseException | None = None
 
@@ -55,17 +56,22 @@ class Detached:
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._bytes = 0
 
-    def add(self, call_id: str, entry_id: str, reply: asyncio.Future[Reply]) -> None:
-        """Remember a call."""
-        self._calls[call_id] = Call(entry_id, time.monotonic() + self._seconds)
+    def add(self, call_id: str, entry_id: str, reply: asyncio.Future[Reply], *, principal: str | None = None) -> None:
+        """Remember a call of *principal*. One that was joined may be remembered already."""
+        known = self._calls.get(call_id)
+        if known is not None and known.error is None:
+            return
+        self._calls.pop(call_id, None)
+        self._calls[call_id] = Call(entry_id, time.monotonic() + self._seconds, principal)
         reply.add_done_callback(partial(self._answered, call_id))
         # All are kept equally long: the oldest is the first whose time is over.
         self._let_go()
 
-    def find(self, call_id: str) -> Call | None:
-        """Give what we remember of a call."""
+    def find(self, call_id: str, *, principal: str | None = None) -> Call | None:
+        """Give what we remember of a call of *principal*; others do not learn that there is one."""
         self._let_go()
-        return self._calls.get(call_id)
+        call = self._calls.get(call_id)
+        return call if call is not None and call.principal == principal else None
 
     def _answered(self, call_id: str, reply: asyncio.Future[Reply]) -> None:
         call = self._calls.get(call_id)

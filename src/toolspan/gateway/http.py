@@ -11,23 +11,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 
+from toolspan.errors import Unauthorised
 from toolspan.gateway.answers import REFUSALS, accepted, answered, as_json, error, refused, told
 from toolspan.gateway.detached import Detached
 from toolspan.gateway.openapi import describe
-from toolspan.gateway.requests import parent_of, read_call
+from toolspan.gateway.requests import parent_of, read_call, refuse_large_head
 
 if TYPE_CHECKING:
     from starlette.responses import Response
 
     from toolspan.gateway.client import ToolClient
     from toolspan.gateway.schemas import CallRequest
+    from toolspan.gateway.tokens import Principal, Tokens
     from toolspan.model import ToolCall
     from toolspan.telemetry.callers import Calling
 
 
-def build_app(client: ToolClient) -> Starlette:
-    """Make the ASGI application that serves *client*'s calls; whoever opened the client closes it."""
-    gateway = _Gateway(client)
+def build_app(client: ToolClient, tokens: Tokens | None = None) -> Starlette:
+    """Make the ASGI application that serves *client*'s calls; whoever opened the client closes it.
+
+    With *tokens* it serves those that have one, without everybody.
+    """
+    gateway = _Gateway(client, tokens)
     app = Starlette(
         routes=[
             Route("/v1/tools/{tool}/calls", gateway.call, methods=["POST"]),
@@ -50,14 +55,26 @@ def build_app(client: ToolClient) -> Starlette:
 
 
 class _Gateway:
-    def __init__(self, client: ToolClient) -> None:
+    def __init__(self, client: ToolClient, tokens: Tokens | None) -> None:
         self._client = client
+        self._tokens = tokens
         self._detached = Detached(client.replies.forget, told, seconds=client.settings.reply_ttl_seconds)
-        self._description = describe(version("toolspan"))
+        self._description = describe(version("toolspan"), protected=tokens is not None)
 
     async def call(self, request: Request) -> Response:
+        tool: str = request.path_params["tool"]
+        principal = self._principal(request)
+        if principal is not None and not principal.may_call(tool):
+            message = f"the token of {principal.name} is not for this tool"
+            raise Unauthorised(message, known=True)
         asked = await read_call(request, self._client.settings)
-        call = self._client.new_call(request.path_params["tool"], asked.args, tool_call_id=asked.tool_call_id)
+        call = self._client.new_call(
+            tool,
+            asked.args,
+            idempotency_key=asked.idempotency_key,
+            tool_call_id=asked.tool_call_id,
+            principal=_name_of(principal),
+        )
         traceparent: str | None = None
         try:
             watched = self._client.probe.calling(
@@ -73,21 +90,29 @@ class _Gateway:
         timeout = asked.timeout_ms / 1000
         if not asked.detach:
             return answered(await self._client.ask(call, calling, timeout=timeout), calling.traceparent)
-        entry_id, reply = await self._client.detach(call, calling, timeout=timeout)
-        self._detached.add(call.id, entry_id, reply)
-        return accepted(call.id, entry_id, calling.traceparent)
+        known, reply = await self._client.detach(call, calling, timeout=timeout)
+        self._detached.add(known.call_id, known.entry_id, reply, principal=call.principal)
+        return accepted(known.call_id, known.entry_id, calling.traceparent)
 
     async def reply(self, request: Request) -> Response:
         call_id: str = request.path_params["id"]
-        known = self._detached.find(call_id)
+        known = self._detached.find(call_id, principal=_name_of(self._principal(request)))
         if known is None:
             return error(404, "unknown_call", "this gateway remembers no detached call of this id")
         if known.error is not None:
             raise known.error
         return known.answer or accepted(call_id, known.entry_id)
 
-    async def tools(self, _: Request) -> Response:
-        return as_json({"tools": [asdict(tool) for tool in await self._client.tools()]})
+    async def tools(self, request: Request) -> Response:
+        principal = self._principal(request)
+        served = await self._client.tools()
+        listed = [asdict(tool) for tool in served if principal is None or principal.may_call(tool.name)]
+        return as_json({"tools": listed})
+
+    def _principal(self, request: Request) -> Principal | None:
+        """Tell who asks; None where nobody is asked who he is."""
+        refuse_large_head(request)
+        return None if self._tokens is None else self._tokens.holder(request.headers.get("authorization"))
 
     async def live(self, _: Request) -> Response:
         return as_json({"status": "live"})
@@ -119,3 +144,7 @@ class _Gateway:
     async def broken(self, _: Request, exc: Exception) -> Response:
         self._client.probe.bug("gateway", exc)
         return error(500, "internal", "the gateway failed; its log says why")
+
+
+def _name_of(principal: Principal | None) -> str | None:
+    return None if principal is None else principal.name

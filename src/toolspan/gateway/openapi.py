@@ -13,6 +13,10 @@ Answers = dict[int, tuple[str, type[BaseModel]]]
 
 _BROKEN: Final[Answers] = {500: ("A bug of ours; the gateway's log says which", ErrorResponse)}
 _NO_REDIS: Final[Answers] = {503: ("Redis is unavailable; `detail` says what became of the call", ErrorResponse)}
+_NOBODY: Final[Answers] = {401: ("There is no token, or none that the gateway knows", ErrorResponse)}
+_LARGE: Final[Answers] = {413: ("The call, or the head of the request, is over a limit", ErrorResponse)}
+_BEARER: Final = "bearer"
+_SCHEME: Final = {"type": "http", "scheme": "bearer"}
 _HEADERS: Final = {
     "Toolspan-Status": {"description": "How the call ended", "schema": {"enum": ["ok", "error"]}},
     "traceresponse": {"description": "The span of the call, as W3C has it", "schema": {"type": "string"}},
@@ -20,14 +24,14 @@ _HEADERS: Final = {
 _ANSWERED: Final = (CallResponse, ErrorResponse)
 
 
-def describe(version: str) -> dict[str, Any]:
-    """Describe every route and every answer it may give."""
+def describe(version: str, *, protected: bool = False) -> dict[str, Any]:
+    """Describe every route and every answer it may give; *protected*: those under /v1 ask for a token."""
     answers = (CallResponse, Accepted, ErrorResponse, ToolList, Health)
     _, schema = models_json_schema(
         [(CallRequest, "validation"), *((model, "serialization") for model in answers)],
         ref_template="#/components/schemas/{model}",
     )
-    return {
+    described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {"title": "Toolspan gateway", "version": version},
         "paths": {
@@ -38,8 +42,13 @@ def describe(version: str) -> dict[str, Any]:
             "/readyz": {"get": _ready()},
             "/openapi.json": {"get": _openapi()},
         },
-        "components": {"schemas": schema["$defs"]},
+        "components": {"schemas": schema["$defs"], "securitySchemes": {_BEARER: _SCHEME}},
     }
+    for path, operations in described["paths"].items():
+        if path.startswith("/v1/"):
+            for operation in operations.values():
+                operation["security"] = [{_BEARER: []}] if protected else [{}]
+    return described
 
 
 def _call() -> dict[str, Any]:
@@ -51,8 +60,12 @@ def _call() -> dict[str, Any]:
             202: ("A detached call was accepted", Accepted),
             400: ("The call cannot be sent, or its arguments do not fit the tool", ErrorResponse),
             404: ("No live worker serves the tool", ErrorResponse),
-            413: ("The call is over a limit", ErrorResponse),
+            403: ("The token is not for this tool", ErrorResponse),
+            409: ("The idempotency key stands for a call with other arguments", ErrorResponse),
+            429: ("Too many calls wait already; Retry-After says when to try again", ErrorResponse),
             504: ("No reply in time; `detail` says whether the call may still run", ErrorResponse),
+            **_NOBODY,
+            **_LARGE,
             **_NO_REDIS,
         },
         parameter="tool",
@@ -66,12 +79,15 @@ def _reply() -> dict[str, Any]:
         200: ("What a worker answered", CallResponse),
         202: ("There is no reply yet", Accepted),
         404: ("This gateway remembers no such call", ErrorResponse),
+        **_NOBODY,
+        **_LARGE,
     }
     return _operation("reply", "The reply to a detached call", answers, parameter="id")
 
 
 def _tools() -> dict[str, Any]:
-    return _operation("tools", "The tools that are served now", {200: ("The tools", ToolList), **_NO_REDIS})
+    answers: Answers = {200: ("The tools that the caller may call", ToolList), **_NOBODY, **_LARGE, **_NO_REDIS}
+    return _operation("tools", "The tools that are served now", answers)
 
 
 def _live() -> dict[str, Any]:

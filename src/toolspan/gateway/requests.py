@@ -20,7 +20,21 @@ if TYPE_CHECKING:
 ENVELOPE_BYTES: Final = 4_096
 """What a body may measure beyond the arguments."""
 
+HEAD_BYTES: Final = 32_768
+"""What the headers of a request may measure together: some of them travel on with the call."""
+
 _ENVELOPE_LEVELS: Final = 1
+
+
+def refuse_large_head(request: Request) -> None:
+    """Look at the size of a request's headers.
+
+    Raises:
+        TooLarge: if they are over the limit.
+    """
+    if sum(len(name) + len(value) for name, value in request.headers.raw) > HEAD_BYTES:
+        message = f"the headers are over {HEAD_BYTES} bytes"
+        raise TooLarge(message)
 
 
 async def read_call(request: Request, settings: Settings) -> CallRequest:

@@ -19,6 +19,12 @@ class CallRequest(_Body):
     args: dict[str, Any] = Field(default_factory=dict, description="The tool's arguments, by name")
     timeout_ms: int = Field(30_000, ge=1, le=3_600_000, description="How long somebody waits for the reply")
     detach: bool = Field(default=False, description="Answer at once; the reply is fetched later")
+    idempotency_key: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Calls of one tool with the same key and arguments are one call, and get its one reply",
+    )
     tool_call_id: str | None = Field(None, max_length=256, description="The model's own id for this call")
 
 

@@ -12,6 +12,8 @@ import uvicorn
 
 from toolspan.gateway.client import ToolClient
 from toolspan.gateway.http import build_app
+from toolspan.gateway.requests import HEAD_BYTES
+from toolspan.gateway.tokens import Tokens
 
 if TYPE_CHECKING:
     from toolspan.settings import Settings
@@ -33,16 +35,18 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
     """Serve HTTP on *host* and *port* until *until* is set; then take no more, and let open calls finish.
 
     Raises:
+        SettingsError: if there is a file of tokens that cannot be used.
         RedisUnavailable: if Redis does not answer at the start.
         OSError: if the port cannot be had.
     """
+    tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file, probe)
     async with ToolClient(settings, probe=probe) as client:
         await client.check()
         listener = _listen(host, port)
-        if not _is_loopback(host):
+        if tokens is None and not _is_loopback(host):
             probe.unprotected(host)
         probe.serving(host, listener.getsockname()[1])
-        server = _Server(_configuration(client))
+        server = _Server(_configuration(client, tokens))
         serving = asyncio.create_task(server.serve([listener]), name="http")
         stopping = asyncio.create_task(until.wait(), name="stop")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -55,9 +59,12 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
         await serving
 
 
-def _configuration(client: ToolClient) -> uvicorn.Config:
+def _configuration(client: ToolClient, tokens: Tokens | None) -> uvicorn.Config:
     return uvicorn.Config(
-        build_app(client),
+        build_app(client, tokens),
+        # The parser that bounds what it keeps of a request's head. What is somewhat larger than ours is told so by us.
+        http="h11",
+        h11_max_incomplete_event_size=2 * HEAD_BYTES,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -52,13 +52,22 @@ class SyncToolClient:
         args: Mapping[str, Any] | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        idempotency_key: str | None = None,
         tool_call_id: str | None = None,
         principal: str | None = None,
         meta: Mapping[str, str] | None = None,
     ) -> Reply:
         """Run *tool* and give its reply; raises what `ToolClient.call` does."""
         return self._wait(
-            self._client.call(tool, args, timeout=timeout, tool_call_id=tool_call_id, principal=principal, meta=meta)
+            self._client.call(
+                tool,
+                args,
+                timeout=timeout,
+                idempotency_key=idempotency_key,
+                tool_call_id=tool_call_id,
+                principal=principal,
+                meta=meta,
+            )
         )
 
     def send(
@@ -66,12 +75,22 @@ class SyncToolClient:
         tool: str,
         args: Mapping[str, Any] | None = None,
         *,
+        idempotency_key: str | None = None,
         tool_call_id: str | None = None,
         principal: str | None = None,
         meta: Mapping[str, str] | None = None,
     ) -> str:
         """Have *tool* run without waiting; raises what `ToolClient.send` does."""
-        return self._wait(self._client.send(tool, args, tool_call_id=tool_call_id, principal=principal, meta=meta))
+        return self._wait(
+            self._client.send(
+                tool,
+                args,
+                idempotency_key=idempotency_key,
+                tool_call_id=tool_call_id,
+                principal=principal,
+                meta=meta,
+            )
+        )
 
     def tools(self) -> list[ToolInfo]:
         """Describe the tools that live workers serve now; raises what `ToolClient.tools` does."""

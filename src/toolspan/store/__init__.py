@@ -3,6 +3,7 @@
 from redis.asyncio import Redis
 
 from toolspan.store.callers import CallerStore
+from toolspan.store.channels import Channels
 from toolspan.store.connection import Connection
 from toolspan.store.dead_letters import DeadLetterStore
 from toolspan.store.entries import Body, EntryReader, Glance, Held
@@ -12,6 +13,7 @@ from toolspan.store.stream import StreamStore
 __all__ = [
     "Body",
     "CallerStore",
+    "Channels",
     "Connection",
     "DeadLetterStore",
     "EntryReader",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from toolspan.model import Entry
+from toolspan.codec import decode_record
+from toolspan.errors import BacklogFull, IdempotencyConflict, MalformedEntryError, StoreError
+from toolspan.model import Entry, Remembered
 from toolspan.store.connection import translated
 from toolspan.store.scripts import Script
 
@@ -12,32 +15,102 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from toolspan.keys import Keys
+    from toolspan.model import OnceKey
     from toolspan.store.connection import Connection
 
 _PAGE: Final = 1_000
+_RETRY_AFTER: Final = (1.0, 3.0)
+"""Seconds after which a refused caller may ask again: soon, for a backlog moves, but not all at once."""
 
 
 class CallerStore:
     """Appends calls and reads one reply stream. Every method raises StoreError, and nothing else of Redis."""
 
-    def __init__(self, connection: Connection, keys: Keys, *, gateway_id: str, block_ms: int) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        *,
+        gateway_id: str,
+        block_ms: int,
+        backlog_limit: int | None = None,
+        once_ttl_seconds: int = 86_400,
+    ) -> None:
         self.reply_to = keys.replies(gateway_id)
         self._calls = keys.calls
+        self._keys = keys
+        self._backlog_limit = backlog_limit
+        self._once_ttl_ms = once_ttl_seconds * 1000
         self._redis = connection.commands
         self._reader = connection.blocking(block_ms)
         self._block_ms = block_ms
         self._append = Script("append")
+        self._append_if = Script("append_if")
 
     async def append(self, fields: Sequence[str | bytes], *, timeout_ms: int | None = None) -> str:
         """Append a call and give its entry id. With *timeout_ms* it gets a deadline, by Redis' clock.
 
         Is never sent twice: after StoreUnavailableError the call may have been accepted or not.
+
+        Raises:
+            BacklogFull: if too many calls wait already.
         """
+        if self._backlog_limit is not None:
+            _, found = await self._run_append_if(fields, timeout_ms, None)
+            return cast("bytes", found).decode()
         with translated():
             entry_id: bytes = await self._append.run(
                 self._redis, stream=self._calls, timeout_ms="" if timeout_ms is None else timeout_ms, fields=fields
             )
         return entry_id.decode()
+
+    async def append_once(
+        self, fields: Sequence[str | bytes], *, timeout_ms: int, call_id: str, key: OnceKey
+    ) -> Remembered:
+        """Append the call *call_id* with a deadline, or give the one that *key* stands for already.
+
+        May be sent again after a lost answer: it gives the same call then.
+
+        Raises:
+            IdempotencyConflict: if that one has other arguments.
+            BacklogFull: if too many calls wait already.
+        """
+        told, found = await self._run_append_if(fields, timeout_ms, key)
+        if told == b"appended":
+            return Remembered(call_id, found.decode(), None)
+        try:
+            known = decode_record(found)
+        except MalformedEntryError as exc:
+            message = f"the idempotency record {self._keys.once(key.digest)} cannot be read: {exc}"
+            raise StoreError(message) from None
+        if told == b"conflict":
+            message = f"the idempotency key stands for the call {known.call_id}, which has other arguments"
+            raise IdempotencyConflict(message)
+        return known
+
+    async def _run_append_if(
+        self, fields: Sequence[str | bytes], timeout_ms: int | None, key: OnceKey | None
+    ) -> tuple[bytes, Any]:
+        limit = self._backlog_limit
+        with translated():
+            told, found = await self._append_if.run(
+                self._redis,
+                stream=self._calls,
+                parked=self._keys.parked,
+                record=self._keys.once(key.digest) if key else self._calls,
+                group=self._keys.group,
+                limit="" if limit is None else limit,
+                call_id=key.call_id if key else "",
+                args=key.args if key else "",
+                record_ttl_ms=self._once_ttl_ms,
+                timeout_ms="" if timeout_ms is None else timeout_ms,
+                fields=fields,
+            )
+        if told == b"full":
+            seconds = random.uniform(*_RETRY_AFTER)  # noqa: S311
+            message = f"{found} calls wait, and {limit} may; try again in {seconds:.1f} s"
+            raise BacklogFull(message, retry_after=seconds)
+        return told, found
 
     async def read_replies(self, after: str) -> list[Entry]:
         """Give the replies after the entry id *after*, `0` for the first; wait for one as long as a block lasts."""

@@ -52,6 +52,15 @@ class Quarantined(IntEnum):
     UNANSWERED = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What becomes of an idempotency record: *reply* as it is to stand there, or only to be told if not *kept*."""
+
+    digest: str
+    kept: bool
+    reply: bytes
+
+
 @value
 class Settlement:
     """One call to be settled: the fence, and the reply as it goes on the wire (nothing for fire and forget)."""
@@ -61,6 +70,7 @@ class Settlement:
     recorded: bool
     reply_to: str | None
     reply: Sequence[str | bytes]
+    ending: Ending | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +111,7 @@ class Burial:
     about: Sequence[str | bytes]
     reply_to: str | None = None
     reply: Sequence[str | bytes] = ()
+    ending: Ending | None = None
 
 
 class StreamStore:
@@ -333,11 +344,18 @@ class StreamStore:
 
         *held* is how many deliveries we hold altogether. Asking again with the same *batch* gives the same answer.
         """
-        streams: dict[str, int] = {}
+        others: dict[str, int] = {}
         entries: list[Any] = []
         for one in settlements:
-            reply = 0 if one.reply_to is None else streams.setdefault(one.reply_to, len(streams) + 1)
-            entries += (one.entry_id, one.attempt, "1" if one.recorded else "0", reply, len(one.reply))
+            reply = 0 if one.reply_to is None else others.setdefault(one.reply_to, len(others) + 1)
+            flags = "1" if one.recorded else "0"
+            ending = one.ending
+            if ending is None:
+                entries += (one.entry_id, one.attempt, flags, reply, len(one.reply))
+            else:
+                record = others.setdefault(self._keys.once(ending.digest), len(others) + 1)
+                flags += "1" if ending.kept else "0"
+                entries += (one.entry_id, one.attempt, flags, reply, len(one.reply), record, ending.reply)
             entries += one.reply
         first, last = _range([one.entry_id for one in settlements])
         with translated():
@@ -346,7 +364,7 @@ class StreamStore:
                 stream=self._keys.calls,
                 worker=self._keys.worker(self.me),
                 attempts=self._keys.attempts,
-                replies=list(streams),
+                others=list(others),
                 group=self._keys.group,
                 consumer=self.me,
                 batch=batch,
@@ -382,6 +400,7 @@ class StreamStore:
 
     async def quarantine(self, burial: Burial) -> Quarantined:
         """Move an entry to the dead letters, and tell what became of it."""
+        ending = burial.ending
         with translated():
             return Quarantined(
                 await self._quarantine.run(
@@ -391,6 +410,7 @@ class StreamStore:
                     attempts=self._keys.attempts,
                     events=self._keys.events,
                     reply=burial.reply_to or self._keys.calls,
+                    record=self._keys.once(ending.digest) if ending else self._keys.calls,
                     group=self._keys.group,
                     consumer=self.me,
                     entry_id=burial.entry_id,
@@ -399,6 +419,8 @@ class StreamStore:
                     error_type=burial.error_type,
                     reply_ttl=self._reply_ttl_seconds,
                     reply_maxlen=self._reply_maxlen,
+                    kept="1" if ending and ending.kept else "0",
+                    remembered=ending.reply if ending else "",
                     about=len(burial.about),
                     values=[*burial.about, *(burial.reply if burial.reply_to else ())],
                 )

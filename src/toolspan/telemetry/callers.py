@@ -96,12 +96,21 @@ class Calling:
 
     def sent(self, entry_id: str) -> None:
         """The append was acknowledged."""
-        self._appended = True
         self._count_sent("")
+        self._taken(entry_id)
+
+    def joined(self, entry_id: str) -> None:
+        """Nothing was sent: *entry_id* is another caller's call under the same idempotency key."""
+        self._taken(entry_id)
+
+    def _taken(self, entry_id: str) -> None:
         if self._call is not None and self._send is not None:
-            for span in (self._call, self._send):
-                span.set_attribute(at.MESSAGE_ID, entry_id)
-            self._send.end(self._now_ns())
+            self._call.set_attribute(at.MESSAGE_ID, entry_id)
+            # It may be sent after all, where the call that was joined ended without being of use.
+            if not self._appended:
+                self._send.set_attribute(at.MESSAGE_ID, entry_id)
+                self._send.end(self._now_ns())
+        self._appended = True
 
     def answered(self, reply: Reply) -> None:
         """The reply is in hand."""

@@ -366,6 +366,14 @@ class Probe:
         """The gateway listens where others can reach it, and asks nobody who he is."""
         log.warning("gateway.unprotected", host=host, meaning="whoever reaches this address may call every tool")
 
+    def tokens_read(self, count: int) -> None:
+        """The file of tokens has changed, and counts from now on."""
+        log.info("tokens.read", tokens=count)
+
+    def tokens_refused(self, why: str) -> None:
+        """The file of tokens has changed and cannot be used; the old ones go on to count."""
+        log.error("tokens.refused", why=why, meaning="the tokens read before go on to count")
+
     def replaying(self, letter: DeadLetter, call_id: str, tool: str) -> Replaying:
         """Watch an operator put a dead letter back on the stream."""
         return Replaying(self._tracer, self._keys, self._server, letter=letter, call_id=call_id, tool=tool)

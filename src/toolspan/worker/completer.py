@@ -7,10 +7,10 @@ import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from toolspan.codec import dead_letter_fields, encode_outcome
+from toolspan.codec import FORGOTTEN, dead_letter_fields, encode_outcome, encode_remembered, once_digest
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded
-from toolspan.store.stream import Burial, Quarantined, Settled, Settlement, Start, Started
+from toolspan.store.stream import Burial, Ending, Quarantined, Settled, Settlement, Start, Started
 from toolspan.worker.batcher import Batcher
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from toolspan.codec import Codec
     from toolspan.errors import MalformedEntryError
-    from toolspan.model import DeadLetterReason, Run
+    from toolspan.model import DeadLetterReason, Outcome, Run, ToolCall
     from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight, Work
@@ -138,6 +138,7 @@ class Completer:
                     about=about,
                     reply_to=reply_to,
                     reply=self._reply(run, call_id) if reply_to else (),
+                    ending=self._ending(run, call_id, run.call or malformed, run.unsent or failure),
                 )
             )
 
@@ -235,7 +236,18 @@ class Completer:
             work.recorded,
             reply_to,
             self._reply(run, call.id) if call and reply_to else (),
+            self._ending(run, call.id, call, run.outcome) if call and call.idem is not None else None,
         )
+
+    def _ending(
+        self, run: Run, call_id: str, call: ToolCall | MalformedEntryError | None, outcome: Outcome | None
+    ) -> Ending | None:
+        """Say what becomes of the call's idempotency record; None if it has none."""
+        if call is None or call.tool is None or call.idem is None or outcome is None:
+            return None
+        kept = isinstance(outcome, Succeeded) or outcome.type not in FORGOTTEN
+        reply = encode_remembered(self._encoded(run, call_id, outcome))
+        return Ending(once_digest(call.principal, call.tool, call.idem), kept, reply)
 
     async def _start(self, works: list[Work]) -> list[Started]:
         starts = [
@@ -247,10 +259,13 @@ class Completer:
         if run.outcome is None:
             message = "a reply needs an outcome"
             raise RuntimeError(message)
+        return self._encoded(run, call_id, run.outcome)
+
+    def _encoded(self, run: Run, call_id: str, outcome: Outcome) -> list[str | bytes]:
         return self._codec.encode_reply(
             call_id=call_id,
             entry_id=run.delivery.entry_id,
-            outcome=run.outcome,
+            outcome=outcome,
             attempt=run.delivery.attempt,
             consumer=self._store.me,
             timings=run.timings,
@@ -263,5 +278,7 @@ def _reply_to(work: Work) -> str | None:
 
 
 def _reply_bytes(work: Work) -> int:
-    outcome = work.run.outcome
-    return len(outcome.result) if isinstance(outcome, Succeeded) else len(outcome.message) if outcome else 0
+    outcome, call = work.run.outcome, work.run.call
+    size = len(outcome.result) if isinstance(outcome, Succeeded) else len(outcome.message) if outcome else 0
+    # Under an idempotency key it is written twice.
+    return 2 * size if call is not None and call.idem is not None else size

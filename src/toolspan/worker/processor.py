@@ -135,7 +135,9 @@ class Processor:
 
     async def _pass_on(self, work: Work, newer: NewerCall) -> None:
         tool = newer.tool or OTHER_TOOL
-        call = ToolCall(newer.id, tool, {}, newer.reply_to, trace=newer.trace)
+        call = ToolCall(
+            newer.id, tool, {}, newer.reply_to, idem=newer.idem, trace=newer.trace, principal=newer.principal
+        )
         work.run.is_of(call)
         self._probe.began(work.run)
         if work.verdict is not None:

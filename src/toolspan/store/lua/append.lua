@@ -7,16 +7,6 @@
 -- Returns the entry id.
 --
 -- include clock
+-- include call
 
-local stream = KEYS[1]
-local timeout_ms = ARGV[1]
-
-local fields = {}
-for i = 2, #ARGV do
-  fields[i - 1] = ARGV[i]
-end
-if timeout_ms ~= '' then
-  fields[#fields + 1] = 'deadline'
-  fields[#fields + 1] = string.format('%.0f', now_ms() + tonumber(timeout_ms))
-end
-return redis.call('XADD', stream, '*', unpack(fields))
+return add_call(KEYS[1], ARGV[1], 2)

@@ -5,6 +5,7 @@
 -- KEYS[3] attempts      entry id -> list of attempts
 -- KEYS[4] events        exceptional steps
 -- KEYS[5] reply         the caller's reply stream; the stream itself if there is none to be written
+-- KEYS[6] record        its idempotency record; the stream itself if it has no key
 -- ARGV[1] group
 -- ARGV[2] consumer      who believes it holds the delivery
 -- ARGV[3] entry_id
@@ -13,8 +14,10 @@
 -- ARGV[6] error_type    what ended the last attempt
 -- ARGV[7] reply_ttl
 -- ARGV[8] reply_maxlen
--- ARGV[9] about         number of values that follow and describe the dead letter
--- ARGV[10..] values     those, then the values of the reply
+-- ARGV[9] kept          1 if its end is to be remembered under its idempotency key, else 0
+-- ARGV[10] remembered   the reply as it is to stand in the record; empty if the call has no key
+-- ARGV[11] about        number of values that follow and describe the dead letter
+-- ARGV[12..] values     those, then the values of the reply
 --
 -- Returns 1 when quarantined,
 --         0 when the delivery is no longer ours: nothing was written,
@@ -25,11 +28,13 @@
 -- include history
 -- include event
 -- include dead_letter
+-- include once
 
 local stream, dead_letters, attempts, events, reply = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry_id, attempt = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local reason, error_type, reply_ttl, reply_maxlen, about = ARGV[5], ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
-local VALUES = 10
+local reason, error_type, reply_ttl, reply_maxlen = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local kept, remembered, about = ARGV[9], ARGV[10], tonumber(ARGV[11])
+local VALUES = 12
 
 local held = redis.call('XPENDING', stream, group, entry_id, entry_id, 1, consumer)[1]
 if not held or held[4] ~= attempt then
@@ -76,5 +81,8 @@ end
 redis.call('XACK', stream, group, entry_id)
 redis.call('XDEL', stream, entry_id)
 redis.call('HDEL', attempts, entry_id, entry_id .. ':mark')
+if remembered ~= '' then
+  once.close(KEYS[6], entry_id, kept == '1', remembered)
+end
 event(events, now, 'quarantined', entry_id, consumer, attempt, reason)
 return status

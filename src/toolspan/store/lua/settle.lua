@@ -3,7 +3,7 @@
 -- KEYS[1] stream     tool calls
 -- KEYS[2] worker     our registration, which keeps the answer of the last batch
 -- KEYS[3] attempts   entry id -> list of attempts
--- KEYS[4..] replies  the reply streams of this batch
+-- KEYS[4..] others    the reply streams and the idempotency records of this batch
 -- ARGV[1] group
 -- ARGV[2] consumer   who believes it holds the deliveries
 -- ARGV[3] batch      number of this batch; asking again with the same number changes nothing
@@ -13,8 +13,12 @@
 -- ARGV[7] worker_ttl_ms
 -- ARGV[8] reply_ttl
 -- ARGV[9] reply_maxlen
--- ARGV[10..] entries for each: entry id, attempt, 1 if it has a record under attempts else 0,
---                    which of the reply streams (0: fire and forget), number of values, the values
+-- ARGV[10..] entries for each: entry id, attempt, flags, which of the others its reply goes to (0: fire and forget),
+--                    number of values, the values
+--
+-- The flags are 1 if it has a record under attempts, else 0; for a call with an idempotency key a second digit follows,
+-- 1 if its end is to be remembered, else 0. Before the values of such a call stand two more, which are not counted:
+-- which of the others the record is, and the reply as it is to stand there.
 --
 -- Returns a digit for each: 1 settled,
 --                           0 no longer ours, or acknowledged by somebody else: nothing was written,
@@ -23,13 +27,14 @@
 --
 -- include group
 -- include ids
+-- include once
 -- include pending
 
 local stream, worker, attempts = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, batch, held = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local first, last = ARGV[5], ARGV[6]
 local worker_ttl_ms, reply_ttl, reply_maxlen = ARGV[7], ARGV[8], ARGV[9]
-local REPLIES, ENTRIES = 3, 10
+local OTHERS, ENTRIES = 3, 10
 
 local answered = redis.call('HGET', worker, 'batch')
 if answered and string.sub(answered, 1, #batch + 1) == batch .. ':' then
@@ -40,18 +45,22 @@ local pending = pending_between(stream, group, consumer, first, last, held)
 -- Only a script's first write is checked on a full server, and this one passes.
 redis.call('XACK', stream, group, '0-0')
 
-local statuses, settled, recorded, written = {}, {}, {}, {}
+local statuses, settled, recorded, written, ended = {}, {}, {}, {}, {}
 local i = ENTRIES
 while i <= #ARGV do
-  local entry_id, attempt, record, reply, values =
+  local entry_id, attempt, flags, reply, values =
     ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
   i = i + 5
+  local idempotent = #flags > 1
+  if idempotent then
+    i = i + 2
+  end
   local status = 1
   local entry = pending[entry_id]
   if not entry or entry[4] ~= attempt then
     status = undelivered(stream, group, entry_id) and 3 or 0
   elseif reply > 0 then
-    local key = KEYS[REPLIES + reply]
+    local key = KEYS[OTHERS + reply]
     local answer = redis.pcall('XADD', key, 'MAXLEN', '~', reply_maxlen, '*', unpack(ARGV, i, i + values - 1))
     if type(answer) == 'table' and answer.err then
       status = 2
@@ -61,9 +70,12 @@ while i <= #ARGV do
   end
   if status == 1 then
     settled[#settled + 1] = entry_id
-    if record == '1' then
+    if string.sub(flags, 1, 1) == '1' then
       recorded[#recorded + 1] = entry_id
       recorded[#recorded + 1] = entry_id .. ':mark'
+    end
+    if idempotent then
+      ended[#ended + 1] = { KEYS[OTHERS + tonumber(ARGV[i - 2])], entry_id, string.sub(flags, 2) == '1', ARGV[i - 1] }
     end
   end
   statuses[#statuses + 1] = status
@@ -76,6 +88,9 @@ if #settled > 0 then
 end
 if #recorded > 0 then
   redis.pcall('HDEL', attempts, unpack(recorded))
+end
+for _, call in ipairs(ended) do
+  once.close(unpack(call))
 end
 for key in pairs(written) do
   redis.call('EXPIRE', key, reply_ttl)
