@@ -57,6 +57,25 @@ async def test_a_call_for_machines_is_one_line_of_json(plane: Plane, shell: Shel
     assert list(told["timings"]) == ["queue", "admission", "execute", "settle"]
 
 
+async def test_a_call_under_a_key_is_made_once(plane: Plane, shell: Shell, tmp_path: Path) -> None:
+    arguments = json.dumps({"path": str(tmp_path / "runs")})
+    async with running_worker(ALL, settings=plane.settings):
+        told = [await shell.run("call", "marked", arguments, "--idempotency-key", "k", "--json") for _ in range(2)]
+        other = await shell.run("call", "marked", "{}", "--idempotency-key", "k")
+
+    assert told[0].json == told[1].json
+    assert told[0].json["result"] == 1
+    assert (other.code, "other arguments" in other.sentence) == (1, True)
+
+
+async def test_a_full_backlog_is_said(shell: Shell, plane: Plane) -> None:
+    await plane.append("echo")
+    done = await shell.run("call", "echo", TOOLSPAN_BACKLOG_LIMIT="1")
+
+    assert done.code == 1
+    assert done.sentence.startswith("1 calls wait, and 1 may; try again in ")
+
+
 async def test_arguments_that_cannot_be_sent_are_wrong_usage(lonely: Shell) -> None:
     not_json, half, no_object = (
         await lonely.each("call echo {", 'call echo \'{"half": "\udced"}\'', "call echo [1]")

@@ -140,7 +140,8 @@ BAD_BODIES: list[tuple[bytes, str]] = [
     (b'{"timeout_ms": "5"}', "timeout_ms"),
     (b'{"detach": 1}', "detach"),
     (b'{"arguments": {}}', "arguments"),
-    (b'{"idempotency_key": "k"}', "idempotency_key"),
+    (b'{"idempotency_key": ""}', "idempotency_key"),
+    (b'{"idempotency_key": "a\\u0000b"}', "idempotency key"),
 ]
 
 

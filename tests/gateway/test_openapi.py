@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,10 +14,14 @@ from tests.support.eventually import eventually
 from toolspan import ToolClient, tool
 from toolspan.gateway import schemas
 from toolspan.gateway.http import build_app
+from toolspan.gateway.tokens import Tokens
 from toolspan.testing import running_worker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
+    import redis.asyncio
     from pydantic import BaseModel
 
     from toolspan.settings import Settings
@@ -44,12 +50,17 @@ async def endless() -> None:
 
 
 async def test_what_the_routes_answer_is_what_is_described(
-    settings: Settings, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    settings: Settings,
+    recorder: Recorder,
+    raw: redis.asyncio.Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     away = settings_for("redis://127.0.0.1:1/0")
     async with (
         running_worker(half, fails, endless, settings=settings),
         ToolClient(settings, probe=recorder.probe) as client,
+        ToolClient(settings.model_copy(update={"backlog_limit": 1}), probe=recorder.probe) as full,
         ToolClient(away, probe=recorder.probe) as cut_off,
     ):
         async with _http(client) as http:
@@ -57,6 +68,12 @@ async def test_what_the_routes_answer_is_what_is_described(
             await _serving(truth, http)
             monkeypatch.setattr(client, "ask", _bug)
             await truth.call(http, "half", {})
+        async with _http(full) as http:
+            await raw.zadd(settings.keys.parked, {"1-1": 4e12})
+            await truth.call(http, "half", {})
+            await raw.delete(settings.keys.parked)
+        async with _http(full, _tokens(tmp_path, recorder)) as http:
+            await _without_a_token(truth, http)
         async with _http(cut_off) as http:
             await eventually(lambda: not cut_off.replies.healthy, because="the reader notices")
             await truth.call(http, "half", {})
@@ -67,12 +84,40 @@ async def test_what_the_routes_answer_is_what_is_described(
     assert {route: statuses | {500} for route, statuses in truth.seen.items()} == truth.described
 
 
+async def test_a_gateway_with_tokens_says_where_they_are_asked_for(
+    client: ToolClient, recorder: Recorder, tmp_path: Path
+) -> None:
+    async with _http(client) as http:
+        everybody = (await http.get("/openapi.json")).json()
+    async with _http(client, _tokens(tmp_path, recorder)) as http:
+        holders = (await http.get("/openapi.json")).json()
+
+    assert holders["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
+    for described, asked in ((everybody, [{}]), (holders, [{"bearer": []}])):
+        for path, operations in described["paths"].items():
+            for operation in operations.values():
+                assert operation.get("security") == (asked if path.startswith("/v1/") else None)
+
+
+async def _without_a_token(truth: _Truth, http: httpx.AsyncClient) -> None:
+    await truth.call(http, "half", {})
+    await truth.get(http, "/v1/calls/{id}", id="nobody")
+    await truth.get(http, "/v1/tools")
+    http.headers["authorization"] = "Bearer secret"
+    await truth.call(http, "half", {})
+    http.headers["x-large"] = "x" * 40_000
+    await truth.get(http, "/v1/calls/{id}", id="nobody")
+    await truth.get(http, "/v1/tools")
+
+
 async def _serving(truth: _Truth, http: httpx.AsyncClient) -> None:
     await truth.call(http, "half", {"args": {"n": 3}})
     await truth.call(http, "fails", {})
     await truth.call(http, "half", {"args": {"n": "three"}})
     await truth.call(http, "half", {"args": {"n": 3}, "unknown": 1})
     await truth.call(http, "half", {"args": {"x": "x" * 300_000}})
+    await truth.call(http, "half", {"args": {"n": 3}, "idempotency_key": "k"})
+    await truth.call(http, "half", {"args": {"n": 4}, "idempotency_key": "k"})
     await truth.call(http, "none", {})
     await truth.call(http, "endless", {"timeout_ms": 50})
     waiting = await truth.call(http, "endless", {"timeout_ms": 500, "detach": True})
@@ -121,9 +166,16 @@ class _Truth:
         return body
 
 
-def _http(client: ToolClient) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(build_app(client), raise_app_exceptions=False)
+def _http(client: ToolClient, tokens: Tokens | None = None) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(build_app(client, tokens), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://gateway")
+
+
+def _tokens(folder: Path, recorder: Recorder) -> Tokens:
+    """One token, `secret`, that is good for nothing."""
+    path = folder / "tokens.json"
+    path.write_text(json.dumps([{"name": "ada", "sha256": hashlib.sha256(b"secret").hexdigest(), "tools": []}]))
+    return Tokens(path, recorder.probe)
 
 
 async def _bug(*_: Any, **__: Any) -> None:

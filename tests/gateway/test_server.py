@@ -8,56 +8,27 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from tests.conftest import settings_for
+from tests.gateway.gateways import running_gateway
 from tests.support.eventually import eventually
 from toolspan import RedisUnavailable
 from toolspan.gateway.server import serve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    import redis.asyncio
 
     from tests.gateway.answerer import Answerer
     from toolspan.settings import Settings
     from toolspan.testing import Recorder
 
 
-class Gateway:
-    """A running gateway: where it is, and how it is told to stop."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, tuple[Any, ...]]] = []
-        self.until = asyncio.Event()
-        self.running: asyncio.Task[None]
-
-    @property
-    def url(self) -> str:
-        host, port = dict(self.told)["serving"]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-@asynccontextmanager
-async def _gateway(settings: Settings, recorder: Recorder, host: str = "127.0.0.1") -> AsyncIterator[Gateway]:
-    gateway, probe = Gateway(), recorder.probe
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("serving", "unprotected"):
-            patch.setattr(probe, name, lambda *told, name=name: gateway.told.append((name, told)))
-        gateway.running = asyncio.create_task(serve(settings, host=host, port=0, probe=probe, until=gateway.until))
-        await eventually(lambda: dict(gateway.told).get("serving"), because="it listens")
-        try:
-            yield gateway
-        finally:
-            gateway.until.set()
-            await gateway.running
-
-
 async def test_calls_come_in_over_a_socket(settings: Settings, recorder: Recorder, worker: Answerer) -> None:
-    async with _gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with running_gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
         answers = await asyncio.gather(*(_call(http, "echo", args={"n": n}) for n in range(50)))
 
     assert [answer.json()["result"]["n"] for answer in answers] == list(range(50))
@@ -68,7 +39,7 @@ async def test_calls_come_in_over_a_socket(settings: Settings, recorder: Recorde
 
 @pytest.mark.usefixtures("worker")
 async def test_who_sends_too_much_is_told_so_while_he_sends(settings: Settings, recorder: Recorder) -> None:
-    async with _gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with running_gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
         large = await _call(http, "echo", args={"text": "x" * 5_000_000})
         after = await _call(http, "echo")
 
@@ -76,12 +47,64 @@ async def test_who_sends_too_much_is_told_so_while_he_sends(settings: Settings, 
     assert after.status_code == 200
 
 
+@pytest.mark.usefixtures("worker")
+async def test_a_body_of_unknown_length_is_bounded_as_well(settings: Settings, recorder: Recorder) -> None:
+    async with running_gateway(settings, recorder) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        writer.write(b"POST /v1/tools/echo/calls HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        for _ in range(6):
+            writer.write(b"10000\r\n" + b" " * 65_536 + b"\r\n")
+        answer = await reader.readuntil(b"\r\n")
+        writer.close()
+
+    assert answer == b"HTTP/1.1 413 Request Entity Too Large\r\n"
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(("size", "status"), [(20_000, 200), (40_000, 413)])
+async def test_the_head_of_a_request_is_bounded(settings: Settings, recorder: Recorder, size: int, status: int) -> None:
+    async with running_gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+        answer = await http.post("/v1/tools/echo/calls", headers={"x-large": "x" * size})
+        after = await _call(http, "echo")
+
+    assert answer.status_code == status
+    assert after.status_code == 200
+
+
+async def test_a_head_without_end_is_cut_off(settings: Settings, recorder: Recorder) -> None:
+    async with running_gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+        _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
+        writer.write(b"POST /v1/tools/echo/calls HTTP/1.1\r\nhost: x\r\nx-large: ")
+        with pytest.raises(ConnectionError):
+            await _without_end(writer)
+        writer.close()
+        live = await http.get("/livez")
+
+    assert live.status_code == 200
+
+
+async def test_who_finds_too_many_waiting_is_told_when_to_come_again(
+    settings: Settings, recorder: Recorder, raw: redis.asyncio.Redis
+) -> None:
+    bounded = settings.model_copy(update={"backlog_limit": 2})
+    async with running_gateway(bounded, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+        answers = [await _call(http, "echo", detach=True) for _ in range(4)]
+        known = [await _call(http, "echo", detach=True, idempotency_key="k") for _ in range(2)]
+
+    assert [answer.status_code for answer in answers + known] == [202, 202, 429, 429, 429, 429]
+    error = answers[2].json()["error"]
+    assert (error["type"], error["retryable"]) == ("backlog_full", True)
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 3
+    assert await raw.xlen(settings.keys.calls) == 2
+    assert await raw.keys(f"{settings.prefix}:once:*") == []
+
+
 async def test_a_client_that_hangs_up_in_the_middle_harms_nobody(
     settings: Settings, recorder: Recorder, worker: Answerer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bugs: list[object] = []
     monkeypatch.setattr(recorder.probe, "bug", lambda *told: bugs.append(told))
-    async with _gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with running_gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
         writer.write(b"POST /v1/tools/echo/calls HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
         await writer.drain()
@@ -95,7 +118,7 @@ async def test_a_client_that_hangs_up_in_the_middle_harms_nobody(
 
 
 async def test_stopping_lets_open_calls_finish(settings: Settings, recorder: Recorder, worker: Answerer) -> None:
-    async with _gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with running_gateway(settings, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
         calling = asyncio.create_task(_call(http, "held", args={"n": 1}))
         await eventually(lambda: worker.seen, because="the call is sent")
         gateway.until.set()
@@ -110,7 +133,7 @@ async def test_a_drain_that_ends_answers_open_calls_in_our_shape(
     settings: Settings, recorder: Recorder, worker: Answerer
 ) -> None:
     brief = settings.model_copy(update={"drain_seconds": 0.2})
-    async with _gateway(brief, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
+    async with running_gateway(brief, recorder) as gateway, httpx.AsyncClient(base_url=gateway.url) as http:
         calling = asyncio.create_task(_call(http, "mute", timeout_ms=60_000))
         await eventually(lambda: worker.seen, because="the call is sent")
         gateway.until.set()
@@ -123,7 +146,7 @@ async def test_a_drain_that_ends_answers_open_calls_in_our_shape(
 
 async def test_a_client_that_never_ends_does_not_keep_the_gateway(settings: Settings, recorder: Recorder) -> None:
     brief = settings.model_copy(update={"drain_seconds": 0.1})
-    async with asyncio.timeout(8), _gateway(brief, recorder) as gateway:
+    async with asyncio.timeout(8), running_gateway(brief, recorder) as gateway:
         _, writer = await asyncio.open_connection("127.0.0.1", int(gateway.url.rpartition(":")[2]))
         writer.write(b"POST /v1/tools/echo/calls HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{")
         await writer.drain()
@@ -134,7 +157,7 @@ async def test_a_client_that_never_ends_does_not_keep_the_gateway(settings: Sett
 
 @pytest.mark.parametrize("host", ["::1", "localhost"])
 async def test_loopback_has_other_names(settings: Settings, recorder: Recorder, host: str) -> None:
-    async with _gateway(settings, recorder, host) as gateway, httpx.AsyncClient() as http:
+    async with running_gateway(settings, recorder, host) as gateway, httpx.AsyncClient() as http:
         assert (await http.get(f"{gateway.url}/livez")).status_code == 200
 
     assert "unprotected" not in dict(gateway.told)
@@ -145,7 +168,7 @@ async def test_others_than_ourselves_are_let_in_with_a_warning(
 ) -> None:
     # 127.0.0.1 stands for an address that others can reach: tests open none.
     monkeypatch.setattr("toolspan.gateway.server._is_loopback", lambda _: False)
-    async with _gateway(settings, recorder) as gateway:
+    async with running_gateway(settings, recorder) as gateway:
         pass
 
     assert gateway.told[0] == ("unprotected", ("127.0.0.1",))
@@ -187,6 +210,13 @@ async def test_a_process_ends_well_when_it_is_told_to(
 
 async def _call(http: httpx.AsyncClient, tool_name: str, **body: Any) -> httpx.Response:
     return await http.post(f"/v1/tools/{tool_name}/calls", json=body, timeout=20)
+
+
+async def _without_end(writer: asyncio.StreamWriter) -> None:
+    async with asyncio.timeout(10):
+        while True:
+            writer.write(b"x" * 65_536)
+            await writer.drain()
 
 
 async def _refuses(url: str) -> bool:

@@ -158,4 +158,10 @@ async def stubborn_once(path: str) -> None:
 async def about() -> dict[str, Any]:
     """Tell of the call."""
     call = current_call()
-    return {"id": call.id, "attempt": call.attempt, "remaining": call.remaining(), "principal": call.principal}
+    return {
+        "id": call.id,
+        "attempt": call.attempt,
+        "remaining": call.remaining(),
+        "principal": call.principal,
+        "idempotency_key": call.idempotency_key,
+    }

@@ -64,6 +64,8 @@ BOUNDS = [
     ("reply_ttl_seconds", 1, 604_800),
     ("tool_timeout_seconds", 0.001, 86_400),
     ("dlq_retention_days", 1, 36_500),
+    ("idempotency_ttl_seconds", 1, 2_592_000),
+    ("backlog_limit", 1, 1_000_000_000),
 ]
 
 
