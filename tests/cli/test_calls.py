@@ -73,7 +73,7 @@ async def test_a_full_backlog_is_said(shell: Shell, plane: Plane) -> None:
     done = await shell.run("call", "echo", TOOLSPAN_BACKLOG_LIMIT="1")
 
     assert done.code == 1
-    assert done.sentence.startswith("1 calls wait, and 1 may; try again in ")
+    assert done.sentence.startswith("the backlog is full: 1 of 1 calls wait; try again in ")
 
 
 async def test_arguments_that_cannot_be_sent_are_wrong_usage(lonely: Shell) -> None:

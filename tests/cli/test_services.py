@@ -28,6 +28,15 @@ async def test_a_gateway_serves_until_sigterm(shell: Shell) -> None:
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
+async def test_a_file_of_tokens_that_cannot_be_used_is_said_in_one_sentence(shell: Shell) -> None:
+    path = shell.folder / "tokens.json"
+    path.write_text("[{}]")
+    code, sentence = (await shell.run("gateway", "--port", "0", TOOLSPAN_TOKENS_FILE=str(path))).told()
+
+    assert code == 2
+    assert sentence.startswith(f"TOOLSPAN_TOKENS_FILE, {path}: entry 1, name: ")
+
+
 async def test_a_port_that_is_taken_is_said_in_one_sentence(shell: Shell) -> None:
     taken = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = taken.sockets[0].getsockname()[1]

@@ -127,7 +127,7 @@ async def test_what_waits_counts_and_what_runs_does_not(stage: Stage) -> None:
     caller = _caller(stage, limit=3)
 
     await caller.append(["tool", "echo"])
-    with pytest.raises(BacklogFull, match="3 calls wait, and 3 may") as raised:
+    with pytest.raises(BacklogFull, match="3 of 3 calls wait") as raised:
         await caller.append(["tool", "echo"])
     assert 1 <= raised.value.retry_after <= 3
     assert await stage.plane.left() == 4

@@ -108,7 +108,7 @@ class CallerStore:
             )
         if told == b"full":
             seconds = random.uniform(*_RETRY_AFTER)  # noqa: S311
-            message = f"{found} calls wait, and {limit} may; try again in {seconds:.1f} s"
+            message = f"the backlog is full: {found} of {limit} calls wait; try again in {seconds:.1f} s"
             raise BacklogFull(message, retry_after=seconds)
         return told, found
 
