@@ -234,6 +234,33 @@ async def test_a_call_that_was_lost_is_run_for_who_joined_it(
     first.cancel()
 
 
+async def test_closing_answers_who_has_joined_a_call(
+    client: ToolClient, settings: Settings, recorder: Recorder, worker: Answerer, plane: Plane
+) -> None:
+    first = asyncio.create_task(client.call("held", idempotency_key="k"))
+    await eventually(lambda: worker.seen, because="the call is sent")
+    async with ToolClient(settings, probe=recorder.probe) as closing, asyncio.timeout(10):
+        joined = asyncio.create_task(closing.call("held", idempotency_key="k", timeout=60))
+        await eventually(lambda: _listeners(plane, 1), because="he listens")
+    with pytest.raises(ToolTimeout, match="the caller stopped") as raised:
+        await joined
+    first.cancel()
+
+    assert raised.value.detail == {"may_still_run": True}
+
+
+async def test_a_call_that_joins_is_in_the_trace_of_its_caller_and_is_not_counted_as_sent(
+    client: ToolClient, plane: Plane, recorder: Recorder
+) -> None:
+    async with running_worker(ALL, settings=plane.settings):
+        replies = [await client.call("echo", idempotency_key="k") for _ in range(2)]
+
+    calls = [span for span in recorder.spans if span.name == "call echo"]
+    assert recorder.total("messaging.client.sent.messages", messaging_operation_name="send") == 1
+    assert {(span.attributes or {})["messaging.message.id"] for span in calls} == {replies[0].entry_id}
+    assert [len(span.links) for span in calls] == [1, 1]
+
+
 async def test_nobody_listens_once_nobody_waits(
     client: ToolClient, second: ToolClient, worker: Answerer, plane: Plane
 ) -> None:

@@ -181,11 +181,14 @@ class OnceCall:
         """Wait for the reply to what `append` gave."""
         if self._is_joined(known):
             async with self._listener.ear(self._channel) as ear:
-                while self._is_joined(known):
+                # Our own reply stays away, unless the client stops: then nobody shall wait on.
+                self._future.add_done_callback(lambda _: ear.wake())
+                while self._is_joined(known) and not self._future.done():
                     told = await ear.reply(within=_LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
                     if told is not None and not _is_first_callers(told):
                         return told
-                    known = await self.append(calling)
+                    if not self._future.done():
+                        known = await self.append(calling)
         return known.reply or await self._future
 
     async def _try(self) -> Remembered:

@@ -96,7 +96,11 @@ class Calling:
 
     def sent(self, entry_id: str) -> None:
         """The append was acknowledged."""
-        self._count_sent("")
+        if self._appended:
+            # After another call that was joined: how long that took says nothing about this append.
+            self._instruments.sent.add("send", self._calls, "")
+        else:
+            self._count_sent("")
         self._taken(entry_id)
 
     def joined(self, entry_id: str) -> None:
@@ -104,7 +108,8 @@ class Calling:
         self._taken(entry_id)
 
     def _taken(self, entry_id: str) -> None:
-        if self._call is not None and self._send is not None:
+        # A detached call that joined another may be sent after all once its span has ended.
+        if self._call is not None and self._send is not None and self._call.is_recording():
             self._call.set_attribute(at.MESSAGE_ID, entry_id)
             # It may be sent after all, where the call that was joined ended without being of use.
             if not self._appended:
