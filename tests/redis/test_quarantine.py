@@ -30,7 +30,7 @@ async def _letter(stage: Stage) -> list[bytes]:
 async def test_the_entry_is_kept_byte_for_byte_before_what_is_said_of_it(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held(attempt=0, fields=(b"\xff", b"\x00", "again", "1", "again", "2"))
     before = await stage.now_ms()
-    assert await store.quarantine(_burial(entry_id, 0)) == Quarantined.DONE
+    assert (await store.quarantine(_burial(entry_id, 0))).status == Quarantined.DONE
     after = await stage.now_ms()
 
     letter = await _letter(stage)
@@ -41,6 +41,13 @@ async def test_the_entry_is_kept_byte_for_byte_before_what_is_said_of_it(stage: 
     assert letter[12] == b"dlq.at"
     assert before <= int(letter[13]) <= after
     assert letter[14:] == []
+
+
+async def test_the_id_of_the_dead_letter_is_known(stage: Stage, store: StreamStore) -> None:
+    buried = await store.quarantine(_burial(await stage.held()))
+
+    [[letter_id, _]] = await stage.call("XRANGE", stage.keys.dead_letters, "-", "+")
+    assert buried.letter_id == letter_id.decode()
 
 
 async def test_nothing_of_the_entry_is_left(stage: Stage, store: StreamStore) -> None:
@@ -80,7 +87,7 @@ async def test_a_reply_that_cannot_be_written_does_not_keep_the_entry(stage: Sta
     wrong = stage.keys.replies("on-purpose")
     await stage.call("SET", wrong, "not a stream")
 
-    assert await store.quarantine(_burial(await stage.held(), reply_to=wrong)) == Quarantined.UNANSWERED
+    assert (await store.quarantine(_burial(await stage.held(), reply_to=wrong))).status == Quarantined.UNANSWERED
     assert await stage.plane.left() == 0
 
 
@@ -153,7 +160,7 @@ async def test_an_entry_without_a_body_is_a_dead_letter_all_the_same(stage: Stag
     entry_id = await stage.held()
     await stage.delete_body(entry_id)
 
-    assert await store.quarantine(_burial(entry_id)) == Quarantined.DONE
+    assert (await store.quarantine(_burial(entry_id))).status == Quarantined.DONE
     assert (await _letter(stage))[:2] == [b"dlq.id", entry_id.encode()]
     assert await stage.plane.pending() == {}
 
@@ -173,7 +180,7 @@ async def test_what_is_no_longer_ours_is_not_quarantined(stage: Stage, store: St
     await stage.lose(entry_id, how)
     before = await stage.everything()
 
-    assert await store.quarantine(_burial(entry_id, reply_to=stage.reply_to)) == Quarantined.NOT_OURS
+    assert (await store.quarantine(_burial(entry_id, reply_to=stage.reply_to))).status == Quarantined.NOT_OURS
     assert await stage.everything() == before
 
 
@@ -182,7 +189,7 @@ async def test_an_entry_whose_dead_letter_cannot_be_written_stays_as_it_is(stage
     await stage.call("SET", stage.keys.dead_letters, "not a stream")
     before = await stage.everything()
 
-    assert await store.quarantine(_burial(entry_id, reply_to=stage.reply_to)) == Quarantined.UNWRITABLE
+    assert (await store.quarantine(_burial(entry_id, reply_to=stage.reply_to))).status == Quarantined.UNWRITABLE
     assert await stage.everything() == before
 
 

@@ -47,7 +47,7 @@ async def test_a_full_server_lets_the_fleet_finish_what_it_holds(alone: Stage) -
     assert await store.start([Start(begun, 1, 2, "token")]) == [Started.DONE]
     assert await store.settle(1, [Settlement(settled, 1, False, alone.reply_to, ["id", "c"])], held=5) == [Settled.DONE]
     assert await store.park(parked, 1, count=1, delay_ms=1, reason="tool_error")
-    assert await store.quarantine(Burial(buried, 1, "malformed", "malformed", about)) == Quarantined.DONE
+    assert (await store.quarantine(Burial(buried, 1, "malformed", "malformed", about))).status == Quarantined.DONE
     keeper.close()
 
 

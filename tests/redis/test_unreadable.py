@@ -63,7 +63,9 @@ async def test_a_spoilt_record_stops_no_step(
     assert keeper.keep([Held(kept, 1, noted=False)], running={}).lost == []
     assert await store.start([Start(begun, 1, 2)]) == [Started.DONE]
     assert await store.park(parked, 1, count=1, delay_ms=60_000, reason="tool_error")
-    assert await store.quarantine(Burial(buried, 1, "malformed", "malformed", ["dlq.id", buried])) == Quarantined.DONE
+    assert (
+        await store.quarantine(Burial(buried, 1, "malformed", "malformed", ["dlq.id", buried]))
+    ).status == Quarantined.DONE
     assert [len(await stage.attempts(entry_id)) for entry_id in ids] == [1, 1, 1, 0]
     keeper.close()
 

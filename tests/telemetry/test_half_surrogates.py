@@ -70,7 +70,7 @@ async def test_nothing_that_is_told_to_the_probe_can_fail_what_is_exported_with_
     run.outcome = failure
     letter = {"dlq.error_message": HALF, "dlq.stack": HALF}
     probe.reply_traceparent(run)
-    probe.dead_lettered(run, reason="max_attempts", failure=failure, letter=letter, replied=True)
+    probe.dead_lettered(run, "2-1", reason="max_attempts", failure=failure, letter=letter, replied=True)
     probe.loop_stalled(seconds=1, stack=HALF)
     probe.reaped(HALF)
     with pytest.raises(InvalidArguments), probe.calling(tool=HALF, call_id="c", tool_call_id=HALF):

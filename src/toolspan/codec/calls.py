@@ -15,6 +15,7 @@ from toolspan.codec.fields import (
     checked_reply_to,
     checked_tool,
     checked_version,
+    naming,
     refuse,
     refuse_repeated,
     text_in,
@@ -119,7 +120,10 @@ def from_fields(fields: Sequence[bytes], values: Mapping[bytes, bytes], rules: R
     if len(raw_args) > limits.args_bytes:
         refuse(f"args has {len(raw_args)} bytes; {limits.args_bytes} are allowed")
     tool = checked_tool(text_in(values, b"tool"))
-    args = checked_object("args", loads(raw_args, nesting=limits.nesting))
+    try:
+        args = checked_object("args", loads(raw_args, nesting=limits.nesting))
+    except ValueError as exc:
+        refuse(naming("args", exc))
     deadline_ms = checked_deadline(values.get(b"deadline"))
     if values.keys() <= _USUAL:
         # Nothing else need be looked for, in nearly every call.

@@ -42,6 +42,12 @@ def refuse(reason: str) -> NoReturn:
     raise ValueError(reason)
 
 
+def naming(name: str, problem: ValueError) -> str:
+    """Give the words of *problem* with the field's *name* in them."""
+    told = str(problem)
+    return told if told.startswith(name) else f"{name} cannot be read: {told}"
+
+
 def by_name(fields: Sequence[bytes]) -> dict[bytes, bytes]:
     """Give the fields of an entry by their names; of a name that is given twice, the last."""
     if len(fields) % 2:
@@ -62,7 +68,10 @@ def refuse_repeated(fields: Sequence[bytes]) -> None:
 def text_in(values: Mapping[bytes, bytes], name: bytes) -> str | None:
     """Give a field's text; None where the field is absent."""
     raw = values.get(name)
-    return None if raw is None else raw.decode()
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError as exc:
+        return refuse(f"{name.decode()} is not UTF-8: {exc.reason} at byte {exc.start}")
 
 
 def checked_version(raw: bytes | None) -> int:

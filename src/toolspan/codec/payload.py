@@ -17,6 +17,7 @@ from toolspan.codec.fields import (
     checked_object,
     checked_reply_to,
     checked_tool,
+    naming,
     refuse,
     trace_in,
 )
@@ -44,7 +45,10 @@ def read_payload(raw: bytes, limits: Limits) -> dict[str, Any]:
     Raises:
         ValueError: if it is not one, or nested deeper.
     """
-    return checked_object("payload", loads(raw, nesting=limits.nesting + 1))
+    try:
+        return checked_object("payload", loads(raw, nesting=limits.nesting + 1))
+    except ValueError as exc:
+        return refuse(naming("payload", exc))
 
 
 def from_payload(

@@ -61,6 +61,14 @@ class Ending:
     reply: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Buried:
+    """What became of a quarantine, and the id of the dead letter; empty where we know of none."""
+
+    status: Quarantined
+    letter_id: str = ""
+
+
 @value
 class Settlement:
     """One call to be settled: the fence, and the reply as it goes on the wire (nothing for fire and forget)."""
@@ -398,33 +406,32 @@ class StreamStore:
                 )
             )
 
-    async def quarantine(self, burial: Burial) -> Quarantined:
+    async def quarantine(self, burial: Burial) -> Buried:
         """Move an entry to the dead letters, and tell what became of it."""
         ending = burial.ending
         with translated():
-            return Quarantined(
-                await self._quarantine.run(
-                    self._redis,
-                    stream=self._keys.calls,
-                    dead_letters=self._keys.dead_letters,
-                    attempts=self._keys.attempts,
-                    events=self._keys.events,
-                    reply=burial.reply_to or self._keys.calls,
-                    record=self._keys.once(ending.digest) if ending else self._keys.calls,
-                    group=self._keys.group,
-                    consumer=self.me,
-                    entry_id=burial.entry_id,
-                    attempt=burial.attempt,
-                    reason=burial.reason,
-                    error_type=burial.error_type,
-                    reply_ttl=self._reply_ttl_seconds,
-                    reply_maxlen=self._reply_maxlen,
-                    kept="1" if ending and ending.kept else "0",
-                    remembered=ending.reply if ending else "",
-                    about=len(burial.about),
-                    values=[*burial.about, *(burial.reply if burial.reply_to else ())],
-                )
+            status, *letter_id = await self._quarantine.run(
+                self._redis,
+                stream=self._keys.calls,
+                dead_letters=self._keys.dead_letters,
+                attempts=self._keys.attempts,
+                events=self._keys.events,
+                reply=burial.reply_to or self._keys.calls,
+                record=self._keys.once(ending.digest) if ending else self._keys.calls,
+                group=self._keys.group,
+                consumer=self.me,
+                entry_id=burial.entry_id,
+                attempt=burial.attempt,
+                reason=burial.reason,
+                error_type=burial.error_type,
+                reply_ttl=self._reply_ttl_seconds,
+                reply_maxlen=self._reply_maxlen,
+                kept="1" if ending and ending.kept else "0",
+                remembered=ending.reply if ending else "",
+                about=len(burial.about),
+                values=[*burial.about, *(burial.reply if burial.reply_to else ())],
             )
+        return Buried(Quarantined(status), letter_id[0].decode() if letter_id else "")
 
     # ── keeping house ──────────────────────────────────────────────────────────────────────────────────────────
 

@@ -47,6 +47,9 @@ PHASES: Final = ("queue", "admission", "execute", "settle")
 PHASES_ON_SPANS: Final = tuple(f"{PHASE}.{name}" for name in PHASES)
 """Milliseconds of each phase, on a span."""
 
+LETTER_ID: Final = "toolspan.dead_letter.id"
+"""The dead letter's own id; `dlq.id` is that of the entry."""
+
 DEAD_LETTER: Final = tuple(
     f"dlq.{name}"
     for name in ("id", "reason", "error_type", "error_message", "consumer", "fingerprint", "stack", "traceparent")

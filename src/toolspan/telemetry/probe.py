@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import Tracer
 
+    from toolspan.errors import MalformedEntryError
     from toolspan.keys import Keys
     from toolspan.model import DeadLetter, DeadLetterReason, GroupSnapshot, LossReason, Outcome, Run, TraceFields
     from toolspan.telemetry.spans import Spans
@@ -228,9 +229,21 @@ class Probe:
         self._spans.drop(run)
 
     def dead_lettered(
-        self, run: Run, *, reason: DeadLetterReason, failure: Failed, letter: Mapping[str, str], replied: bool
+        self,
+        run: Run,
+        letter_id: str,
+        *,
+        reason: DeadLetterReason,
+        failure: Failed,
+        letter: Mapping[str, str],
+        replied: bool,
+        malformed: MalformedEntryError | None = None,
     ) -> None:
-        """A call was moved to the dead letters as *letter*, and its caller *replied* to if there is one."""
+        """A call was moved to the dead letters as *letter*, and its caller *replied* to if there is one.
+
+        *letter_id* is empty where the answer was lost that said it; *malformed* has what can be read of a call that
+        cannot be decoded.
+        """
         self._instruments.dead_letters.add(run.tool, reason)
         self._instruments.calls.add(run.tool, failure.type)
         if replied:
@@ -244,8 +257,13 @@ class Probe:
             level="error",
             context=context,
             # The result of a tool is nobody's business here.
-            attributes={**self._attributes(run), **{k: v for k, v in letter.items() if k != "dlq.reply"}},
-            **self._about(run),
+            attributes={
+                **self._attributes(run, malformed),
+                at.LETTER_ID: letter_id or None,
+                **{k: v for k, v in letter.items() if k != "dlq.reply"},
+            },
+            **self._about(run, malformed),
+            dead_letter=letter_id or None,
             reason=reason,
             error_type=failure.type,
             message=failure.message,
@@ -381,7 +399,8 @@ class Probe:
     def replayed(self, letter: DeadLetter, call_id: str, entry_id: str) -> None:
         """An operator put a dead letter back on the stream."""
         self._instruments.replays.add("replayed")
-        attributes = {at.CONVERSATION_ID: call_id, at.MESSAGE_ID: entry_id, "dlq.id": letter.entry_id}
+        attributes = {at.CONVERSATION_ID: call_id, at.MESSAGE_ID: entry_id}
+        attributes |= {at.LETTER_ID: letter.id, "dlq.id": letter.entry_id}
         self._events.emit(
             "dead_letter.replayed",
             event="toolspan.replay",
@@ -399,7 +418,9 @@ class Probe:
 
     def discarded(self, letter_id: str, letter: DeadLetter | None, why: str) -> None:
         """An operator threw a dead letter away; *letter* is None for one that cannot be read."""
-        attributes = {"dlq.id": letter.entry_id, "dlq.reason": letter.reason} if letter else {}
+        attributes = {at.LETTER_ID: letter_id}
+        if letter:
+            attributes |= {"dlq.id": letter.entry_id, "dlq.reason": letter.reason}
         self._events.emit(
             "dead_letter.discarded",
             event="toolspan.discard",
@@ -452,11 +473,12 @@ class Probe:
         attributes = self._attributes(run)
         self._events.emit(line, event=event, level=level, context=context, attributes=attributes, **self._about(run))
 
-    def _attributes(self, run: Run) -> dict[str, Any]:
+    def _attributes(self, run: Run, malformed: MalformedEntryError | None = None) -> dict[str, Any]:
+        call_id, tool = _named(run, malformed)
         return {
             at.MESSAGE_ID: run.delivery.entry_id,
-            at.CONVERSATION_ID: run.call.id if run.call else None,
-            at.TOOL_NAME: run.call.tool if run.call else run.tool,
+            at.CONVERSATION_ID: call_id,
+            at.TOOL_NAME: tool,
             at.ATTEMPT: run.delivery.attempt,
             at.CLIENT_ID: self._consumer,
         }
@@ -464,17 +486,27 @@ class Probe:
     def _line(self, run: Run) -> dict[str, Any]:
         return {**trace_ids(self._spans.context(run)), **self._about(run)}
 
-    def _about(self, run: Run) -> dict[str, Any]:
+    def _about(self, run: Run, malformed: MalformedEntryError | None = None) -> dict[str, Any]:
+        call_id, tool = _named(run, malformed)
         return {
-            "call_id": run.call.id if run.call else None,
+            "call_id": call_id,
             "entry_id": run.delivery.entry_id,
-            "tool": run.call.tool if run.call else run.tool,
+            "tool": tool,
             "attempt": run.delivery.attempt,
             "consumer": self._consumer,
         }
 
 
 _DEBUG: Final = 10
+
+
+def _named(run: Run, malformed: MalformedEntryError | None) -> tuple[str | None, str]:
+    """Give call id and tool, as far as they can be read."""
+    if run.call is not None:
+        return run.call.id, run.call.tool
+    if malformed is not None:
+        return malformed.call_id or None, malformed.tool or run.tool
+    return None, run.tool
 
 
 def outcome_of(run: Run) -> str:

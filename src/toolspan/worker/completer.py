@@ -127,9 +127,12 @@ class Completer:
         )
         run.settling_ns = run.settling_ns or time.monotonic_ns()
 
-        def write() -> Awaitable[Quarantined]:
+        letter_id = ""
+
+        async def write() -> Quarantined:
+            nonlocal letter_id
             run.settled_ns = time.monotonic_ns()
-            return self._store.quarantine(
+            buried = await self._store.quarantine(
                 Burial(
                     entry_id=work.entry_id,
                     attempt=run.delivery.attempt,
@@ -141,6 +144,8 @@ class Completer:
                     ending=self._ending(run, call_id, run.call or malformed, run.unsent or failure),
                 )
             )
+            letter_id = buried.letter_id
+            return buried.status
 
         status = await self._held(
             "quarantine",
@@ -153,7 +158,9 @@ class Completer:
             texts = [part if isinstance(part, str) else part.decode(errors="replace") for part in about]
             letter = dict(zip(texts[::2], texts[1::2], strict=True))
             replied = reply_to is not None and status is Quarantined.DONE
-            self._probe.dead_lettered(run, reason=reason, failure=failure, letter=letter, replied=replied)
+            self._probe.dead_lettered(
+                run, letter_id, reason=reason, failure=failure, letter=letter, replied=replied, malformed=malformed
+            )
         else:
             self._probe.stale(run)
 

@@ -19,10 +19,10 @@
 -- ARGV[11] about        number of values that follow and describe the dead letter
 -- ARGV[12..] values     those, then the values of the reply
 --
--- Returns 1 when quarantined,
---         0 when the delivery is no longer ours: nothing was written,
---         2 when the dead letters cannot be written: the delivery stays pending,
---         3 when quarantined, but the reply could not be written.
+-- Returns { 1, id of the dead letter } when quarantined,
+--         { 0 } when the delivery is no longer ours: nothing was written,
+--         { 2 } when the dead letters cannot be written: the delivery stays pending,
+--         { 3, id of the dead letter } when quarantined, but the reply could not be written.
 --
 -- include clock
 -- include history
@@ -38,7 +38,7 @@ local VALUES = 12
 
 local held = redis.call('XPENDING', stream, group, entry_id, entry_id, 1, consumer)[1]
 if not held or held[4] ~= attempt then
-  return 0
+  return { 0 }
 end
 -- Only a script's first write is checked on a full server, and this one passes.
 redis.call('XACK', stream, group, '0-0')
@@ -66,7 +66,7 @@ end
 local entry = redis.call('XRANGE', stream, entry_id, entry_id)[1]
 local buried = bury(dead_letters, entry and entry[2] or {}, description)
 if type(buried) == 'table' and buried.err then
-  return 2
+  return { 2 }
 end
 local status = 1
 if #ARGV >= VALUES + about then
@@ -85,4 +85,4 @@ if remembered ~= '' then
   once.close(KEYS[6], entry_id, kept == '1', remembered)
 end
 event(events, now, 'quarantined', entry_id, consumer, attempt, reason)
-return status
+return { status, buried }
