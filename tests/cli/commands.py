@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pty
 import shlex
 import sys
-from contextlib import asynccontextmanager
+import termios
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,6 +74,28 @@ class Shell:
         """Type several commands, each whole, in as many windows; give the end of each."""
         ends = await asyncio.gather(*(self.run(*shlex.split(command), **variables) for command in commands))
         return dict(zip(commands, ends, strict=True))
+
+    async def shown(self, *arguments: str, columns: int) -> str:
+        """Type a command in a terminal so many columns wide, and give what that shows."""
+        terminal, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (24, columns))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "toolspan", *arguments),
+            cwd=self.folder,
+            env={**self._variables, "TERM": "xterm"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        parts: list[bytes] = []
+        # A terminal that nobody writes to any more ends with an error.
+        with suppress(OSError):
+            while part := await asyncio.to_thread(os.read, terminal, 65_536):
+                parts.append(part)
+        os.close(terminal)
+        await process.wait()
+        return b"".join(parts).decode().replace("\r\n", "\n")
 
     @asynccontextmanager
     async def started(self, *arguments: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:

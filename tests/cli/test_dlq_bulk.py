@@ -90,7 +90,7 @@ async def test_a_dry_run_tells_what_a_real_one_would_do_and_changes_nothing(plan
         await shell.each(
             f"dlq replay {EVERYTHING} --dry-run",
             f"dlq replay {strange} {good} {large} --dry-run --json",
-            "dlq replay 1-1 --dry-run",
+            "dlq replay 9-9 --dry-run",
         )
     ).values()
     left = await ids(plane)
@@ -101,7 +101,7 @@ async def test_a_dry_run_tells_what_a_real_one_would_do_and_changes_nothing(plan
     assert listed.err == real.err
     assert told.json["would_replay"] == [good]
     assert [f"toolspan: {why}" for why in told.json["would_refuse"]] == real.err.splitlines()
-    assert "there is no dead letter 1-1" in absent.err
+    assert "there is no dead letter 9-9" in absent.err
     assert left == [strange, good, large]
     assert [one["dead_letter"] for one in await audit(plane)] == [good]
 
@@ -288,11 +288,11 @@ async def test_whoever_stops_waiting_leaves_no_reply_stream(plane: Plane, shell:
 async def test_several_are_discarded_at_once_each_with_its_entry(plane: Plane, shell: Shell) -> None:
     strange = await add(plane, "somebody", "else's")
     first, kept, last = [await bury(plane) for _ in range(3)]
-    done = await shell.run("dlq", "discard", first, strange, "1-1", last, "--why", "test data")
+    done = await shell.run("dlq", "discard", first, strange, "9-9", last, "--why", "test data")
 
     assert done.code == 1
     assert done.out == "".join(f"{one} discarded\n" for one in (first, strange, last))
-    assert done.sentence.startswith("there is no dead letter 1-1")
+    assert done.sentence.startswith("there is no dead letter 9-9")
     assert await ids(plane) == [kept]
     assert await plane.redis.xlen(plane.keys.dead_letters) == 1
     assert [(one["dead_letter"], one["why"]) for one in await audit(plane)] == [

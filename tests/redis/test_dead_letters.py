@@ -114,7 +114,10 @@ async def test_it_is_written_down_who_replayed_what(stage: Stage, letters: DeadL
 
     [audit] = await stage.entries(stage.keys.audit)
     assert before <= int(audit.pop("at")) <= after
-    assert audit == {"action": "replay", "who": "ada", "dead_letter": letter.id, "call": "new", "entry": entry_id}
+    assert audit == {
+        "action": "replay", "who": "ada", "dead_letter": letter.id, "dlq.id": letter.entry_id,
+        "call": "new", "entry": entry_id,
+    }  # fmt: skip
     assert (await stage.events())[-1] == {
         "event": "replayed", "entry": entry_id, "consumer": "ada", "attempt": "0", "reason": letter.id,
     }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from toolspan.operate.dead_letters import ALL, discard, find_now, named
+from toolspan.operate.dead_letters import ALL, discard, find_now
 from toolspan.operate.replays import Refused, Replayer
 from toolspan.store import DeadLetterStore
 
@@ -50,10 +50,14 @@ async def test_a_discard_is_told_also_of_what_cannot_be_read(
 ) -> None:
     await _bury(plane, "malformed")
     await plane.redis.execute_command("XADD", plane.keys.dead_letters, "*", "somebody", "else's")
-    for letter_id in [entry.id async for entry in letters.entries()]:
-        assert await discard(letters, await named(letters, letter_id), recorder.probe, who="ada", why="old")
+    found = [entry async for entry in letters.entries()]
+    for entry in found:
+        assert await discard(letters, entry, recorder.probe, who="ada", why="old")
 
     assert recorder.events == [
-        ("toolspan.discard", {"dlq.id": "1-1", "dlq.reason": "malformed"}),
-        ("toolspan.discard", {}),
+        (
+            "toolspan.discard",
+            {"toolspan.dead_letter.id": found[0].id, "dlq.id": "1-1", "dlq.reason": "malformed"},
+        ),
+        ("toolspan.discard", {"toolspan.dead_letter.id": found[1].id}),
     ]

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolspan.cli.output import FAILED, WRONG_USAGE, example, fail, json_option, print_json, print_table, reported, run
+from toolspan.cli.output import (
+    FAILED,
+    WRONG_USAGE,
+    example,
+    fail,
+    json_option,
+    print_json,
+    print_table,
+    reported,
+    run,
+    say,
+)
 from toolspan.codec import loads
 from toolspan.errors import CallError
 from toolspan.settings import Settings
@@ -59,8 +70,8 @@ def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, a
         return
     print_json(reply.result)
     phases = ", ".join(f"{name} {ms:.1f} ms" for name, ms in _timings(reply).items())
-    click.echo(f"attempt {reply.attempt} on {reply.consumer}: {phases}", err=True)
-    click.echo(f"trace {reply.trace_id or 'none: set OTEL_EXPORTER_OTLP_ENDPOINT to have one'}", err=True)
+    say(f"attempt {reply.attempt} on {reply.consumer}: {phases}", err=True)
+    say(f"trace {reply.trace_id or 'none: set OTEL_EXPORTER_OTLP_ENDPOINT to have one'}", err=True)
 
 
 @click.command(**example("toolspan tools --json"))

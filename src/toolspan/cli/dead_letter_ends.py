@@ -18,7 +18,7 @@ from toolspan.cli.operators import (
     stoppable,
     with_session,
 )
-from toolspan.cli.output import FAILED, example, json_option, print_json, reported, run
+from toolspan.cli.output import FAILED, complain, example, json_option, print_json, reported, run
 from toolspan.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from toolspan.model import DeadLetter, LetterEntry
     from toolspan.operate.dead_letters import Filter, Purged
 
-_why = click.option("--why", required=True, help="For the audit stream.")
+
+def _said_why(_: click.Context, __: click.Parameter, why: str) -> str:
+    if not why.strip():
+        raise click.BadParameter("say in some words why, for whoever reads the audit stream")
+    return why
+
+
+_why = click.option("--why", required=True, callback=_said_why, help="For the audit stream.")
 
 
 @click.command(
@@ -49,17 +56,18 @@ def discard(
 ) -> None:
     """Throw dead letters away, each with an entry in the audit stream.
 
-    IDs may be those of entries that cannot be read. --all-matching takes the dead letters that lie there when it
-    starts, and refuses to run without a filter.
+    IDs are those of dead letters, those that cannot be read too, or of their entries or calls. --all-matching takes
+    the dead letters that lie there when it starts, and refuses to run without a filter.
     """
     from toolspan.operate import dead_letters  # noqa: PLC0415
 
-    wanted = chosen(**filtered)
-    refuse_unclear(letter_ids, wanted, all_matching=all_matching)
+    asked = chosen(**filtered)
+    refuse_unclear(letter_ids, asked, all_matching=all_matching)
     done: list[str] = []
     missed: list[str] = []
 
     async def main(session: Session) -> None:
+        wanted = await asked.dated(session.store)
         async for letter in _letters(session, letter_ids, wanted, missed):
             if not dry_run and not await dead_letters.discard(
                 session.store, letter, session.probe, who=me(), why=why, matching=str(wanted)
@@ -95,14 +103,14 @@ async def _letters(
             yield letter
     for letter_id in letter_ids:
         try:
-            yield await dead_letters.named(session.store, letter_id)
+            yield await session.finder.entry(letter_id)
         except NotReplayableError as exc:
             _miss(str(exc), missed)
 
 
 def _miss(message: str, missed: list[str]) -> None:
     missed.append(message)
-    click.echo(f"toolspan: {message}", err=True)
+    complain(message)
 
 
 @click.command(**example('toolspan dlq purge --older-than 30d --why "past the retention period"'))

@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from toolspan.cli.operators import chosen, filters, stoppable, tell_left_out, with_session
-from toolspan.cli.output import FAILED, example, fail, reported, run
+from toolspan.cli.output import FAILED, example, fail, reported, run, say
 from toolspan.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,14 +51,14 @@ def export(*, out: Path | None, force: bool, **filtered: Any) -> None:
 
         async def main(session: Session) -> None:
             nonlocal count
-            async for entry in entries(session.store, wanted, left_out=left_out):
+            async for entry in entries(session.store, await wanted.dated(session.store), left_out=left_out):
                 file.write(exported(entry) + b"\n")
                 count += 1
 
         with stoppable("the export is not whole" if out is None else f"{out} was not written"):
             run(with_session(Settings.load(), main))
     if out is not None:
-        click.echo(f"{count} dead letters written to {out}")
+        say(f"{count} dead letters written to {out}")
     tell_left_out(left_out)
 
 

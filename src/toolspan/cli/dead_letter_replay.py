@@ -18,7 +18,7 @@ from toolspan.cli.operators import (
     stoppable,
     with_session,
 )
-from toolspan.cli.output import FAILED, example, json_option, print_json, reported, run
+from toolspan.cli.output import FAILED, complain, example, json_option, print_json, reported, run, say
 from toolspan.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def replay(
     **filtered: Any,
 ) -> None:
     """Put dead letters back on the stream, each as a new call.
+
+    IDs are those of dead letters, or of their entries or calls.
 
     --all-matching takes the dead letters that lie there when it starts, oldest first, and refuses to run without a
     filter. Stopped half-way it can be started again: what is replayed is no dead letter any more.
@@ -136,15 +138,14 @@ class _Replaying:
         self._timeout = timeout
         limits = Limits(settings.max_args_bytes, settings.max_reply_bytes, settings.max_nesting)
         self._codec = Codec(settings.keys, limits)
-        self._how: dict[str, Any] = {
-            "codec": self._codec, "who": me(), "said": said, "rate": rate, "matching": str(wanted),
-        }  # fmt: skip
+        self._how: dict[str, Any] = {"codec": self._codec, "who": me(), "said": said, "rate": rate}
 
     async def rehearse(self, session: Session) -> None:
         from toolspan.operate.replays import Refused, Replayer  # noqa: PLC0415
 
+        wanted = await self._wanted.dated(session.store)
         replayer = Replayer(session.store, session.probe, **self._how)
-        async for found in replayer.rehearse(self._letters(session)):
+        async for found in replayer.rehearse(self._letters(session, wanted)):
             if isinstance(found, Refused):
                 self._told.refused(found)
             else:
@@ -164,20 +165,22 @@ class _Replaying:
     async def _replay(self, session: Session, reply_to: str | None) -> None:
         from toolspan.operate.replays import Refused, Replayer  # noqa: PLC0415
 
-        replayer = Replayer(session.store, session.probe, reply_to=reply_to, **self._how)
-        async for done in replayer.replay(self._letters(session)):
+        wanted = await self._wanted.dated(session.store)
+        how = {**self._how, "reply_to": reply_to, "matching": str(wanted)}
+        replayer = Replayer(session.store, session.probe, **how)
+        async for done in replayer.replay(self._letters(session, wanted)):
             if isinstance(done, Refused):
                 self._told.refused(done)
             else:
                 self._told.replayed(done)
 
-    def _letters(self, session: Session) -> AsyncIterator[DeadLetter | Refused]:
+    def _letters(self, session: Session, wanted: Filter) -> AsyncIterator[DeadLetter | Refused]:
         from toolspan.operate.dead_letters import find_now  # noqa: PLC0415
         from toolspan.operate.replays import each_of  # noqa: PLC0415
 
         if self._letter_ids:
-            return each_of(session.store, self._letter_ids)
-        return find_now(session.store, self._wanted)
+            return each_of(session.finder, self._letter_ids)
+        return find_now(session.store, wanted)
 
 
 class _Told:
@@ -204,7 +207,7 @@ class _Told:
 
     def refused(self, one: Refused) -> None:
         self._refused.append(one.why)
-        click.echo(f"toolspan: {one.why}", err=True)
+        complain(one.why)
 
     def ended(self, call_id: str, failure: Failed | None) -> None:
         self.calls[call_id]["ended"] = failure.type if failure else "ok"
@@ -236,8 +239,8 @@ class _Told:
             for call_id, told in self.calls.items():
                 if told["ended"] is None:
                     message = f"{told['dead_letter']} as call {call_id} has not ended yet: it waits, or runs"
-                    click.echo(f"toolspan: {message}", err=True)
+                    complain(message)
 
     def _say(self, line: str) -> None:
         if not self._as_json:
-            click.echo(line)
+            say(line)

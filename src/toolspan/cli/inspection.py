@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from toolspan.cli.durations import Duration, told
-from toolspan.cli.output import FAILED, example, fail, json_option, plain, print_json, print_table, reported, run
+from toolspan.cli.output import FAILED, example, fail, json_option, print_json, print_table, reported, run, say
 from toolspan.errors import GroupMissingError
 from toolspan.settings import Settings
 
@@ -48,7 +48,7 @@ def status(as_json: bool) -> None:
     ]
     print_table(("calls", "count", "oldest"), rows, empty="")
     click.echo(_workers(found))
-    click.echo("look: " + plain("; ".join(found.attention)) if found.attention else "nobody need look")
+    say("look: " + "; ".join(found.attention) if found.attention else "nobody need look")
 
 
 def _workers(found: Status) -> str:
@@ -81,13 +81,13 @@ def _row(one: Consumer) -> tuple[str, ...]:
     row = (one.name, state, _or_nothing(one.pending))
     worker = one.worker
     if worker is None:
-        return (*map(plain, row), "", "", beat, "", "", "", "")
+        return (*row, "", "", beat, "", "", "", "")
     runs = ", ".join(f"{count} {tool}" for tool, count in sorted(Counter(worker.running.values()).items()))
     about = (
         *(runs, f"{len(worker.running)} of {worker.concurrency}", beat, told(worker.lease_ms / 1000)),
         *(f"{worker.host}, pid {worker.pid}", worker.version, ", ".join(sorted(worker.tools))),
     )
-    return tuple(map(plain, (*row, *about)))
+    return (*row, *about)
 
 
 def _or_nothing(figure: int | None) -> str:
@@ -150,7 +150,7 @@ def pending(older: int, parked: bool, limit: int, as_json: bool) -> None:
         for call in found.calls
     ]
     columns = ("entry", "call", "tool", "consumer", "attempt", "renewed ago", "runs for", "deadline")
-    print_table(columns, [tuple(map(plain, row)) for row in rows], empty="Nothing is pending that was asked for.")
+    print_table(columns, rows, empty="Nothing is pending that was asked for.")
     if found.more:
         click.echo(f"These are the oldest {limit}, and there are more: raise --limit")
 
@@ -183,7 +183,7 @@ def explain(asked: str, scan: int, as_json: bool) -> None:
             "it was settled, which leaves nothing behind, or was never appended, or was deleted; "
             "its trace, or the logs of gateway and workers, may know more"
         )
-        fail(f"Redis knows no call {plain(asked)}: {bound or meaning}", FAILED)
+        fail(f"Redis knows no call {asked}: {bound or meaning}", FAILED)
     if as_json:
         print_json(asdict(found))
         return
@@ -208,14 +208,14 @@ def _print_life(life: Life) -> None:
     }
     for name, fact in facts.items():
         if fact:
-            click.echo(f"{name:<12}{plain(fact)}")
+            say(f"{name:<12}{fact}")
     for one in life.attempts:
         end = f"ended {told(one.ended)} ago: {one.error or 'no error'}" if one.ended is not None else "has no end yet"
-        click.echo(plain(f"{'attempt':<12}{one.attempt} on {one.consumer}, began {told(one.began)} ago, {end}"))
+        say(f"{'attempt':<12}{one.attempt} on {one.consumer}, began {told(one.began)} ago, {end}")
     for step in life.steps:
-        click.echo(plain(f"{'step':<12}{told(step.ago)} ago: {step.event} by {step.consumer}, {step.reason}"))
+        say(f"{'step':<12}{told(step.ago)} ago: {step.event} by {step.consumer}, {step.reason}")
     for command in life.next:
-        click.echo(f"{'next':<12}{command}")
+        say(f"{'next':<12}{command}")
 
 
 def _place(life: Life) -> str:

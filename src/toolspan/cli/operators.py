@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import os
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 import click
 
 from toolspan.cli.durations import Duration
-from toolspan.cli.output import FAILED, fail
+from toolspan.cli.output import FAILED, complain, fail
 from toolspan.model import DeadLetterReason
 from toolspan.telemetry.logs import configure
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from toolspan.operate.dead_letters import Filter
+    from toolspan.operate.letter_finder import LetterFinder
     from toolspan.settings import Settings
     from toolspan.store import Connection, DeadLetterStore
     from toolspan.telemetry.probe import Probe
@@ -50,8 +50,7 @@ def chosen(*, tool: str | None, reason: str | None, since: int | None, fingerpri
     """Make a filter of what was typed; *since* is how many seconds ago."""
     from toolspan.operate.dead_letters import Filter  # noqa: PLC0415
 
-    since_ms = None if since is None else max(0, time.time_ns() // 1_000_000 - since * 1000)
-    return Filter(tool, reason, since_ms, fingerprint)
+    return Filter(tool, reason, None, fingerprint, newer_than_seconds=since)
 
 
 ids_argument = click.argument("letter_ids", metavar="[ID...]", nargs=-1)
@@ -66,7 +65,9 @@ def refuse_unclear(letter_ids: Sequence[str], wanted: Filter, *, all_matching: b
     Raises:
         click.UsageError: if there are both ids and filters, or neither, or filters without `--all-matching`.
     """
-    filtered = bool(str(wanted))
+    from toolspan.operate.dead_letters import Filter  # noqa: PLC0415
+
+    filtered = wanted != Filter()
     if all_matching and letter_ids:
         raise click.UsageError("Give either IDs or --all-matching, not both.")
     if all_matching and not filtered:
@@ -84,12 +85,14 @@ class Session:
     """What an operator's command works with."""
 
     store: DeadLetterStore
+    finder: LetterFinder
     probe: Probe
     connection: Connection
 
 
 async def with_session(settings: Settings, main: Callable[[Session], Awaitable[T]]) -> T:
     """Run *main* with what it works with; what it did is exported before this returns."""
+    from toolspan.operate.letter_finder import LetterFinder  # noqa: PLC0415
     from toolspan.store import Connection, DeadLetterStore  # noqa: PLC0415
     from toolspan.telemetry.setup import start  # noqa: PLC0415
 
@@ -97,7 +100,8 @@ async def with_session(settings: Settings, main: Callable[[Session], Awaitable[T
     connection = Connection.to(settings.redis_url)
     telemetry = start("operator", keys=settings.keys, instance_id=me(), server=connection.address)
     try:
-        return await main(Session(DeadLetterStore(connection, settings.keys), telemetry.probe, connection))
+        store, finder = DeadLetterStore(connection, settings.keys), LetterFinder(connection, settings)
+        return await main(Session(store, finder, telemetry.probe, connection))
     finally:
         await connection.aclose()
         await asyncio.to_thread(telemetry.shutdown)
@@ -125,5 +129,4 @@ def tell_left_out(ids: Sequence[str]) -> None:
     """Say on stderr which entries cannot be read."""
     if ids:
         named = ", ".join(ids[:_NAMED]) + (" …" if ids[_NAMED:] else "")
-        message = f"left out, for no worker wrote it, or it was changed since: {named}; `toolspan dlq show` says more"
-        click.echo(f"toolspan: {message}", err=True)
+        complain(f"left out, for no worker wrote it, or it was changed since: {named}; `toolspan dlq show` says more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import unicodedata
 from functools import wraps
@@ -23,7 +24,7 @@ from toolspan.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,31 +101,70 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say one sentence on stderr and leave."""
-    click.echo(f"toolspan: {' '.join(message.split())}", err=True)
+    complain(message)
     sys.exit(code)
+
+
+def complain(message: str) -> None:
+    """Say one sentence on stderr."""
+    say(f"toolspan: {' '.join(message.split())}", err=True)
+
+
+def say(line: str, *, err: bool = False) -> None:
+    """Print one line, whoever chose the words in it."""
+    click.echo(plain(line), err=err)
 
 
 def plain(text: str) -> str:
     """Give what a terminal may be shown of *text* that others chose: nothing in it moves, colours or reorders."""
-    return "".join("\ufffd" if unicodedata.category(one)[0] == "C" or one in _LINE_ENDS else one for one in text)
+    if text.isprintable():
+        return text
+    return "".join("\ufffd" if _is_unsafe(one) else one for one in text)
+
+
+def plain_lines(text: str) -> str:
+    """Give the same of a *text* of several lines, which they stay."""
+    return "\n".join(plain(line.expandtabs()) for line in text.split("\n"))
+
+
+def _is_unsafe(character: str) -> bool:
+    return unicodedata.category(character)[0] == "C" or character in _LINE_ENDS
 
 
 def print_json(value: Any) -> None:
-    """Print *value* as JSON on one line."""
-    click.echo(dumps(value).decode())
+    """Print *value* as JSON on one line, which a terminal can be shown and which loses nothing."""
+    click.echo(_as_json(value))
 
 
 async def print_json_array(values: AsyncIterator[Any]) -> None:
     """Print *values* as one JSON array on one line, each as it comes."""
     before = "["
     async for value in values:
-        click.echo(before + dumps(value).decode(), nl=False)
+        click.echo(before + _as_json(value), nl=False)
         before = ","
     click.echo("]" if before == "," else "[]")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-    """Print a table, or *empty* if there is nothing in it."""
+def _as_json(value: Any) -> str:
+    text = dumps(value).decode()
+    if text.isprintable():
+        return text
+    return "".join(json.dumps(one)[1:-1] if _is_unsafe(one) else one for one in text)
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    empty: str,
+    whole: Collection[str] = (),
+    shortened: str | None = None,
+) -> None:
+    """Print a table, or *empty* if there is nothing in it.
+
+    Where there is little room, the columns that are *whole* keep one line, and what does not fit of the one that is
+    *shortened* is left out.
+    """
     if not rows:
         click.echo(empty)
         return
@@ -133,12 +173,19 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=not whole, padding=(0, 1, 0, 0) if whole else (0, 1))
     for column in columns:
         # What does not fit goes on in the next line: an id that is cut is none.
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in whole)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(
+            *(
+                Text(plain(" ".join(cell.splitlines())), overflow="ellipsis", no_wrap=True)
+                if column == shortened
+                else Text(plain(" ".join(cell.splitlines())))
+                for column, cell in zip(columns, row, strict=True)
+            )
+        )
     # Whoever reads a pipe wants one line for each row, as wide as it is.
     console = Console() if sys.stdout.isatty() else Console(width=_AS_WIDE_AS_NEEDED)
     console.print(table)

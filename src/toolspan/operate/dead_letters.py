@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
     from toolspan.store import DeadLetterStore
     from toolspan.telemetry.probe import Probe
 
-# Longer numbers than Redis takes are no id either.
-_ID: Final = re.compile(r"[0-9]{1,19}(-[0-9]{1,19})?")
 _ASK_FIRST: Final = {
     "outcome_unknown": (
         "did_not_run",
@@ -35,12 +32,13 @@ _ASK_FIRST: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters; None takes all. *since_ms* is unix milliseconds."""
+    """Which dead letters; None takes all. *since_ms* is unix milliseconds by Redis' clock, see `dated`."""
 
     tool: str | None = None
     reason: str | None = None
     since_ms: int | None = None
     fingerprint: str | None = None
+    newer_than_seconds: int | None = None
 
     def takes(self, letter: DeadLetter) -> bool:
         """Whether *letter* is one of these."""
@@ -58,6 +56,13 @@ class Filter:
             since = datetime.fromtimestamp(self.since_ms / 1000, UTC).isoformat(timespec="milliseconds")
         told = (("tool", self.tool), ("reason", self.reason), ("since", since), ("fingerprint", self.fingerprint))
         return " ".join(f"{name}={value}" for name, value in told if value is not None)
+
+    async def dated(self, store: DeadLetterStore) -> Filter:
+        """Give the same with a moment for its age, by Redis' clock, which dead letters have their times from."""
+        if self.newer_than_seconds is None:
+            return self
+        since_ms = max(0, await store.now_ms() - self.newer_than_seconds * 1000)
+        return replace(self, since_ms=since_ms, newer_than_seconds=None)
 
 
 ALL: Final = Filter()
@@ -79,7 +84,7 @@ async def find(
 ) -> AsyncIterator[DeadLetter]:
     """Go through the dead letters that are *wanted*, oldest first; *left_out* gets the ids of what cannot be read."""
     async for letter in store.all(left_out, through=through):
-        _heed_cancellation()
+        heed_cancellation()
         if wanted.takes(letter):
             yield letter
 
@@ -100,7 +105,7 @@ async def entries(
     What cannot be read is given where all is wanted; otherwise *left_out* gets its id.
     """
     async for entry in store.entries():
-        _heed_cancellation()
+        heed_cancellation()
         if entry.letter is None:
             if wanted == ALL:
                 yield entry
@@ -126,33 +131,6 @@ async def causes(letters: AsyncIterator[DeadLetter]) -> list[Cause]:
         cause.count += 1
         cause.latest = letter
     return sorted(found.values(), key=lambda cause: -cause.count)
-
-
-async def named(store: DeadLetterStore, letter_id: str) -> LetterEntry:
-    """Give what lies among the dead letters under this id, readable or not.
-
-    Raises:
-        NotReplayableError: if there is nothing.
-    """
-    _heed_cancellation()
-    entry = await store.entry(letter_id) if _ID.fullmatch(letter_id) else None
-    if entry is None:
-        message = f"there is no dead letter {letter_id}: `toolspan dlq ls` lists them; a replayed one is gone"
-        raise NotReplayableError(message)
-    return entry
-
-
-async def one(store: DeadLetterStore, letter_id: str) -> DeadLetter:
-    """Give the dead letter of this id.
-
-    Raises:
-        NotReplayableError: if there is none.
-        MalformedEntryError: if what lies there was not written by a worker.
-    """
-    entry = await named(store, letter_id)
-    if entry.letter is None:
-        raise MalformedEntryError(entry.problem)
-    return entry.letter
 
 
 def tool_of(letter: DeadLetter) -> str:
@@ -243,9 +221,11 @@ async def discard(
     store: DeadLetterStore, letter: DeadLetter | LetterEntry, probe: Probe, *, who: str, why: str, matching: str = ""
 ) -> bool:
     """Throw *letter* away, readable or not; False if somebody was quicker."""
-    gone = await store.discard(letter.id, who=who, why=why, matching=matching)
+    read = letter.letter if isinstance(letter, LetterEntry) else letter
+    entry_id = read.entry_id if read else ""
+    gone = await store.discard(letter.id, entry_id=entry_id, who=who, why=why, matching=matching)
     if gone:
-        probe.discarded(letter.id, letter.letter if isinstance(letter, LetterEntry) else letter, why)
+        probe.discarded(letter.id, read, why)
     return gone
 
 
@@ -270,7 +250,7 @@ async def purge(
     count = 0
     try:
         async for count in store.purge(through=last, who=who, why=why, matching=asked):  # noqa: B007
-            _heed_cancellation()
+            heed_cancellation()
     finally:
         if count:
             probe.purged(count, up_to=last, who=who)
@@ -284,7 +264,7 @@ async def to_purge(store: DeadLetterStore, *, older_than_seconds: int) -> Purged
         return Purged(0, None)
     count = 0
     async for _ in store.entries(through=last):
-        _heed_cancellation()
+        heed_cancellation()
         count += 1
     return Purged(count, last)
 
@@ -293,7 +273,7 @@ async def _last_of(store: DeadLetterStore, older_than_seconds: int) -> str | Non
     return await store.last_id(before_ms=await store.now_ms() - older_than_seconds * 1000)
 
 
-def _heed_cancellation() -> None:
+def heed_cancellation() -> None:
     """Stop between two steps, if we are to stop."""
     # Before Python 3.12, a cancellation that meets a send is lost in `wait_for`; and here one send follows another.
     task = asyncio.current_task()

@@ -281,11 +281,13 @@ def _after(letter: DeadLetter) -> list[str]:
 def _end(asked: str, steps: Sequence[Step], audits: Sequence[dict[str, str]]) -> tuple[str, list[str]]:
     """Say how a call that is gone has ended, and what can be done next."""
     for one in audits:
-        if one.get("dead_letter") == asked and one.get("action") == "replay":
+        if asked not in {one.get("dead_letter"), one.get("dlq.id")}:
+            continue
+        if one.get("action") == "replay":
             made = f"call {one.get('call')}, entry {one.get('entry')}"
             follow = [f"toolspan explain {one['entry']}"] if ENTRY_ID.fullmatch(one.get("entry", "")) else []
             return f"this dead letter was replayed by {one.get('who')} as {made}", follow
-        if one.get("dead_letter") == asked:
+        if one.get("action") == "discard":
             return f"this dead letter was ended by {one.get('who')} ({one.get('action')}): {one.get('why', '')}", []
     if any(step.event == "replayed" and step.reason == asked for step in steps):
         return f"this dead letter was replayed by {steps[-1].consumer}", []

@@ -29,14 +29,15 @@ def exported(entry: LetterEntry) -> bytes:
     else:
         line |= {"tool": tool_of(letter), "reason": letter.reason}
         line |= {"fingerprint": letter.fingerprint, "at_ms": letter.at_ms}
-    line["fields"] = _pairs(entry.fields)
+    line["fields"] = exact_pairs(entry.fields)
     if entry.original is not None:
-        line["original"] = _pairs(entry.original)
+        line["original"] = exact_pairs(entry.original)
     # In ASCII: there are characters at which some readers of lines end one.
     return json.dumps(line, separators=(",", ":")).encode()
 
 
-def _pairs(parts: Sequence[bytes]) -> list[tuple[Any, Any]]:
+def exact_pairs(parts: Sequence[bytes]) -> list[tuple[Any, Any]]:
+    """Give *parts*, names and values in turn, as pairs: strings where they are UTF-8, and otherwise `base64`."""
     return list(zip(map(_exact, parts[::2]), map(_exact, parts[1::2]), strict=True))
 
 

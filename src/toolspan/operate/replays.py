@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from toolspan.errors import MalformedEntryError, NotReplayableError
-from toolspan.operate.dead_letters import NOTHING_SAID, Said, check, one, replay
+from toolspan.operate.dead_letters import NOTHING_SAID, Said, check, replay
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from toolspan.codec import Codec
     from toolspan.model import DeadLetter
+    from toolspan.operate.letter_finder import LetterFinder
     from toolspan.store import DeadLetterStore
     from toolspan.telemetry.probe import Probe
 
@@ -36,11 +37,11 @@ class Refused:
     why: str
 
 
-async def each_of(store: DeadLetterStore, ids: Iterable[str]) -> AsyncIterator[DeadLetter | Refused]:
+async def each_of(finder: LetterFinder, ids: Iterable[str]) -> AsyncIterator[DeadLetter | Refused]:
     """Look up the dead letters of these *ids*, each when it is asked for."""
     for letter_id in ids:
         try:
-            yield await one(store, letter_id)
+            yield await finder.one(letter_id)
         except (NotReplayableError, MalformedEntryError) as exc:
             yield Refused(letter_id, str(exc))
 

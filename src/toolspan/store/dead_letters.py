@@ -100,6 +100,7 @@ class DeadLetterStore:
                 audit=self._keys.audit,
                 events=self._keys.events,
                 letter_id=letter.id,
+                original_id=letter.entry_id,
                 call_id=call_id,
                 who=who,
                 matching=matching,
@@ -107,8 +108,11 @@ class DeadLetterStore:
             )
         return entry_id.decode() if entry_id else None
 
-    async def discard(self, letter_id: str, *, who: str, why: str, matching: str = "") -> bool:
-        """Throw a dead letter away and keep who and why in the audit stream; False if it was not there."""
+    async def discard(self, letter_id: str, *, entry_id: str = "", who: str, why: str, matching: str = "") -> bool:
+        """Throw a dead letter away and keep who and why in the audit stream; False if it was not there.
+
+        *entry_id* is what it says it was in the stream, for the audit stream too.
+        """
         with translated():
             return bool(
                 await self._discard.run(
@@ -116,6 +120,7 @@ class DeadLetterStore:
                     dead_letters=self._keys.dead_letters,
                     audit=self._keys.audit,
                     letter_id=letter_id,
+                    original_id=entry_id,
                     who=who,
                     why=why,
                     matching=matching,

@@ -181,8 +181,12 @@ class EntryReader:
         return await self._told_of(self._keys.events, " entry reason ", entry_id)
 
     async def audits_of(self, wanted: str) -> list[dict[str, str]]:
-        """Give what operators did to a dead letter, or when they made a call or an entry, oldest first."""
-        return await self._told_of(self._keys.audit, " dead_letter call entry ", wanted)
+        """Give what operators did to a dead letter, its own id or its entry's, or that made a call, oldest first."""
+        return await self._told_of(self._keys.audit, " dead_letter dlq.id call entry ", wanted)
+
+    async def purges(self) -> list[dict[str, str]]:
+        """Give the purges that are on record, oldest first."""
+        return await self._told_of(self._keys.audit, " action ", "purge")
 
     async def _told_of(self, key: str, equal: str, wanted: str) -> list[dict[str, str]]:
         # Both streams are capped.

@@ -5,10 +5,11 @@
 -- KEYS[3] audit         what operators did
 -- KEYS[4] events        exceptional steps
 -- ARGV[1] letter_id
--- ARGV[2] call_id       of the new call
--- ARGV[3] who
--- ARGV[4] matching      the filters of a bulk action, or empty
--- ARGV[5..] fields      of the new call, no more than MAX_FIELDS of codec/limits.py: Lua can hand over no more
+-- ARGV[2] original_id   its entry id
+-- ARGV[3] call_id       of the new call
+-- ARGV[4] who
+-- ARGV[5] matching      the filters of a bulk action, or empty
+-- ARGV[6..] fields      of the new call, no more than MAX_FIELDS of codec/limits.py: Lua can hand over no more
 --
 -- Returns the new entry id, or nil when the dead letter is gone: replayed or discarded by somebody else.
 --
@@ -17,18 +18,18 @@
 -- include event
 
 local stream, dead_letters, events = KEYS[1], KEYS[2], KEYS[4]
-local letter_id, call_id, who, matching = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local letter_id, original_id, call_id, who, matching = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
 if #redis.call('XRANGE', dead_letters, letter_id, letter_id) == 0 then
   return nil
 end
 -- The new call first: were it refused, the dead letter would be lost.
-local entry_id = redis.call('XADD', stream, '*', unpack(ARGV, 5))
+local entry_id = redis.call('XADD', stream, '*', unpack(ARGV, 6))
 redis.call('XDEL', dead_letters, letter_id)
 local now = now_ms()
-local notes = { 'dead_letter', letter_id, 'call', call_id, 'entry', entry_id }
+local notes = { 'dead_letter', letter_id, 'dlq.id', original_id, 'call', call_id, 'entry', entry_id }
 if matching ~= '' then
-  notes[7], notes[8] = 'matching', matching
+  notes[9], notes[10] = 'matching', matching
 end
 audit(KEYS[3], now, 'replay', who, unpack(notes))
 event(events, now, 'replayed', entry_id, who, 0, letter_id)
