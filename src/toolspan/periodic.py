@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from toolspan.errors import StoreError
 
@@ -13,21 +13,25 @@ if TYPE_CHECKING:
 
     from toolspan.telemetry.probe import Probe
 
+Asked: TypeAlias = bool | None
+"""What a round gives: False if it has asked Redis nothing."""
+
 _JITTER: Final = 0.1
 _CANCEL_AGAIN_SECONDS: Final = 0.05
 
 
 async def every(
-    seconds: float, sweep: Callable[[], Awaitable[None]], *, step: str, until: asyncio.Event, probe: Probe
+    seconds: float, sweep: Callable[[], Awaitable[Asked]], *, step: str, until: asyncio.Event, probe: Probe
 ) -> None:
     """Run *sweep* at once and then every *seconds*, a little more or less, until *until* is set.
 
-    A round that Redis fails is reported under *step*, and the next one tries again.
+    A round that Redis fails is reported under *step*, and the next one tries again. One that gives False has asked
+    Redis nothing, so that it tells nothing of an outage.
     """
     while not until.is_set():
         try:
-            await sweep()
-            probe.recovered(step)
+            if await sweep() is not False:
+                probe.recovered(step)
         except StoreError as exc:
             probe.outage(step, exc)
         await pause(seconds * random.uniform(1 - _JITTER, 1 + _JITTER), until=until)  # noqa: S311

@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.conftest import settings_for
 from tests.support.eventually import eventually
@@ -92,19 +93,22 @@ async def test_an_outage_is_one_line_for_each_step(
     plane: Plane, settings: Settings, own_server: EmbeddedServer, recorder: Recorder, tmp_path: Path
 ) -> None:
     release = tmp_path / "release"
-    async with running_worker(ALL, settings=settings, probe=recorder.probe):
-        await plane.append("until", path=str(tmp_path / "runs"), release=str(release))
-        await eventually(lambda: starts(tmp_path / "runs"), because="the tool runs")
-        own_server.kill()
-        release.touch()
-        await eventually(lambda: recorder.total("toolspan.redis.errors") > 12, because="it tries again and again")
-        lines = _outages(recorder)
-        own_server.start()
-        await eventually(lambda: _settled(plane), because="it goes on")
-        await eventually(lambda: _recovered(recorder) == set(lines), because="each step says that it works again")
+    with capture_logs() as log:
+        async with running_worker(ALL, settings=settings, probe=recorder.probe):
+            await plane.append("until", path=str(tmp_path / "runs"), release=str(release))
+            await eventually(lambda: starts(tmp_path / "runs"), because="the tool runs")
+            own_server.kill()
+            release.touch()
+            await eventually(lambda: recorder.total("toolspan.redis.errors") > 12, because="it tries again and again")
+            lines = _outages(recorder)
+            own_server.start()
+            await eventually(lambda: _settled(plane), because="it goes on")
+            await eventually(lambda: _recovered(recorder) == set(lines), because="each step says that it works again")
+    failures = {line["step"]: line["failures"] for line in log if line["event"] == "redis.up"}
 
     assert {"read", "keep", "settle"} <= set(lines)
     assert set(lines.values()) == {1}
+    assert sum(failures.values()) == recorder.total("toolspan.redis.errors")
 
 
 @pytest.mark.parametrize("concurrency", [1, 100])

@@ -69,6 +69,25 @@ async def test_rounds_that_redis_fails_are_one_outage_under_their_step() -> None
     assert recorder.total("toolspan.redis.errors", toolspan_role="reap") == 2
 
 
+async def test_a_round_that_asked_nothing_does_not_end_an_outage() -> None:
+    until, recorder = asyncio.Event(), Recorder(Keys())
+    told: list[list[str]] = []
+
+    async def sweep() -> bool:
+        told.append([name for name, _ in recorder.events])
+        if len(told) == 1:
+            message = "away"
+            raise StoreError(message)
+        if len(told) == 4:
+            until.set()
+        return len(told) > 2
+
+    await every(0.001, sweep, step="claim", until=until, probe=recorder.probe)
+
+    down, up = "toolspan.redis.down", "toolspan.redis.up"
+    assert told == [[], [down], [down], [down, up]]
+
+
 async def test_a_bug_in_a_round_is_not_hidden() -> None:
     async def sweep() -> None:
         raise KeyError

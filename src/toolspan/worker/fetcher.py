@@ -35,22 +35,23 @@ class Fetcher:
         wait = _FIRST_WAIT
         while not until.is_set():
             try:
-                await self.fetch()
-                self._probe.recovered("read")
+                if await self.fetch():
+                    self._probe.recovered("read")
                 wait = _FIRST_WAIT
             except StoreError as exc:
                 self._probe.outage("read", exc)
                 await pause(wait * random.uniform(0.5, 1), until=until)  # noqa: S311
                 wait = min(wait * 2, _LONGEST_WAIT)
 
-    async def fetch(self) -> None:
-        """Wait for room and for entries, at most as long as a block lasts, and take them."""
+    async def fetch(self) -> bool:
+        """Wait for room and for entries, at most as long as a block lasts, and take them; False if none was read."""
         async with self._intake.turn() as room:
             if room == 0:
-                return
+                return False
             began_ns = time.monotonic_ns()
             deliveries = await self._store.read_new(room)
             self._vitals.takes()
         if deliveries:
             self._probe.received(len(deliveries), began_ns=began_ns, ended_ns=time.monotonic_ns())
             self._intake.take(deliveries)
+        return True

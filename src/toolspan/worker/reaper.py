@@ -33,12 +33,16 @@ class Reaper:
         self._silent_ms = silent_ms
         self._lease_ms = lease_ms
 
-    async def sweep(self) -> None:
-        """Reap every dead consumer found right now, and forget what calls that are gone left on record."""
+    async def sweep(self) -> bool:
+        """Reap every dead consumer found right now, and forget what calls that are gone left on record.
+
+        False if nothing was asked, for the connection is young.
+        """
         if self._link.unbroken < self._lease_ms / 2000:
-            return
+            return False
         for name in await self._inspector.silent_consumers(self._silent_ms):
             # The store looks again before deleting: the consumer may have come back.
             if name != self._store.me and await self._store.reap(name, silent_ms=self._silent_ms):
                 self._probe.reaped(printable(name))
         await self._store.forget_gone()
+        return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from toolspan.store.stream import Claims, StreamStore
+    from toolspan.store.stream import Claimed, Claims, StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight
     from toolspan.worker.intake import Intake
@@ -40,41 +40,56 @@ class Reclaimer:
         self._lease_ms = lease_ms
         self._max_attempts = max_attempts
 
-    async def sweep_orphans(self) -> None:
-        """Take over every orphan found right now, as fast as there is room."""
+    async def sweep_orphans(self) -> bool:
+        """Take over every orphan found right now, as fast as there is room; False if nothing was asked."""
         # After an outage every call looks like an orphan until its owner has had the time to renew it.
         if self._link.unbroken < self._lease_ms / 2000:
-            return
+            return False
         # Parked calls whose due time was lost have nobody either: they become due.
         await self._store.restore_parked()
         for owner in await self._store.owners():
-            after: str | None = None
-            while True:
-                async with self._intake.turn() as room:
-                    if room == 0:
-                        return
-                    claims = await self._store.claim(
-                        owner,
-                        lease_ms=self._lease_ms,
-                        count=min(room, _AT_ONCE),
-                        suspects=self._inflight.suspects,
-                        max_attempts=self._max_attempts,
-                        after=after,
-                    )
-                    self._report(claims)
-                    await self._intake.take_over(claims.claimed)
-                after = claims.more
-                if after is None:
-                    break
+            orphans: list[Claimed] = []
+            try:
+                whole = await self._take_over(owner, orphans)
+            finally:
+                if orphans:
+                    self._probe.orphans_claimed(orphans[0].delivery, len(orphans))
+            if not whole:
+                break
+        return True
 
-    async def sweep_due(self) -> None:
-        """Take every parked call that is due, as fast as there is room."""
+    async def _take_over(self, owner: str, orphans: list[Claimed]) -> bool:
+        """Take over what *owner* has left, and put it into *orphans*; False if there is no room for all of it."""
+        after: str | None = None
+        while True:
+            async with self._intake.turn() as room:
+                if room == 0:
+                    return False
+                claims = await self._store.claim(
+                    owner,
+                    lease_ms=self._lease_ms,
+                    count=min(room, _AT_ONCE),
+                    suspects=self._inflight.suspects,
+                    max_attempts=self._max_attempts,
+                    after=after,
+                )
+                self._report(claims)
+                orphans += claims.claimed
+                await self._intake.take_over(claims.claimed)
+            after = claims.more
+            if after is None:
+                return True
+
+    async def sweep_due(self) -> bool:
+        """Take every parked call that is due, as fast as there is room; False if nothing was asked."""
         skipped = await self._left_to_others()
+        asked = False
         while True:
             async with self._intake.turn() as room:
                 count = min(room, _AT_ONCE)
                 if count == 0:
-                    return
+                    return asked
+                asked = True
                 claims = await self._store.claim_due(
                     count=count,
                     suspects=self._inflight.suspects,
@@ -84,7 +99,7 @@ class Reclaimer:
                 self._report(claims)
                 await self._intake.take_over(claims.claimed)
             if len(claims.claimed) < count:
-                return
+                return True
 
     def _report(self, claims: Claims) -> None:
         for entry_id in claims.gone:
