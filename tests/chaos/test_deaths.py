@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,26 @@ async def test_a_call_whose_worker_is_killed_while_it_runs_is_run_again(
     assert reply.result == 2
     assert reply.attempt == 2
     assert reply.consumer.startswith("survivor-")
+
+
+async def test_who_takes_over_the_calls_of_a_dead_worker_says_once_how_many(
+    plane: Plane, workers: Workers, tmp_path: Path
+) -> None:
+    release = tmp_path / "release"
+    doomed = await workers.start(name="doomed")
+    for number in range(3):
+        await plane.append("until", str(number), path=str(tmp_path / f"runs-{number}"), release=str(release))
+    await eventually(lambda: all(_starts(tmp_path / f"runs-{n}") for n in range(3)), because="the tools run")
+    doomed.kill()
+    release.touch()
+    survivor = await workers.start(name="survivor")
+    for number in range(3):
+        await eventually(lambda number=number: plane.reply(str(number)), because="they are answered")  # type: ignore[misc]
+
+    lines = [json.loads(line) for line in survivor.log.read_text().splitlines() if '"orphans.claimed"' in line]
+    assert [(line["count"], line["reason"]) for line in lines] == [(3, "worker_lost")]
+    assert lines[0]["owner"].startswith("doomed-")
+    assert lines[0]["consumer"].startswith("survivor-")
 
 
 async def test_a_call_whose_worker_is_killed_before_it_read_it_runs_once(
@@ -86,6 +107,8 @@ async def test_a_frozen_worker_that_wakes_up_is_not_heard(plane: Plane, workers:
 
     assert reply.consumer.startswith("awake-")
     assert len(await plane.replies()) == 1
+    # It was stopped as a whole: no tool has blocked its loop.
+    assert "loop.stalled" not in frozen.log.read_text()
 
 
 async def test_a_call_that_takes_longer_than_a_lease_is_not_run_twice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -103,8 +104,15 @@ async def test_a_drained_call_that_runs_at_most_once_is_for_a_person_to_decide(
     worker.signal(signal.SIGTERM)
 
     assert await worker.exited() == 0
-    assert (await plane.reply("once")).failure.type == "outcome_unknown"  # type: ignore[union-attr]
+    reply = await plane.reply("once")
+    assert reply
+    assert reply.failure
+    assert reply.failure.type == "outcome_unknown"
+    # Nothing was lost: somebody had it stopped.
+    assert reply.failure.message.startswith("the call was begun and its worker was stopped")
     assert await plane.left() == 0
+    [told] = [json.loads(line) for line in worker.log.read_text().splitlines() if '"drain.finished"' in line]
+    assert (told["released"], told["quarantined"], told["left"]) == (0, 1, 0)
 
 
 async def test_sigterm_right_at_the_start_ends_in_order(plane: Plane, workers: Workers) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.model import OTHER_TOOL, Failed
@@ -23,7 +24,16 @@ if TYPE_CHECKING:
 
     from toolspan.errors import MalformedEntryError
     from toolspan.keys import Keys
-    from toolspan.model import DeadLetter, DeadLetterReason, GroupSnapshot, LossReason, Outcome, Run, TraceFields
+    from toolspan.model import (
+        DeadLetter,
+        DeadLetterReason,
+        Delivery,
+        GroupSnapshot,
+        LossReason,
+        Outcome,
+        Run,
+        TraceFields,
+    )
     from toolspan.telemetry.spans import Spans
 
 _NS: Final = 1_000_000_000
@@ -56,7 +66,7 @@ class Probe:
         self._instruments = Instruments(meter)
         self._events = Events(logger)
         self._served: set[str] = set()
-        self._outages: dict[str, float] = {}
+        self._outages: dict[str, _Outage] = {}
         self._outage_lock = threading.Lock()
         self._reply_template = keys.reply_prefix.removesuffix(":")
         self.executing = spans.executing
@@ -89,17 +99,20 @@ class Probe:
         """We have left the group."""
         log.info("worker.stopped", consumer=consumer)
 
-    def drain_started(self, held: int) -> None:
+    def drain_started(self, consumer: str, held: int) -> None:
         """We take nothing more and finish what we hold."""
-        self._events.emit("drain.started", event="toolspan.drain.started", level="info", held=held)
+        self._events.emit("drain.started", event="toolspan.drain.started", level="info", consumer=consumer, held=held)
 
-    def drain_finished(self, *, released: int, seconds: float) -> None:
-        """Nothing is held any more; *released* calls were given back or left behind."""
+    def drain_finished(self, consumer: str, *, released: int, quarantined: int, left: int, seconds: float) -> None:
+        """Nothing more is done: calls were given back, quarantined for they may not run twice, or left to others."""
         self._events.emit(
             "drain.finished",
             event="toolspan.drain.finished",
             level="info",
+            consumer=consumer,
             released=released,
+            quarantined=quarantined,
+            left=left,
             seconds=round(seconds, 3),
         )
 
@@ -129,6 +142,15 @@ class Probe:
             attributes={at.EXCEPTION_STACKTRACE: stack},
             seconds=round(seconds, 3),
             stack=stack,
+        )
+
+    def process_stood_still(self, *, seconds: float) -> None:
+        """Not the event loop alone stood still but the whole process, for longer than a lease."""
+        log.warning(
+            "process.stood_still",
+            consumer=self._consumer,
+            seconds=round(seconds, 3),
+            meaning="it was stopped, or its machine slept: no tool has blocked the event loop",
         )
 
     def bug(self, step: str, error: BaseException) -> None:
@@ -180,6 +202,10 @@ class Probe:
             owner=owner,
             reason=reason,
         )
+
+    def orphans_claimed(self, first: Delivery, count: int) -> None:
+        """We took over *count* calls of one worker in one round, *first* among them."""
+        log.warning("orphans.claimed", owner=first.owner, reason=first.loss, count=count, consumer=self._consumer)
 
     def settled(self, runs: Sequence[Run], *, began_ns: int, ended_ns: int) -> None:
         """The replies of *runs* were written in one step, and the calls acknowledged."""
@@ -296,10 +322,10 @@ class Probe:
         """Redis failed *step*, once more: every error counts, but an outage is one line."""
         self._instruments.redis_errors.add(type(error).__name__, step)
         with self._outage_lock:
-            known = step in self._outages
-            if not known:
-                self._outages[step] = time.monotonic()
-        if not known:
+            outage = self._outages.setdefault(step, _Outage(time.monotonic()))
+            outage.failures += 1
+            first = outage.failures == 1
+        if first:
             self._events.emit(
                 "redis.down",
                 event="toolspan.redis.down",
@@ -314,15 +340,16 @@ class Probe:
         if not self._outages:
             return
         with self._outage_lock:
-            since = self._outages.pop(step, None)
-        if since is not None:
+            outage = self._outages.pop(step, None)
+        if outage is not None:
             self._events.emit(
                 "redis.up",
                 event="toolspan.redis.up",
                 level="info",
                 attributes={at.ROLE: step},
                 step=step,
-                seconds=round(time.monotonic() - since, 3),
+                seconds=round(time.monotonic() - outage.since, 3),
+                failures=outage.failures,
             )
 
     def observe_group(self, snapshot: Callable[[], GroupSnapshot | None]) -> None:
@@ -379,6 +406,18 @@ class Probe:
     def serving(self, host: str, port: int) -> None:
         """The gateway listens."""
         log.info("gateway.started", host=host, port=port)
+
+    def serving_no_more(self) -> None:
+        """The gateway has answered or refused every call, and is gone."""
+        log.info("gateway.stopped")
+
+    def monitoring(self) -> None:
+        """The monitor reports from now on, when it is elected."""
+        log.info("monitor.started", instance=self._consumer, stream=self._keys.stream)
+
+    def monitoring_no_more(self) -> None:
+        """The monitor is gone."""
+        log.info("monitor.stopped", instance=self._consumer)
 
     def unprotected(self, host: str) -> None:
         """The gateway listens where others can reach it, and asks nobody who he is."""
@@ -495,6 +534,14 @@ class Probe:
             "attempt": run.delivery.attempt,
             "consumer": self._consumer,
         }
+
+
+@dataclass(slots=True)
+class _Outage:
+    """A step that Redis fails, *since* when by the monotonic clock."""
+
+    since: float
+    failures: int = 0
 
 
 _DEBUG: Final = 10

@@ -302,18 +302,27 @@ class Engine:
         """Finish what we hold, up to the drain's deadline; then give the rest back. Tell whether all has its end."""
         began = time.monotonic()
         held = list(self._inflight)
-        self._probe.drain_started(len(held))
+        self._probe.drain_started(self.consumer, len(held))
         await self._left_at_deadline(*(work.task for work in held if work.task is not None))
+        given_back: list[Work] = []
         undecided = [work for work in self._inflight if not work.decided]
-        giving_back = asyncio.create_task(self._give_back(undecided), name="give back")
+        giving_back = asyncio.create_task(self._give_back(undecided, given_back), name="give back")
         # What is decided only waits for Redis to take it.
         decided = {work.task for work in self._inflight if work.decided and work.task is not None}
         _, late = await asyncio.wait({giving_back, *decided}, timeout=_GIVE_BACK_SECONDS)
         await ended(*late)
-        self._probe.drain_finished(released=len(undecided), seconds=time.monotonic() - began)
-        return all(work.ended or work.lost for work in held)
+        left = [work for work in held if not work.ended and not work.lost]
+        quarantined = [bool(work.token) for work in given_back if work.ended]
+        self._probe.drain_finished(
+            self.consumer,
+            released=quarantined.count(False),
+            quarantined=quarantined.count(True),
+            left=len(left),
+            seconds=time.monotonic() - began,
+        )
+        return not left
 
-    async def _give_back(self, works: list[Work]) -> None:
+    async def _give_back(self, works: list[Work], given_back: list[Work]) -> None:
         for work in works:
             work.cancel()
         tasks = {work.task for work in works if work.task is not None}
@@ -323,6 +332,7 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             for work in works:
                 if not work.decided and not work.lost:
+                    given_back.append(work)
                     group.create_task(self._give_one_back(work))
         decided = {work.task for work in works if work.decided and work.task is not None and not work.ended}
         if decided:
@@ -330,7 +340,8 @@ class Engine:
 
     async def _give_one_back(self, work: Work) -> None:
         if work.token:
-            await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
+            failure = outcome_unknown("its worker was stopped before it ended")
+            await self._completer.quarantine(work, "outcome_unknown", failure)
         else:
             await self._completer.release(work, reason="drain", at_once=True)
 

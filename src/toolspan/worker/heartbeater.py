@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.errors import StoreError
 from toolspan.store.keeper import Held
+from toolspan.worker.standstill import Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,6 +58,7 @@ class Heartbeater:
         self._loop_thread = threading.get_ident()
         self._vitals.ticks()
         self._stalled = False
+        self._standstill = Standstill(at_least=self._lease / 2)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -128,7 +130,7 @@ class Heartbeater:
 
     def _beat_on(self) -> None:
         wait = self._lease / BEATS_PER_LEASE
-        while not self._stop.wait(wait):
+        while not self._waited(wait):
             if self._is_stalled():
                 # What we hold looks like orphans by now, to us as well.
                 self._link.broke()
@@ -145,12 +147,22 @@ class Heartbeater:
                 self._probe.recovered("keep")
                 wait = self._lease / BEATS_PER_LEASE
 
+    def _waited(self, seconds: float) -> bool:
+        """Wait, and tell whether we are to stop."""
+        self._standstill.begins()
+        stopped = self._stop.wait(seconds)
+        self._standstill.ends(after=seconds)
+        return stopped
+
     def _is_stalled(self) -> bool:
         """Tell whether the loop stood still for longer than a lease: that worker counts as dead, and renews nothing."""
         if not self._vitals.stalled:
             self._stalled = False
         elif not self._stalled:
             self._stalled = True
+            if self._standstill.seconds:
+                self._probe.process_stood_still(seconds=self._standstill.seconds)
+                return True
             frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001
             stack = "".join(traceback.format_stack(frame)) if frame else ""
             self._probe.loop_stalled(seconds=self._vitals.still, stack=stack)

@@ -160,7 +160,8 @@ class Processor:
         attempt, call = work.run.delivery.attempt, work.run.call
         delay_ms = jittered_ms(attempt, first=_OWN_BACKOFF[0], longest=_OWN_BACKOFF[1])
         if work.token:
-            await self._completer.quarantine(work, "outcome_unknown", outcome_unknown())
+            failure = outcome_unknown("a bug of its worker's ended it")
+            await self._completer.quarantine(work, "outcome_unknown", failure)
         elif attempt >= self._max_attempts:
             await self._completer.quarantine(work, "max_attempts", failure)
         elif call is not None and self._is_too_late(call, delay_ms):
@@ -214,9 +215,9 @@ async def kept_apart(
         await fail(work, failed("worker_error", exc, retryable=True))
 
 
-def outcome_unknown() -> Failed:
+def outcome_unknown(why: str = "its worker was lost") -> Failed:
     """Give the failure of a call that was begun, may have had its effect, and is never run again."""
-    return Failed("outcome_unknown", "the call was begun and its worker was lost; whether it took effect is unknown")
+    return Failed("outcome_unknown", f"the call was begun and {why}; whether it took effect is unknown")
 
 
 def jittered_ms(attempt: int, *, first: float, longest: float) -> int:
