@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,9 @@ async def test_a_gateway_serves_until_sigterm(shell: Shell) -> None:
         done = await ended(process)
 
     assert live.status_code == 200
-    assert (done.code, done.out, done.err) == (0, "", "")
+    assert (done.code, done.out, [json.loads(said)["event"] for said in done.err.splitlines()]) == (
+        0, "", ["gateway.stopped"],
+    )  # fmt: skip
 
 
 async def test_a_file_of_tokens_that_cannot_be_used_is_said_in_one_sentence(shell: Shell) -> None:
@@ -44,8 +47,7 @@ async def test_a_port_that_is_taken_is_said_in_one_sentence(shell: Shell) -> Non
         code, sentence = (await shell.run("gateway", "--port", str(port))).told()
 
     assert code == 1
-    assert sentence.startswith(f"cannot listen on 127.0.0.1:{port}: ")
-    assert sentence.endswith("choose another --port")
+    assert sentence == f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another --port"
 
 
 async def test_an_address_that_is_not_ours_is_said_in_one_sentence(shell: Shell) -> None:
@@ -56,9 +58,12 @@ async def test_an_address_that_is_not_ours_is_said_in_one_sentence(shell: Shell)
 
 async def test_a_monitor_reports_until_sigterm_and_makes_room_for_another(plane: Plane, shell: Shell) -> None:
     async with shell.started("monitor") as process:
+        started = await line(process, "monitor.started")
         await eventually(lambda: plane.redis.exists(plane.keys.monitor), because="it is elected")
         process.send_signal(signal.SIGTERM)
         done = await ended(process)
 
-    assert (done.code, done.out, done.err) == (0, "", "")
+    [stopped] = [json.loads(said) for said in done.err.splitlines()]
+    assert (done.code, done.out, stopped["event"]) == (0, "", "monitor.stopped")
+    assert started["instance"] == stopped["instance"]
     assert not await plane.redis.exists(plane.keys.monitor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -121,8 +122,27 @@ async def test_a_child_that_is_killed_is_started_again(plane: Plane, workers: Wo
     assert code == 0
     assert parent.pid not in pids.values()
     assert len(after) == 1
+    ends = [json.loads(line) for line in parent.log.read_text().splitlines() if '"child.ended"' in line]
+    assert [(end["pid"], end["how"], end["started_again_in"]) for end in ends] == [(pids[killed], "SIGKILL", 0.5)]
     # The killed one is a registration that lives on until it is reaped; the others have left.
     assert await plane.beating() == [killed]
+
+
+async def test_children_without_redis_say_so_once_and_their_parent_says_when_they_try_again(lonely: Shell) -> None:
+    async with lonely.started("worker", "--processes", "2", "--tools", "toolspan.tools.builtin") as parent:
+        said: list[str] = []
+        assert parent.stderr is not None
+        # Until one has ended for the third time.
+        while sum('"child.ended"' in line for line in said) < 6:
+            said.append((await parent.stderr.readline()).decode())
+        parent.send_signal(signal.SIGTERM)
+        done = await ended(parent)
+
+    ends = [json.loads(line) for line in said if line.startswith("{")]
+    assert {(end["event"], end["how"]) for end in ends} == {("child.ended", "exit code 3")}
+    assert sorted(end["started_again_in"] for end in ends)[:4] == [0.5, 0.5, 1.0, 1.0]
+    assert sum("Redis cannot be reached" in line for line in said) == 2
+    assert done.code == 0
 
 
 async def test_a_second_sigterm_reaches_the_children(plane: Plane, workers: Workers, tmp_path: Path) -> None:
@@ -137,7 +157,10 @@ async def test_a_second_sigterm_reaches_the_children(plane: Plane, workers: Work
 
     assert await parent.exited() == 0
     # Given back, and not for the drain's deadline.
-    assert '"released": 1' in parent.log.read_text()
+    told = [json.loads(line) for line in parent.log.read_text().splitlines() if '"drain.finished"' in line]
+    assert sum(line["released"] for line in told) == 1
+    assert {line["quarantined"] + line["left"] for line in told} == {0}
+    assert all(line["consumer"] for line in told)
     assert await plane.left() == 1
     assert await plane.beating() == []
 

@@ -205,7 +205,7 @@ async def test_a_process_ends_well_when_it_is_told_to(
             await process.wait()
 
     assert answer.json()["result"] == {"n": 1}
-    assert (process.returncode, rest.decode()) == (0, "")
+    assert (process.returncode, [json.loads(told)["event"] for told in rest.splitlines()]) == (0, ["gateway.stopped"])
 
 
 async def _call(http: httpx.AsyncClient, tool_name: str, **body: Any) -> httpx.Response:

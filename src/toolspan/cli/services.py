@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from toolspan.cli import signals
-from toolspan.cli.output import FAILED, example, fail, new_loop, reported, run
+from toolspan.cli.output import FAILED, NO_REDIS, example, fail, new_loop, reported, run
+from toolspan.errors import StoreUnavailableError
 from toolspan.settings import Settings
 from toolspan.telemetry.logs import LEVELS, configure
 
@@ -49,6 +50,7 @@ _log_level = click.option(
 )
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of /livez and /readyz.")
 @click.option("--health-pipe", type=click.IntRange(3), hidden=True, help="What --processes gives to its children.")
+@click.option("--redis-was-away", is_flag=True, hidden=True, help="So the child before this one has said it already.")
 @_log_level
 @reported
 def worker(
@@ -61,6 +63,7 @@ def worker(
     health_port: int | None,
     health_host: str,
     health_pipe: int | None,
+    redis_was_away: bool,
     log_level: Level,
 ) -> None:
     """Serve tools until SIGTERM; then finish what is held."""
@@ -85,7 +88,12 @@ def worker(
     with _health(vitals.unready, host=health_host, port=health_port, pipe=health_pipe):
         registry = Registry.load(tools)
         _quiet_garbage_collection()
-        _run_and_leave(_serve(registry, settings, name, vitals))
+        try:
+            _run_and_leave(_serve(registry, settings, name, vitals))
+        except StoreUnavailableError:
+            if not redis_was_away:
+                raise
+            sys.exit(NO_REDIS)
 
 
 @contextmanager
@@ -101,9 +109,7 @@ def _health(
             try:
                 listener = listen(host, port)
             except OSError as exc:
-                # What the library adds in brackets is the address once more.
-                reason = str(exc.strerror).partition(" (")[0]
-                fail(f"cannot listen on {host}:{port}: {reason}; choose another --health-port", FAILED)
+                fail(f"cannot listen on {host}:{port}: {_reason(exc)}; choose another --health-port", FAILED)
             told.enter_context(HealthServer(listener, unready))
         if pipe is not None:
             told.enter_context(Pulse(pipe, unready))
@@ -186,7 +192,12 @@ def gateway(host: str, port: int, log_level: Level) -> None:
     try:
         run(_until_stopped(main))
     except OSError as exc:
-        fail(f"cannot listen on {host}:{port}: {exc.strerror}; choose another --port", FAILED)
+        fail(f"cannot listen on {host}:{port}: {_reason(exc)}; choose another --port", FAILED)
+
+
+def _reason(exc: OSError) -> str:
+    # What the library adds in brackets is the address once more.
+    return str(exc.strerror).partition(" (")[0]
 
 
 @click.command(**example("toolspan monitor"))
@@ -212,7 +223,9 @@ def monitor(log_level: Level) -> None:
             await inspector.workers()
             retention = Retention.of(connection, settings, telemetry.probe)
             reporter = Reporter(inspector, telemetry.probe, me=me, lease_ms=settings.lease_ms, retention=retention)
+            telemetry.probe.monitoring()
             await reporter.run(until=until)
+            telemetry.probe.monitoring_no_more()
         finally:
             await connection.aclose()
             await asyncio.to_thread(telemetry.shutdown)

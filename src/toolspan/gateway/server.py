@@ -57,6 +57,7 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
             # They get an answer of ours, before uvicorn cuts them off with one of its own.
             client.replies.abandon()
         await serving
+    probe.serving_no_more()
 
 
 def _configuration(client: ToolClient, tokens: Tokens | None) -> uvicorn.Config:

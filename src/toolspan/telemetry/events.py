@@ -29,6 +29,11 @@ def health_started(host: str, port: int) -> None:
     log.info("health.started", host=host, port=port)
 
 
+def child_ended(number: int, pid: int, *, how: str, seconds: float, again_in: float | None) -> None:
+    """Say that a worker process died, after *seconds*, and when its parent starts the next one; None: not at all."""
+    log.warning("child.ended", process=number, pid=pid, how=how, seconds=round(seconds, 3), started_again_in=again_in)
+
+
 class Events:
     """Writes events where somebody listens, and lines in any case."""
 

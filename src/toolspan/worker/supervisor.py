@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.health import Unready
 from toolspan.offspring import ends_with_us
+from toolspan.telemetry.events import child_ended
 from toolspan.worker.pulse import Hearing
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 WRONG_USAGE: Final = 2
+NO_REDIS: Final = 3
+_WITHOUT_REDIS: Final = ("--redis-was-away",)
 _FIRST_WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 30.0
 _STEADY_SECONDS: Final = 60.0
@@ -72,21 +75,26 @@ class Supervisor:
 
     async def _keep(self, number: int) -> int:
         wait = _FIRST_WAIT
+        code = 0
         while True:
             began = time.monotonic()
-            code = await self._run(number)
+            pid, code = await self._run(number, silent=_WITHOUT_REDIS if code == NO_REDIS else ())
+            lasted = time.monotonic() - began
             stopping = self._stopping.is_set()
             # One that had not begun to listen when it was asked to go is ended by the signal itself.
             if code == 0 or (stopping and code == -signal.SIGTERM):
                 del self._children[number]
                 return 0
-            if stopping:
-                return FAILED
-            if code == WRONG_USAGE:
+            if code == WRONG_USAGE and not stopping:
+                # It has said what was wrong itself.
                 self._stopping.set()
                 return code
-            if time.monotonic() - began > _STEADY_SECONDS:
+            if stopping:
+                child_ended(number, pid, how=_how(code), seconds=lasted, again_in=None)
+                return FAILED
+            if lasted > _STEADY_SECONDS:
                 wait = _FIRST_WAIT
+            child_ended(number, pid, how=_how(code), seconds=lasted, again_in=wait)
             try:
                 async with asyncio.timeout(wait):
                     await self._stopping.wait()
@@ -95,22 +103,24 @@ class Supervisor:
             else:
                 return 0
 
-    async def _run(self, number: int) -> int:
-        """Run one child to its end, and hear meanwhile what it tells of itself."""
+    async def _run(self, number: int, *, silent: Sequence[str]) -> tuple[int, int]:
+        """Run one child to its end, and hear meanwhile what it tells of itself; give its pid and its exit code."""
         with Hearing() as hearing:
             self._children[number] = hearing
             try:
-                return await self._attend(await self._started(hearing))
+                child = await self._started(hearing, silent)
+                return child.pid, await self._attend(child)
             finally:
                 self._children[number] = None
 
-    async def _started(self, hearing: Hearing) -> asyncio.subprocess.Process:
+    async def _started(self, hearing: Hearing, silent: Sequence[str]) -> asyncio.subprocess.Process:
         try:
             child = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "toolspan",
                 *self._arguments,
+                *silent,
                 "--health-pipe",
                 str(hearing.pipe),
                 pass_fds=(hearing.pipe,),
@@ -133,6 +143,16 @@ class Supervisor:
                 break
             child.send_signal(signal.SIGTERM)
         return await ended
+
+
+def _how(code: int) -> str:
+    """Say how a child has ended, by its exit code or the signal that ended it."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
 
 
 def _unready(child: Hearing | None) -> Unready | None:
