@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import signal
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tests.cli.commands import ended
+from tests.cli.letters import bury
 from tests.support import toolbox
 from tests.support.eventually import eventually
+from toolspan.telemetry.one_shot import LOST
 from toolspan.testing import running_worker
 from toolspan.tools.registry import Registry
 
@@ -125,10 +130,47 @@ async def test_a_failure_for_machines_says_all_that_was_answered(plane: Plane, s
 async def test_a_call_that_nobody_answers_ends_with_its_timeout(plane: Plane, shell: Shell) -> None:
     said, told = (await shell.each("call echo --timeout 0.2", "call echo --timeout 0.2 --json")).values()
 
-    assert said.told() == (1, "deadline_exceeded: no reply from echo within 0.2 s")
+    told_ = "deadline_exceeded: no reply from echo within 0.2 s: no live worker serves it, and the call may still run"
+    assert said.told() == (1, told_)
     assert (told.code, told.json["error"]["type"]) == (1, "deadline_exceeded")
-    assert told.json["error"]["detail"] == {"may_still_run": True}
+    assert told.json["error"]["detail"] == {"may_still_run": True, "live_workers": 0}
     assert await plane.left() == 2
+
+
+async def test_a_collector_that_does_not_answer_keeps_nobody_who_has_his_answer(plane: Plane, shell: Shell) -> None:
+    came = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        # Until the other end has gone.
+        with suppress(OSError):
+            while await reader.read(65_536):
+                pass
+        writer.close()
+
+    collector = await asyncio.start_server(silent, "127.0.0.1", 0)
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.sockets[0].getsockname()[1]}"}
+    nobody = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    letter_id = await bury(plane)
+    async with running_worker(ALL, settings=plane.settings):
+        async with shell.started("call", "echo", **variables) as process:
+            assert process.stdout is not None
+            await process.stdout.readline()
+            answered = time.monotonic()
+            done = await ended(process)
+            kept = time.monotonic() - answered
+        away = await shell.run("call", "echo", **nobody)
+        shown = await shell.run("dlq", "show", letter_id, **nobody)
+        replayed = await shell.run("dlq", "replay", letter_id, **nobody)
+    collector.close()
+
+    assert (done.code, came.is_set()) == (0, True)
+    # About a second, on a machine that has other things to do as well.
+    assert kept < 4
+    for one in (done, away, replayed):
+        assert one.code == 0
+        assert [line for line in one.err.splitlines() if "export" in line] == [f"toolspan: {LOST}"]
+    assert "library.warned" not in done.err + away.err + shown.err + replayed.err
 
 
 async def test_a_key_of_somebody_else_is_no_lost_redis(plane: Plane, shell: Shell) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,7 @@ import click
 from toolspan.cli.output import (
     FAILED,
     WRONG_USAGE,
+    complain,
     example,
     fail,
     json_option,
@@ -23,7 +26,6 @@ from toolspan.cli.output import (
 from toolspan.codec import loads
 from toolspan.errors import CallError
 from toolspan.settings import Settings
-from toolspan.telemetry.logs import configure
 
 if TYPE_CHECKING:
     from toolspan.model import Reply, ToolInfo
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 @reported
 def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, as_json: bool) -> None:
     """Run TOOL with ARGS, a JSON object, and print its result."""
-    configure("error")
     settings = Settings.load()
     try:
         arguments = loads(args.encode(), nesting=settings.max_nesting)
@@ -54,7 +55,15 @@ def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, a
         raise click.BadParameter(f"{timeout} is not above 0 and at most {LONGEST_TIMEOUT:g}", param_hint="'--timeout'")
 
     async def main() -> Reply:
-        async with ToolClient(settings) as client:
+        from toolspan.store import Connection  # noqa: PLC0415
+        from toolspan.telemetry.one_shot import for_one_command  # noqa: PLC0415
+
+        server = Connection.to(settings.redis_url).address
+        me = f"{socket.gethostname()}-{os.getpid()}"
+        async with (
+            for_one_command("gateway", keys=settings.keys, instance_id=me, server=server, complain=complain) as probe,
+            ToolClient(settings, probe=probe) as client,
+        ):
             return await client.call(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)
 
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import os
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ import click
 from toolspan.cli.durations import Duration
 from toolspan.cli.output import FAILED, complain, fail
 from toolspan.model import DeadLetterReason
-from toolspan.telemetry.logs import configure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -94,17 +92,16 @@ async def with_session(settings: Settings, main: Callable[[Session], Awaitable[T
     """Run *main* with what it works with; what it did is exported before this returns."""
     from toolspan.operate.letter_finder import LetterFinder  # noqa: PLC0415
     from toolspan.store import Connection, DeadLetterStore  # noqa: PLC0415
-    from toolspan.telemetry.setup import start  # noqa: PLC0415
+    from toolspan.telemetry.one_shot import for_one_command  # noqa: PLC0415
 
-    configure("error")
     connection = Connection.to(settings.redis_url)
-    telemetry = start("operator", keys=settings.keys, instance_id=me(), server=connection.address)
-    try:
-        store, finder = DeadLetterStore(connection, settings.keys), LetterFinder(connection, settings)
-        return await main(Session(store, finder, telemetry.probe, connection))
-    finally:
-        await connection.aclose()
-        await asyncio.to_thread(telemetry.shutdown)
+    about: Any = {"keys": settings.keys, "instance_id": me(), "server": connection.address}
+    async with for_one_command("operator", complain=complain, **about) as probe:
+        try:
+            store, finder = DeadLetterStore(connection, settings.keys), LetterFinder(connection, settings)
+            return await main(Session(store, finder, probe, connection))
+        finally:
+            await connection.aclose()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -23,6 +24,7 @@ An outage that goes on is met by every export of metrics, at least; one that is 
 
 _TROUBLES_KEPT: Final = 1_000
 _EXPORTERS: Final = ("opentelemetry.", "urllib3.")
+_COLLECTOR: Final = re.compile(r"host='([^']+)', port=(\d+)| to (\S+?:\d+)")
 _OUTAGE: Final = ("Transient error ", "Failed to export ")
 """What the exporters of the SDK say, over HTTP and gRPC alike, when they reach nobody."""
 
@@ -32,8 +34,11 @@ _JSON_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure(level: Level = "info", *, json: bool | None = None) -> None:
-    """Write lines from *level* up to stderr; as JSON if *json*, or if it is None and stderr is no terminal."""
+def configure(level: Level = "info", *, json: bool | None = None, exporters: bool = True) -> None:
+    """Write lines from *level* up to stderr; as JSON if *json*, or if it is None and stderr is no terminal.
+
+    What *exporters* have to say may be left out: `exporters_in_trouble` tells whether they had to say anything.
+    """
     as_json = not sys.stderr.isatty() if json is None else json
     structlog.configure(
         processors=[
@@ -50,7 +55,12 @@ def configure(level: Level = "info", *, json: bool | None = None) -> None:
     )
     # What libraries have to say goes the same way, and nothing of it goes to OTLP: an exporter that reports its own
     # failure would feed itself.
-    logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Forward(exporters=exporters)], force=True)
+
+
+def exporters_in_trouble() -> bool:
+    """Whether an exporter of telemetry has complained since `configure`."""
+    return any(one.troubled for one in logging.getLogger().handlers if isinstance(one, _Forward))
 
 
 def leave_stdout_alone() -> None:
@@ -78,14 +88,19 @@ class _Forward(logging.Handler):
     What they said again within `QUIET_SECONDS` is the same trouble that goes on; what comes after a silence is new.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, exporters: bool = True) -> None:
         super().__init__()
+        self.troubled = False
+        self._exporters = exporters
         self._last: dict[str, float] = {}
+        self._collectors: dict[str, str] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
         message = _said(record)
-        if record.name.startswith(_EXPORTERS) and self._goes_on(_trouble(record, message)):
-            return
+        if record.name.startswith(_EXPORTERS):
+            self.troubled = True
+            if not self._exporters or self._goes_on(self._trouble(record, message)):
+                return
         logger = structlog.get_logger("toolspan")
         (logger.error if record.levelno >= logging.ERROR else logger.warning)(
             "library.warned",
@@ -93,6 +108,19 @@ class _Forward(logging.Handler):
             message=message,
             **({"exc_info": record.exc_info} if record.exc_info else {}),
         )
+
+    def _trouble(self, record: logging.LogRecord, message: str) -> str:
+        """Name what is wrong: records of one name tell of the same.
+
+        An exporter whose collector is away says of each batch that it tries again, why, and in the end that it failed:
+        that is one outage, and the same one for all the signals that go there. Only why says where that is.
+        """
+        if not str(record.msg).startswith(_OUTAGE):
+            return f"{record.name}:{message}"
+        found = _COLLECTOR.search(message)
+        if found:
+            self._collectors[record.name] = ":".join(filter(None, found.groups()))
+        return f"outage of {self._collectors.get(record.name, record.name)}"
 
     def _goes_on(self, trouble: str) -> bool:
         now = time.monotonic()
@@ -110,12 +138,3 @@ def _said(record: logging.LogRecord) -> str:
     except Exception:  # noqa: BLE001
         # Arguments that do not fit are the mistake of whoever logs, who shall not hear of it by an exception.
         return str(record.msg)
-
-
-def _trouble(record: logging.LogRecord, message: str) -> str:
-    """Name what is wrong: records of one name tell of the same.
-
-    An exporter whose collector is away says of each batch that it tries again, why, and in the end that it failed:
-    that is one outage. Each signal has an exporter, whose endpoint may be its own.
-    """
-    return f"{record.name}:{'outage' if str(record.msg).startswith(_OUTAGE) else message}"

@@ -51,11 +51,14 @@ class Telemetry:
         self.probe = probe
         self._shutdowns = shutdowns
 
-    def shutdown(self, timeout: float = SHUTDOWN_SECONDS) -> None:
-        """Export what is left, for at most *timeout* seconds: a collector that hangs does not keep us."""
+    def shutdown(self, timeout: float = SHUTDOWN_SECONDS) -> bool:
+        """Export what is left, for at most *timeout* seconds: a collector that hangs does not keep us.
+
+        False if that was too short.
+        """
         # The SDK's own shutdown waits for as long as its exporters try again, one provider after the other.
         shutdowns, self._shutdowns = self._shutdowns, []
-        _do(shutdowns, timeout)
+        return _do(shutdowns, timeout)
 
 
 def start(
@@ -226,14 +229,15 @@ def _end_tracers(provider: TracerProvider) -> None:
     provider.shutdown()
 
 
-def _do(calls: Iterable[Callable[[], Any]], timeout: float) -> None:
-    """Do all of *calls* at once, and wait for them no longer than *timeout* seconds."""
+def _do(calls: Iterable[Callable[[], Any]], timeout: float) -> bool:
+    """Do all of *calls* at once, wait for them no longer than *timeout* seconds, and tell whether all have ended."""
     threads = [threading.Thread(target=call, name="telemetry", daemon=True) for call in calls]
     deadline = time.monotonic() + timeout
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
+    return not any(thread.is_alive() for thread in threads)
 
 
 def _resource(service: Service, keys: Keys, instance_id: str) -> Resource:
