@@ -104,9 +104,41 @@ async def test_no_reply_in_time_says_that_the_call_may_still_run(client: ToolCli
     with pytest.raises(ToolTimeout, match=r"no reply from mute within 0\.05 s") as raised:
         await client.call("mute", timeout=0.05)
 
-    assert raised.value.detail == {"may_still_run": True}
+    assert str(raised.value).endswith(": no live worker serves it, and the call may still run")
+    assert raised.value.detail == {"may_still_run": True, "live_workers": 0}
     assert raised.value.retryable
     assert len(client.replies) == 0
+
+
+async def test_no_reply_in_time_says_how_many_workers_could_have_given_one(settings: Settings) -> None:
+    began, over = asyncio.Event(), asyncio.Event()
+
+    @tool
+    async def waits() -> None:
+        began.set()
+        await over.wait()
+
+    one_at_a_time = settings.model_copy(update={"concurrency": 1})
+    async with running_worker(waits, settings=one_at_a_time), ToolClient(settings) as client:
+        first = asyncio.create_task(client.call("waits"))
+        await began.wait()
+        with pytest.raises(ToolTimeout, match=r": 1 live worker serves it, and the call may still run$") as raised:
+            await client.call("waits", timeout=0.3)
+        over.set()
+        await first
+
+    assert raised.value.detail == {"may_still_run": True, "live_workers": 1}
+
+
+@pytest.mark.usefixtures("worker")
+async def test_no_timeout_is_the_one_that_is_usual(client: ToolClient) -> None:
+    assert (await client.call("echo", {"text": "x"}, timeout=None)).status == "ok"
+
+
+@pytest.mark.parametrize("args", [[1], "text", 7])
+async def test_arguments_without_names_are_refused_in_words(client: ToolClient, args: Any) -> None:
+    with pytest.raises(InvalidArguments, match="the arguments of echo must be a mapping of names to values, not "):
+        await client.call("echo", args)
 
 
 async def test_a_cancelled_call_leaves_nothing_behind(client: ToolClient, worker: Answerer) -> None:

@@ -86,7 +86,7 @@ async def test_no_reply_in_time_is_a_504_that_says_what_is_known(http: httpx.Asy
     answer = await _call(http, "mute", timeout_ms=50)
 
     assert _refusal(answer) == (504, "deadline_exceeded")
-    assert answer.json()["error"]["detail"] == {"may_still_run": True}
+    assert answer.json()["error"]["detail"] == {"may_still_run": True, "live_workers": 0}
     assert answer.json()["error"]["retryable"] is True
     assert "id" in answer.json()
 
@@ -131,7 +131,7 @@ async def test_a_call_that_nobody_sent_is_not_found(http: httpx.AsyncClient) -> 
 BAD_BODIES: list[tuple[bytes, str]] = [
     (b"{", "not JSON"),
     (b"\xff\xfe", "not JSON"),
-    (b"[]", "body"),
+    (b"[]", "the body must be a JSON object"),
     (b'{"args": []}', "args"),
     (b'{"args": {"x": NaN}}', "not JSON"),
     (b'{"args": {"x": "\\ud800"}}', "not JSON"),
@@ -279,7 +279,10 @@ async def test_without_redis_it_is_live_but_not_ready_and_takes_nothing(recorder
         await eventually(lambda: not client.replies.healthy, because="the reader notices")
         assert (await http.get("/livez")).status_code == 200
         assert _refusal(await http.get("/readyz")) == (503, "redis_unavailable")
-        assert _refusal(await http.get("/v1/tools")) == (503, "redis_unavailable")
+        listed = await http.get("/v1/tools")
+        assert _refusal(listed) == (503, "redis_unavailable")
+        # Nothing was sent that could have been taken.
+        assert "taken" not in listed.json()["error"]["message"]
         for detach in (True, False):
             answer = await _call(http, "echo", detach=detach)
             assert _refusal(answer) == (503, "redis_unavailable")

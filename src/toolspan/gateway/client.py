@@ -6,6 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -34,7 +35,6 @@ from toolspan.store import CallerStore, Channels, Connection, Inspector
 from toolspan.telemetry.setup import start
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from types import TracebackType
 
     from toolspan.model import ToolInfo, TraceFields
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT: Final = 30.0
 LONGEST_TIMEOUT: Final = 7 * 86_400.0
 _CLOSE_SECONDS: Final = 2.0
+_LOOK_SECONDS: Final = 0.5
+"""How long a caller whose time is up may be kept to be told why."""
+
 
 _ERRORS: Final[dict[str, type[CallError]]] = {
     "cancelled": ToolCancelled,
@@ -115,7 +118,7 @@ class ToolClient:
         tool: str,
         args: Mapping[str, Any] | None = None,
         *,
-        timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 - it goes to the workers, too
+        timeout: float | None = None,  # noqa: ASYNC109 - it goes to the workers, too
         idempotency_key: str | None = None,
         tool_call_id: str | None = None,
         principal: str | None = None,
@@ -123,6 +126,8 @@ class ToolClient:
         parent: TraceFields | None = None,
     ) -> Reply:
         """Run *tool* with *args* on some worker and give its reply; wait for *timeout* seconds at most.
+
+        Without a *timeout* that is `DEFAULT_TIMEOUT`.
 
         *parent* is the trace to go on from; the current span, if there is none.
 
@@ -149,7 +154,7 @@ class ToolClient:
             meta=meta,
         )
         with self.probe.calling(tool=tool, call_id=call.id, tool_call_id=tool_call_id, parent=parent) as calling:
-            reply = await self.ask(call, calling, timeout=timeout)
+            reply = await self.ask(call, calling, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
         if reply.failure is not None:
             raise _ERRORS.get(reply.failure.type, ToolError)(reply.failure, reply)
         return reply
@@ -204,7 +209,7 @@ class ToolClient:
         try:
             return await self._inspector.tools()
         except StoreError as exc:
-            raise unavailable(exc) from exc
+            raise RedisUnavailable(f"Redis is unavailable ({exc})") from exc
 
     async def check(self) -> None:
         """Make sure that Redis answers.
@@ -215,7 +220,7 @@ class ToolClient:
         try:
             await self._inspector.ping()
         except StoreError as exc:
-            raise unavailable(exc) from exc
+            raise RedisUnavailable(f"Redis is unavailable ({exc})") from exc
 
     # ── for front doors built on this ──────────────────────────────────────────────────────────────
 
@@ -229,7 +234,14 @@ class ToolClient:
         principal: str | None = None,
         meta: Mapping[str, str] | None = None,
     ) -> ToolCall:
-        """Make a call that is to be answered to us."""
+        """Make a call that is to be answered to us.
+
+        Raises:
+            InvalidArguments: if *args* has no names.
+        """
+        if not isinstance(args, Mapping | None):
+            message = f"the arguments of {tool} must be a mapping of names to values, not {type(args).__name__}"
+            raise InvalidArguments(Failed("invalid_arguments", message))
         return ToolCall(
             new_call_id(),
             tool,
@@ -266,7 +278,8 @@ class ToolClient:
             # The reply may be here although the answer to the append is not.
             if future.cancelled() or not future.done():
                 calling.failed("no_reply")
-                raise no_reply(call, timeout, sending) from sending.lost
+                serving = await self._serving(call.tool) if sending.accepted else None
+                raise no_reply(call, timeout, sending, serving) from sending.lost
             reply = future.result()
         except StoreError as exc:
             raise unavailable(exc) from exc
@@ -301,6 +314,13 @@ class ToolClient:
             raise
         calling.sent(entry_id)
         return Remembered(call.id, entry_id, None), future
+
+    async def _serving(self, tool: str) -> int | None:
+        """Count the live workers that serve *tool*; None if Redis does not say so soon."""
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return sum(worker.live and tool in worker.tools for worker in await self._inspector.workers())
+        return None
 
     async def _append(self, fields: list[str | bytes], timeout_ms: int | None) -> str:
         return await hearing(self._store.append(fields, timeout_ms=timeout_ms))

@@ -21,12 +21,29 @@ class Sending:
     lost: StoreError | None = None
 
 
-def no_reply(call: ToolCall, timeout: float, sending: Sending) -> ToolTimeout | RedisUnavailable:
-    """Choose what the caller is told when his time is up: a call that Redis never confirmed may not exist."""
+def no_reply(
+    call: ToolCall, timeout: float, sending: Sending, serving: int | None = None
+) -> ToolTimeout | RedisUnavailable:
+    """Choose what the caller is told when his time is up: a call that Redis never confirmed may not exist.
+
+    *serving* is how many live workers serve the tool, where that is known.
+    """
     message = f"no reply from {call.tool} within {timeout:g} s"
     if sending.accepted:
-        return ToolTimeout(Failed("deadline_exceeded", message, retryable=True, detail={"may_still_run": True}))
+        detail: dict[str, bool | int] = {"may_still_run": True}
+        if serving is not None:
+            detail["live_workers"] = serving
+        message = f"{message}: {_served_by(serving)}the call may still run"
+        return ToolTimeout(Failed("deadline_exceeded", message, retryable=True, detail=detail))
     return unavailable(sending.lost or StoreUnavailableError(message, maybe_ran=True))
+
+
+def _served_by(serving: int | None) -> str:
+    if serving is None:
+        return ""
+    if serving == 0:
+        return "no live worker serves it, and "
+    return "1 live worker serves it, and " if serving == 1 else f"{serving} live workers serve it, and "
 
 
 def unavailable(exc: StoreError) -> RedisUnavailable:

@@ -54,7 +54,10 @@ async def read_call(request: Request, settings: Settings) -> CallRequest:
     try:
         return CallRequest.model_validate(loads(body, nesting=nesting))
     except ValidationError as exc:
-        told = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'body'}: {e['msg']}" for e in exc.errors())
+        told = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" if e["loc"] else "the body must be a JSON object"
+            for e in exc.errors()
+        )
     except ValueError as exc:
         told = f"the body is not JSON that we take: {exc}"
     raise InvalidArguments(Failed("malformed", told))

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from toolspan.gateway.client import DEFAULT_TIMEOUT, ToolClient
+from toolspan.gateway.client import ToolClient
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -51,7 +51,7 @@ class SyncToolClient:
         tool: str,
         args: Mapping[str, Any] | None = None,
         *,
-        timeout: float = DEFAULT_TIMEOUT,
+        timeout: float | None = None,
         idempotency_key: str | None = None,
         tool_call_id: str | None = None,
         principal: str | None = None,
