@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
+from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -15,6 +17,8 @@ from toolspan.keys import Keys
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 _SCHEMES = ("redis", "rediss", "unix")
+
+_ALIKE = 0.75
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -113,10 +117,7 @@ class Settings(BaseSettings):
         try:
             return cls(**{name: value for name, value in overrides.items() if value is not None})
         except ValidationError as exc:
-            told = ((e["loc"], e["msg"].removeprefix("Value error, ")) for e in exc.errors())
-            # What is wrong between two settings names them itself.
-            lines = (f"TOOLSPAN_{'_'.join(map(str, at)).upper()}: {problem}" if at else problem for at, problem in told)
-            raise SettingsError("; ".join(lines)) from None
+            raise SettingsError("; ".join(map(_problem, exc.errors()))) from None
         except UnicodeDecodeError as exc:
             message = f".env is not UTF-8: {exc}"
             raise SettingsError(message) from None
@@ -146,6 +147,47 @@ class Settings(BaseSettings):
     def keys(self) -> Keys:
         """The key names under our prefix, for our stream."""
         return Keys(self.prefix, self.stream)
+
+
+def unknown_variables() -> list[UnknownVariable]:
+    """Give the `TOOLSPAN_*` names of the environment and of `.env` that set nothing, for they are none of ours."""
+    known = [f"TOOLSPAN_{name.upper()}" for name in Settings.model_fields]
+    ours = {name for name in (*os.environ, *_dotenv()) if name.upper().startswith("TOOLSPAN_")}
+    return [
+        UnknownVariable(name, next(iter(get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)), None))
+        for name in sorted(ours)
+        if name.upper() not in known
+    ]
+
+
+def _dotenv() -> list[str]:
+    try:
+        return list(dotenv_values(".env", encoding="utf-8"))
+    except UnicodeDecodeError:
+        # `Settings.load` says so.
+        return []
+
+
+class UnknownVariable(NamedTuple):
+    """A variable that sets nothing, and what may have been meant."""
+
+    variable: str
+    nearest: str | None
+
+    def __str__(self) -> str:
+        """Say so in a sentence."""
+        meant = f"; is {self.nearest} meant?" if self.nearest else ""
+        return f"{self.variable} is no setting, and does nothing{meant}"
+
+
+def _problem(error: Any) -> str:
+    """Say what is wrong with a setting, and what it was set to."""
+    problem = error["msg"].removeprefix("Value error, ")
+    if not error["loc"]:
+        # What is wrong between two settings names them itself.
+        return str(problem)
+    name = "_".join(map(str, error["loc"]))
+    return f"TOOLSPAN_{name.upper()}: {problem}, not {_text(name, error['input'])!r}"
 
 
 class SettingLine(NamedTuple):

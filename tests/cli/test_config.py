@@ -42,6 +42,28 @@ async def test_it_is_said_where_a_setting_comes_from(shell: Shell) -> None:
     }
 
 
+async def test_what_sets_nothing_is_told_with_what_may_be_meant(shell: Shell) -> None:
+    (shell.folder / ".env").write_text("TOOLSPAN_STREEM=beside\nNOT_OURS=x\n")
+    told = await shell.run("config", "--json", TOOLSPAN_REDIS="redis://nobody", TOOLSPAN_XYZZY="1")
+
+    assert told.code == 0
+    assert told.err.splitlines() == [
+        "toolspan: TOOLSPAN_REDIS is no setting, and does nothing; is TOOLSPAN_REDIS_URL meant?",
+        "toolspan: TOOLSPAN_STREEM is no setting, and does nothing; is TOOLSPAN_STREAM meant?",
+        "toolspan: TOOLSPAN_XYZZY is no setting, and does nothing",
+    ]
+
+
+async def test_what_a_setting_was_set_to_is_said_but_no_password(shell: Shell) -> None:
+    wrong = await shell.run("config", TOOLSPAN_CONCURRENCY="many")
+    secret = await shell.run("config", TOOLSPAN_REDIS_URL="reddis://ada:s3cret@127.0.0.1")
+
+    assert (wrong.code, secret.code) == (2, 2)
+    assert wrong.sentence.startswith("TOOLSPAN_CONCURRENCY: ")
+    assert wrong.sentence.endswith(", not 'many'")
+    assert secret.sentence.endswith(", not 'reddis://ada:***@127.0.0.1'")
+
+
 @pytest.mark.parametrize("command", ["config", "config --json"])
 async def test_no_password_is_shown(shell: Shell, command: str) -> None:
     url = "redis://ada:s3cret@127.0.0.1:6379/0?password=s3cret"

@@ -6,16 +6,30 @@ import math
 
 import click
 
-from toolspan.cli.output import FAILED, WRONG_USAGE, example, fail, json_option, print_json, print_table, reported, run
-from toolspan.errors import SettingsError, ToolspanError
-from toolspan.settings import Settings
+from toolspan.cli.output import (
+    FAILED,
+    NO_REDIS,
+    WRONG_USAGE,
+    complain,
+    example,
+    fail,
+    json_option,
+    print_json,
+    print_table,
+    reported,
+    run,
+)
+from toolspan.errors import SettingsError, StoreUnavailableError, ToolspanError
+from toolspan.settings import Settings, unknown_variables
 
 
 @click.command(**example("toolspan config"))
 @json_option
 @reported
 def config(as_json: bool) -> None:
-    """List all settings, and where each comes from; secrets are hidden."""
+    """List all settings, and where each comes from; secrets are hidden. What sets nothing is told on stderr."""
+    for variable in unknown_variables():
+        complain(str(variable))
     lines = Settings.load().described()
     if as_json:
         print_json([line._asdict() for line in lines])
@@ -36,5 +50,7 @@ def wait_for(urls: tuple[str, ...], timeout: float) -> None:
         run(waiting(urls, within=timeout))
     except SettingsError as exc:
         fail(str(exc), WRONG_USAGE)
+    except StoreUnavailableError as exc:
+        fail(str(exc), NO_REDIS)
     except ToolspanError as exc:
         fail(str(exc), FAILED)

@@ -16,6 +16,7 @@ from toolspan.errors import (
     CallError,
     InvalidArguments,
     MalformedEntryError,
+    RedisUnavailable,
     StoreError,
     StoreUnavailableError,
     ToolCancelled,

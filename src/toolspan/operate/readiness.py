@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from toolspan.errors import SettingsError, StoreError, ToolspanError
+from toolspan.errors import SettingsError, StoreError, StoreUnavailableError, ToolspanError
 from toolspan.keys import Keys
 from toolspan.settings import without_password
 from toolspan.store import Connection, Inspector
@@ -27,7 +28,8 @@ async def wait_for(urls: Sequence[str], *, within: float) -> None:
 
     Raises:
         SettingsError: if a URL is of another kind, or cannot be read.
-        ToolspanError: if one does not answer *within* so many seconds; it says which, and why.
+        StoreUnavailableError: if a Redis does not answer *within* so many seconds; it says which, and why.
+        ToolspanError: if something else does not.
     """
     for url in urls:
         problem = _unreadable(url)
@@ -39,7 +41,8 @@ async def wait_for(urls: Sequence[str], *, within: float) -> None:
         waiting = [group.create_task(_wait(url, deadline)) for url in urls]
     problems = [problem for problem in (task.result() for task in waiting) if problem]
     if problems:
-        raise ToolspanError("; ".join(problems))
+        without_redis = any(problem.of_redis for problem in problems)
+        raise (StoreUnavailableError if without_redis else ToolspanError)("; ".join(one.text for one in problems))
 
 
 def _unreadable(url: str) -> str | None:
@@ -60,7 +63,15 @@ def _unreadable(url: str) -> str | None:
     return None
 
 
-async def _wait(url: str, deadline: float) -> str | None:
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why something does not answer; *of_redis* if it is a Redis, and nobody is there."""
+
+    text: str
+    of_redis: bool
+
+
+async def _wait(url: str, deadline: float) -> _Problem | None:
     while True:
         # The last answer gets less time, but some, so that who has none to wait asks once.
         seconds = min(_ANSWER_SECONDS, max(_POLL_SECONDS, deadline - time.monotonic()))
@@ -68,7 +79,8 @@ async def _wait(url: str, deadline: float) -> str | None:
         if problem is None:
             return None
         if time.monotonic() > deadline:
-            return f"{without_password(url)} does not answer: {_without_password_of(url, problem)}"
+            text = f"{without_password(url)} does not answer: {_without_password_of(url, problem.text)}"
+            return replace(problem, text=text)
         await asyncio.sleep(_POLL_SECONDS)
 
 
@@ -78,7 +90,7 @@ def _without_password_of(url: str, problem: str) -> str:
     return problem.replace(password, "***") if password else problem
 
 
-async def _problem(url: str, seconds: float) -> str | None:
+async def _problem(url: str, seconds: float) -> _Problem | None:
     """Say what is wrong with *url*; None if it answers within *seconds*."""
     parts = urlsplit(url)
     try:
@@ -91,9 +103,9 @@ async def _problem(url: str, seconds: float) -> str | None:
             else:
                 await asyncio.to_thread(_get, url, seconds)
     except TimeoutError:
-        return f"no answer within {seconds:.1g} s"
+        return _Problem(f"no answer within {seconds:.1g} s", parts.scheme in _REDIS)
     except (StoreError, HTTPException, OSError, ValueError) as exc:
-        return str(exc)
+        return _Problem(str(exc), isinstance(exc, StoreUnavailableError))
     return None
 
 
