@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 T = TypeVar("T")
+
+_IMPORTING: Final = "<frozen importlib"
+_AGAIN_SECONDS: Final = 0.001
 
 
 def install() -> None:
@@ -49,5 +53,11 @@ async def cancelling(main: Coroutine[Any, Any, T]) -> T:
         install()
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _leave(_number: int, frame: FrameType | None) -> None:
+    if frame is not None and frame.f_code.co_filename.startswith(_IMPORTING):
+        # Raised between the opening of a module's file and its `with`, it would leave that open, and Python warns of
+        # that. So the signal comes once more, to whoever listens by then.
+        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        return
     sys.exit(0)
