@@ -82,3 +82,6 @@ if not TYPE_CHECKING:
             message = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(message)
         return getattr(import_module(_HOME.get(name, "toolspan.errors")), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

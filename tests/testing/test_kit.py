@@ -190,3 +190,21 @@ async def test_a_server_does_not_outlive_a_test_run_that_is_killed(tmp_path: Pat
 
     assert was_alive
     await eventually(lambda: not alive(pid), because="the server ends with it")
+
+
+def test_a_worker_without_a_client_leaves_stdout_alone() -> None:
+    program = (
+        "import asyncio\n"
+        "from toolspan import Settings\n"
+        "from toolspan.testing import EmbeddedServer, running_worker\n"
+        "from toolspan.tools.builtin.echo import echo\n"
+        "async def main():\n"
+        "    with EmbeddedServer() as server:\n"
+        "        async with running_worker(echo, settings=Settings(redis_url=server.url)):\n"
+        "            pass\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout == ""
+    assert "worker.started" in done.stderr

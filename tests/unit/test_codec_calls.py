@@ -510,3 +510,20 @@ def test_a_call_of_more_fields_than_a_script_can_write_is_not_sent() -> None:
 
     with pytest.raises(TooLarge, match=f"{MAX_FIELDS + 1} fields; {MAX_FIELDS} are allowed"):
         CODEC.encode_call(ToolCall("c1", "echo", {}, meta={**meta, "more": "v"}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ([b"v", b"1", b"id", b"c", b"tool", b"t", b"args", b"{oops"], "args cannot be read: "),
+        ([b"v", b"1", b"id", b"c", b"tool", b"t", b"args", b"[]"], "args is not a JSON object"),
+        ([b"v", b"1", b"id", b"\xff", b"tool", b"t", b"args", b"{}"], "id is not UTF-8: invalid start byte at byte 0"),
+        ([b"v", b"1", b"id", b"c", b"tool", b"t", b"args", b"{}", b"idem", b"a\xff"], "idem is not UTF-8: "),
+        ([b"payload", b"{oops"], "payload cannot be read: "),
+    ],
+)
+def test_what_is_malformed_is_named(fields: list[bytes], named: str) -> None:
+    with pytest.raises(MalformedEntryError) as told:
+        CODEC.decode_call("1-1", fields)
+
+    assert str(told.value).startswith(named)

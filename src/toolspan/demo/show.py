@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from contextlib import ExitStack, aclosing
+from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Final, cast
 
 from rich import box
@@ -96,6 +99,14 @@ def _variables(settings: Settings, sink: Sink) -> dict[str, str]:
 
 def _answered(span: Span) -> bool:
     return span.name.startswith("process") and not span.failed
+
+
+def _us() -> str:
+    """Say how the command that runs now is typed."""
+    script = Path(sys.executable).with_name("toolspan")
+    if which("toolspan") == str(script) or not script.exists():
+        return "toolspan"
+    return str(script.relative_to(Path.cwd()) if script.is_relative_to(Path.cwd()) else script)
 
 
 class _Demo:
@@ -242,9 +253,9 @@ class _Demo:
         self._console.print(
             "[bold]Everything still runs[/], until Ctrl-C. In another terminal:\n\n"
             f"  export TOOLSPAN_REDIS_URL='{self._settings.redis_url}'\n"
-            "  .venv/bin/toolspan tools\n"
-            '  .venv/bin/toolspan call search \'{"query": "redis"}\'\n'
-            "  .venv/bin/toolspan dlq ls\n"
+            f"  {_us()} tools\n"
+            f'  {_us()} call search \'{{"query": "redis"}}\'\n'
+            f"  {_us()} dlq ls\n"
             f'  curl -si http://127.0.0.1:{self._port}/v1/tools/search/calls -d \'{{"args": {{"query": "redis"}}}}\'\n',
             soft_wrap=True,
             markup=True,
@@ -254,7 +265,7 @@ class _Demo:
         """Say what to try after the demo."""
         self._console.print(
             "[bold]Next[/]\n"
-            "  make demo KEEP=1     the same, and it stays up for you to call tools and look at the dead letter\n"
-            "  README.md            write a tool of your own and serve it from your Redis\n",
+            f"  {_us()} demo --keep      the same, and it stays up for you to call tools and look at the dead letter\n"
+            f"  {_us()} worker --help    how tools of your own are served, from your Redis\n",
             soft_wrap=True,
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolspan.settings import Settings
 from toolspan.store import Connection
+from toolspan.telemetry.logs import leave_stdout_alone
 from toolspan.testing.recorder import Recorder
 from toolspan.tools.registry import Registry
 from toolspan.worker.engine import consumer_name
@@ -27,6 +28,7 @@ async def running_worker(
 
     Without a *probe* the worker reports to a recorder of its own, which nobody looks at.
     """
+    leave_stdout_alone()
     registry = Registry.joined(one if isinstance(one, Registry) else Registry.of(one) for one in tools)
     connection = Connection.to(settings.redis_url)
     me = consumer_name(name)
