@@ -1,0 +1,32 @@
+"""SIGTERM before anybody listens: it ends the process, but not in the middle of an import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+PROGRAM = """
+import signal
+from toolspan.cli import signals
+
+signals.install()
+told = {}
+exec(compile("import signal; signal.raise_signal(signal.SIGTERM); went_on = True", FILE, "exec"), told)
+print(told["went_on"], flush=True)
+while True:
+    signal.pause()
+"""
+
+
+def _ended(file: str) -> tuple[int, str]:
+    command = [sys.executable, "-c", f"FILE = {file!r}\n{PROGRAM}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, done.stdout
+
+
+def test_an_import_is_not_cut_in_two_and_the_process_ends_right_after_it() -> None:
+    assert _ended("<frozen importlib._bootstrap_external>") == (0, "True\n")
+
+
+def test_everything_else_ends_at_once() -> None:
+    assert _ended("program.py") == (0, "")
