@@ -7,6 +7,9 @@ ToolspanError
 ├── LeaseMismatchError           workers of one stream that disagree on the lease
 ├── StoreError                   Redis did not do what was asked
 │   ├── StoreUnavailableError    … because it cannot be reached, or does not serve yet
+│   │   ├── UntrustedServerError … because its certificate cannot be verified
+│   │   └── NotReplicatedError   … because too few replicas have confirmed it
+│   ├── NotPermittedError        … because our user may not do it
 │   ├── GroupMissingError        … because the consumer group is gone
 │   ├── WrongTypeError           … because something else lies under our key
 │   └── ServerFullError          … because it has no memory left
@@ -88,6 +91,21 @@ class StoreUnavailableError(StoreError):
     def __init__(self, message: str, *, maybe_ran: bool = False) -> None:
         super().__init__(message)
         self.maybe_ran = maybe_ran
+
+
+class UntrustedServerError(StoreUnavailableError):
+    """The server's certificate cannot be verified: name whoever signed it, or the server as its certificate does."""
+
+
+class NotReplicatedError(StoreUnavailableError):
+    """It was done, and too few replicas have confirmed it in time: a failover now may undo it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, maybe_ran=True)
+
+
+class NotPermittedError(StoreError):
+    """Our user of Redis may not do this: `toolspan acl` prints the rules for each role."""
 
 
 class GroupMissingError(StoreError):

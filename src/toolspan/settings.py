@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,7 +14,8 @@ from toolspan.errors import SettingsError
 from toolspan.keys import Keys
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
-_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+"""What the URL of a Redis may begin with."""
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -26,7 +27,10 @@ class Settings(BaseSettings):
         env_prefix="TOOLSPAN_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
     )
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis is: redis, rediss or unix URL")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Where Redis is: redis, rediss (TLS), unix, redis+sentinel or rediss+sentinel URL",
+    )
     prefix: str = Field(
         "sg",
         min_length=1,
@@ -88,8 +92,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
-        if url.partition("://")[0] not in _SCHEMES or "://" not in url:
-            message = f"must start with one of {', '.join(s + '://' for s in _SCHEMES)}"
+        if url.partition("://")[0] not in REDIS_SCHEMES or "://" not in url:
+            message = f"must start with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}"
             raise ValueError(message)
         return url
 
