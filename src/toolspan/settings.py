@@ -84,6 +84,13 @@ class Settings(BaseSettings):
         description="Days after which dead letters are deleted; without it they are kept for ever",
     )
 
+    wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="How many replicas must confirm an append, or the start of an at-most-once call, before it counts",
+    )
+
     link_only: bool = Field(
         default=False,
         description="Whether attempts begin a trace of their own, which only links to the caller's",

@@ -20,6 +20,7 @@ from toolspan.errors import (
     StoreUnavailableError,
     ToolDefinitionError,
     ToolspanError,
+    UntrustedServerError,
 )
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             return command(*args, **kwargs)
         except (SettingsError, ToolDefinitionError) as exc:
             fail(str(exc), WRONG_USAGE)
+        except UntrustedServerError as exc:
+            fail(f"Redis cannot be reached: {exc}", NO_REDIS)
         except StoreUnavailableError as exc:
             fail(f"Redis cannot be reached: {exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
         except RedisUnavailable as exc:

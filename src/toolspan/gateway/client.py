@@ -80,6 +80,7 @@ class ToolClient:
             block_ms=BLOCK_MS,
             backlog_limit=self.settings.backlog_limit,
             once_ttl_seconds=self.settings.idempotency_ttl_seconds,
+            wait_replicas=self.settings.wait_replicas,
         )
         self._inspector = Inspector(self._connection, keys)
         self.replies = Replies(self._store, self._codec, self.probe)

@@ -138,11 +138,10 @@ def _refuse_bad_certificates(address: Address) -> None:
     try:
         RedisSSLContext(**{"cert_reqs": "required", **options}).get()
     except (OSError, ssl.SSLError, RedisError, ValueError, TypeError, AttributeError) as exc:
-        files = " ".join(f"ssl_{name}={options[name]}" for name in _FILES if name in options)
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else type(exc).__name__
-        message = (
-            f"TOOLSPAN_REDIS_URL: its certificates cannot be used: {reason}; {files or ', '.join(sorted(options))}"
-        )
+        unknown = "an option is not known" if isinstance(exc, TypeError) else "a value is none of those that there are"
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else unknown
+        named = [f"ssl_{name}={options[name]}" if name in _FILES else f"ssl_{name}" for name in sorted(options)]
+        message = f"TOOLSPAN_REDIS_URL: its certificates cannot be used: {reason}; {' '.join(named)}"
         raise SettingsError(message) from None
 
 

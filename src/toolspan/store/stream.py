@@ -127,6 +127,7 @@ class StreamStore:
         registration_ttl_ms: int,
         reply_ttl_seconds: int,
         reply_maxlen: int,
+        wait_replicas: int = 0,
     ) -> None:
         self.me = me
         self.clock = RedisClock()
@@ -137,7 +138,7 @@ class StreamStore:
         self._registration_ttl_ms = registration_ttl_ms
         self._reply_ttl_seconds = reply_ttl_seconds
         self._reply_maxlen = reply_maxlen
-        self._start = Script("start")
+        self._start = Script("start", replicas=wait_replicas)
         self._settle = Script("settle")
         self._park = Script("park")
         self._claim = Script("claim")

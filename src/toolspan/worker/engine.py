@@ -144,6 +144,7 @@ class Engine:
             registration_ttl_ms=registration_ttl_ms,
             reply_ttl_seconds=s.reply_ttl_seconds,
             reply_maxlen=s.reply_maxlen,
+            wait_replicas=s.wait_replicas,
         )
         self._inspector = Inspector(self._connection, s.keys)
         self._link = Link()
