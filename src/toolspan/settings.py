@@ -91,6 +91,15 @@ class Settings(BaseSettings):
         description="How many replicas must confirm an append, or the start of an at-most-once call, before it counts",
     )
 
+    capture_args: bool = Field(
+        default=False,
+        description="Whether spans carry the arguments and results of tools, redacted",
+    )
+    redact: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="`module:function`, str to str: hides more in messages, stacks and lines than we do",
+    )
     link_only: bool = Field(
         default=False,
         description="Whether attempts begin a trace of their own, which only links to the caller's",

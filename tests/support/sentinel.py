@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 import pytest
 import redis
 
+from tests.support.guarded import Guarded
 from toolspan.offspring import ends_with_us
-from toolspan.testing import EmbeddedServer
 from toolspan.testing.server import _free_port, _wheel_binary
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Fleet:
         self._folder = folder
         self._sentinels: list[subprocess.Popen[bytes]] = []
         options = ["--requirepass", "of-servers", "--masterauth", "of-servers", "--repl-diskless-sync-delay", "0"]
-        self.servers = [_Guarded(binary=binary, tcp=True, aof=True, options=options) for _ in range(2)]
+        self.servers = [Guarded(binary=binary, tcp=True, aof=True, options=options) for _ in range(2)]
         self.ports = [_free_port(), _free_port()]
 
     @property
@@ -80,17 +80,6 @@ class Fleet:
             stderr=subprocess.DEVNULL,
             preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509
         )
-
-
-class _Guarded(EmbeddedServer):
-    """A server with a password answers PING with an error, which is an answer as well."""
-
-    def _answers(self) -> bool:
-        with redis.Redis(port=self.port, password="of-servers") as client:  # noqa: S106
-            try:
-                return bool(client.ping())
-            except redis.RedisError:
-                return False
 
 
 def _ready(sentinel: redis.Redis) -> bool:

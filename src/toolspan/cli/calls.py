@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolspan.cli.output import FAILED, WRONG_USAGE, example, fail, json_option, print_json, print_table, reported, run
+from toolspan.cli.redacting import redactor
 from toolspan.codec import loads
 from toolspan.errors import CallError
 from toolspan.settings import Settings
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 @reported
 def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, as_json: bool) -> None:
     """Run TOOL with ARGS, a JSON object, and print its result."""
-    configure("error")
     settings = Settings.load()
+    configure("error", redact=redactor(settings))
     try:
         arguments = loads(args.encode(), nesting=settings.max_nesting)
     except ValueError as exc:

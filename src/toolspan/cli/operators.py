@@ -14,6 +14,7 @@ import click
 
 from toolspan.cli.durations import Duration
 from toolspan.cli.output import FAILED, fail
+from toolspan.cli.redacting import redactor
 from toolspan.model import DeadLetterReason
 from toolspan.telemetry.logs import configure
 
@@ -93,9 +94,10 @@ async def with_session(settings: Settings, main: Callable[[Session], Awaitable[T
     from toolspan.store import Connection, DeadLetterStore  # noqa: PLC0415
     from toolspan.telemetry.setup import start  # noqa: PLC0415
 
-    configure("error")
+    redact = redactor(settings)
+    configure("error", redact=redact)
     connection = Connection.to(settings.redis_url)
-    telemetry = start("operator", keys=settings.keys, instance_id=me(), server=connection.address)
+    telemetry = start("operator", keys=settings.keys, instance_id=me(), server=connection.address, redact=redact)
     try:
         return await main(Session(DeadLetterStore(connection, settings.keys), telemetry.probe, connection))
     finally:

@@ -22,6 +22,7 @@ from toolspan.errors import (
     ToolspanError,
     UntrustedServerError,
 )
+from toolspan.redaction import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -103,7 +104,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 
 def fail(message: str, code: int) -> NoReturn:
     """Say one sentence on stderr and leave."""
-    click.echo(f"toolspan: {' '.join(message.split())}", err=True)
+    click.echo(f"toolspan: {without_secrets(' '.join(message.split()))}", err=True)
     sys.exit(code)
 
 

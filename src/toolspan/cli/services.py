@@ -13,6 +13,7 @@ import click
 
 from toolspan.cli import signals
 from toolspan.cli.output import FAILED, example, fail, new_loop, reported, run
+from toolspan.cli.redacting import redactor
 from toolspan.settings import Settings
 from toolspan.telemetry.logs import LEVELS, configure
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from toolspan.health import Unready
     from toolspan.monitor.reporter import Reporter
+    from toolspan.redaction import Redactor
     from toolspan.telemetry.logs import Level
     from toolspan.worker.supervisor import Supervisor
     from toolspan.worker.vitals import Vitals
@@ -64,8 +66,9 @@ def worker(
     log_level: Level,
 ) -> None:
     """Serve tools until SIGTERM; then finish what is held."""
-    configure(log_level)
     settings = Settings.load(stream=stream, concurrency=concurrency)
+    redact = redactor(settings)
+    configure(log_level, redact=redact)
     if processes > 1:
         arguments = ["worker", "--log-level", log_level, "--stream", settings.stream]
         arguments += ["--concurrency", str(settings.concurrency)]
@@ -85,7 +88,7 @@ def worker(
     with _health(vitals.unready, host=health_host, port=health_port, pipe=health_pipe):
         registry = Registry.load(tools)
         _quiet_garbage_collection()
-        _run_and_leave(_serve(registry, settings, name, vitals))
+        _run_and_leave(_serve(registry, settings, name, vitals, redact))
 
 
 @contextmanager
@@ -115,7 +118,7 @@ async def _supervise(supervisor: Supervisor) -> int:
         return await supervisor.run()
 
 
-async def _serve(registry: Any, settings: Settings, name: str | None, vitals: Vitals) -> int:
+async def _serve(registry: Any, settings: Settings, name: str | None, vitals: Vitals, redact: Redactor) -> int:
     from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
     from toolspan.monitor.retention import Retention  # noqa: PLC0415
     from toolspan.store import Connection, Inspector  # noqa: PLC0415
@@ -126,7 +129,13 @@ async def _serve(registry: Any, settings: Settings, name: str | None, vitals: Vi
     me = consumer_name(name)
     connection = Connection.to(settings.redis_url)
     telemetry = start(
-        "worker", keys=settings.keys, instance_id=me, server=connection.address, link_only=settings.link_only
+        "worker",
+        keys=settings.keys,
+        instance_id=me,
+        server=connection.address,
+        link_only=settings.link_only,
+        capture_args=settings.capture_args,
+        redact=redact,
     )
     try:
         serving = Worker(connection, registry, settings, telemetry.probe, me=me, vitals=vitals)
@@ -164,8 +173,9 @@ async def _report(reporter: Reporter, *, once: asyncio.Event, until: asyncio.Eve
 @reported
 def gateway(host: str, port: int, log_level: Level) -> None:
     """Serve HTTP: POST /v1/tools/TOOL/calls; see /openapi.json."""
-    configure(log_level)
     settings = Settings.load()
+    redact = redactor(settings)
+    configure(log_level, redact=redact)
     try:
         from toolspan.gateway.server import serve  # noqa: PLC0415
     except ImportError:
@@ -177,7 +187,9 @@ def gateway(host: str, port: int, log_level: Level) -> None:
         from toolspan.worker.engine import consumer_name  # noqa: PLC0415
 
         address = Connection.to(settings.redis_url).address
-        telemetry = start("gateway", keys=settings.keys, instance_id=consumer_name("gateway"), server=address)
+        telemetry = start(
+            "gateway", keys=settings.keys, instance_id=consumer_name("gateway"), server=address, redact=redact
+        )
         try:
             await serve(settings, host=host, port=port, probe=telemetry.probe, until=until)
         finally:
@@ -194,8 +206,9 @@ def gateway(host: str, port: int, log_level: Level) -> None:
 @reported
 def monitor(log_level: Level) -> None:
     """Report the group's gauges, also when every worker is dead."""
-    configure(log_level)
     settings = Settings.load()
+    redact = redactor(settings)
+    configure(log_level, redact=redact)
 
     async def main(until: asyncio.Event) -> None:
         from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
@@ -206,7 +219,7 @@ def monitor(log_level: Level) -> None:
 
         me = consumer_name("monitor")
         connection = Connection.to(settings.redis_url)
-        telemetry = start("monitor", keys=settings.keys, instance_id=me, server=connection.address)
+        telemetry = start("monitor", keys=settings.keys, instance_id=me, server=connection.address, redact=redact)
         inspector = Inspector(connection, settings.keys)
         try:
             await inspector.workers()

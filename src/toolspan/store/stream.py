@@ -196,6 +196,13 @@ class StreamStore:
             )
         return deliveries
 
+    async def look(self) -> None:
+        """Make sure that we may read, before we say that we serve; nothing is taken."""
+        with translated():
+            await _answer(self._redis.execute_command(
+                "XREADGROUP", "GROUP", self._keys.group, self.me, "COUNT", 1, "STREAMS", self._keys.calls, "0"
+            ))  # fmt: skip
+
     async def owners(self) -> list[str]:
         """Name every consumer that holds something; we may hold what no run of ours knows of."""
         with translated():

@@ -29,6 +29,11 @@ def health_started(host: str, port: int) -> None:
     log.info("health.started", host=host, port=port)
 
 
+def redactor_failed(why: str) -> None:
+    """Say once of a redactor that it does not work: what it was given is hidden as a whole."""
+    log.error("redaction.failed", failure=why)
+
+
 class Events:
     """Writes events where somebody listens, and lines in any case."""
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
 from opentelemetry.trace import get_current_span
+
+from toolspan.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -32,8 +36,13 @@ _JSON_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure(level: Level = "info", *, json: bool | None = None) -> None:
-    """Write lines from *level* up to stderr; as JSON if *json*, or if it is None and stderr is no terminal."""
+def configure(level: Level = "info", *, json: bool | None = None, redact: Redactor | None = None) -> None:
+    """Write lines from *level* up to stderr; as JSON if *json*, or if it is None and stderr is no terminal.
+
+    What *redact* hides is on none of them.
+    """
+    redact = redact or Redactor()
+    redact.failed = _redactor_failed
     as_json = not sys.stderr.isatty() if json is None else json
     structlog.configure(
         processors=[
@@ -42,6 +51,7 @@ def configure(level: Level = "info", *, json: bool | None = None) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _current_trace,
             _JSON_TRACEBACKS if as_json else structlog.processors.format_exc_info,
+            partial(_redacted, redact),
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -57,9 +67,31 @@ def leave_stdout_alone() -> None:
     """Write lines from `info` up to stderr, where the program has not said what it wants: its stdout is not ours."""
     if not structlog.is_configured():
         structlog.configure(
+            processors=[*structlog.get_config()["processors"][:-1], _STACKS, partial(_redacted, Redactor()), _PLAIN],
             wrapper_class=structlog.make_filtering_bound_logger("info"),
             logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         )
+
+
+_STACKS: Final = structlog.processors.format_exc_info
+_PLAIN: Final = structlog.dev.ConsoleRenderer()
+
+
+def _redacted(redact: Redactor, _: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take secrets out of a line; what ours are called is constant, and holds none."""
+    for name, value in line.items():
+        if name not in _OURS and not (name == "event" and _CONSTANT.fullmatch(str(value))):
+            line[name] = redact.within(value if isinstance(value, _KNOWN) else str(value))
+    return line
+
+
+def _redactor_failed(why: str) -> None:
+    structlog.get_logger("toolspan").error("redaction.failed", failure=why)
+
+
+_OURS: Final = frozenset({"level", "timestamp", "trace_id", "span_id", "failure"})
+_CONSTANT: Final = re.compile(r"[a-z_]+(\.[a-z_]+)+")
+_KNOWN: Final = (str, int, float, bool, type(None), dict, list, tuple)
 
 
 def _current_trace(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

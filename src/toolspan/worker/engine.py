@@ -208,6 +208,7 @@ class Engine:
         try:
             if await self._store.ensure_group():
                 self._probe.group_created()
+            await self._store.look()
         except ServerFullError as exc:
             # The group may be there all the same; if it is not, the fetcher meets that.
             self._probe.outage("group", exc)
