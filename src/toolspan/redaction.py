@@ -22,7 +22,10 @@ _WORDS: Final = (
 )
 _PRIVATE_KEY: Final = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _NAME: Final = rf"""(?:{_WORDS})[\w-]{{0,16}}\\?[\"']?"""
-_QUOTED: Final = r"""b?\\?"(?:[^"\\]|\\(?!").)*\\?"|b?\\?'(?:[^'\\]|\\(?!').)*\\?'"""
+# Also within a text that was itself quoted; and one whose end was cut off.
+_QUOTED: Final = "|".join(
+    rf"b?{q}(?:[^{q}\\]|\\.)*(?:{q}|\Z)|b?\\{q}(?:[^{q}\\]|\\(?!{q}).)*(?:\\{q}|\Z)" for q in ("'", '"')
+)
 
 _NAMED: Final = re.compile(_WORDS, re.IGNORECASE)
 
