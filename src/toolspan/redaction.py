@@ -38,7 +38,7 @@ _PATTERNS: Final = tuple(
         # user:password@ of a URL, up to the last @ of the word.
         (r"(://[^\s:/@\"']{0,256}:)[^\s\"'<>]{1,1024}@", rf"\1{HIDDEN}@", 0),
         (
-            r"((?:proxy-)?authorization\\?[\"']?\s{0,8}[:=,]\s{0,8}b?\\?[\"']?)[^\r\n\"'\\]{1,8192}",
+            r"((?:proxy-)?authorization\\?[\"']?\s{0,8}[:=,]\s{0,8}(?:b?\\?[\"'])?)[^\r\n\"'\\]{1,8192}",
             rf"\1{HIDDEN}",
             0,
         ),
