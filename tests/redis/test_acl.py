@@ -27,7 +27,7 @@ from toolspan.monitor.reporter import Reporter
 from toolspan.monitor.retention import Retention
 from toolspan.operate.answers import Answers
 from toolspan.settings import Settings
-from toolspan.store import Connection, DeadLetterStore, Inspector
+from toolspan.store import Connection, DeadLetterStore, EntryReader, Inspector
 from toolspan.store.permissions import ROLES, acl_file, users
 from toolspan.testing import Recorder, running_worker
 from toolspan.tools.registry import Registry
@@ -61,7 +61,7 @@ def _url(server: Guarded, role: str) -> str:
 
 
 def _settings(server: Guarded, role: str, **fields: Any) -> Settings:
-    short = {"lease_ms": 200, "reap_after_ms": 400, "prefix": PREFIX, "wait_replicas": 0}
+    short = {"lease_ms": 1_000, "reap_after_ms": 2_000, "prefix": PREFIX, "wait_replicas": 0}
     return settings_for(_url(server, role), **{**short, **fields})
 
 
@@ -122,15 +122,35 @@ async def _work(server: Guarded, plane: Plane, folder: Path) -> Recorder:
         await plane.add("tool", "echo", "v", "1")
         call = ToolCall("unwritable", "echo", {}, reply_to=odd)
         await plane.add(*plane.codec.encode_call(call))
-        assert await client.tools()
+        await eventually(client.tools, because="its tools are known")
         operator = Connection.to(_url(server, "operator"))
-        assert await Inspector(operator, worker.keys).tools()
+        await eventually(Inspector(operator, worker.keys).tools, because="its tools are known")
+        await _inspect(operator, worker)
         await operator.aclose()
         await _report(worker)
         await eventually(lambda: _done(plane), because="every call has its end")
         await eventually(lambda: _reaped(plane), because="dead consumers are reaped")
     await plane.redis.delete(odd)
     return recorder
+
+
+async def _inspect(connection: Connection, settings: Settings) -> None:
+    """Everything that operators look at."""
+    reader, inspector = EntryReader(connection, settings.keys), Inspector(connection, settings.keys)
+    owners = await reader.holders()
+    await reader.waiting()
+    await reader.dead_letters()
+    for owner in owners:
+        await reader.held_by(owner, count=1)
+    await reader.oldest_held(owners)
+    await reader.bodies(["1-1"])
+    await reader.glance("1-1")
+    await reader.calls_with("x", scan=10)
+    await reader.dead_letters_with("x", scan=10)
+    assert await reader.events_of("1-1") == []
+    assert await reader.audits_of("retention") == []
+    await inspector.registrations()
+    await inspector.snapshot(lease_ms=settings.lease_ms)
 
 
 async def _done(plane: Plane) -> bool:
@@ -147,15 +167,23 @@ async def _operate(server: Guarded, shell: Shell, plane: Plane) -> None:
     assert {letter.reason for letter in letters} >= {"malformed", "worker_lost", "reply_failed", "tool_failed"}
     failed = next(letter.id for letter in letters if letter.reason == "tool_failed")
     lost = next(letter.id for letter in letters if letter.reason == "worker_lost")
-    for command in (
-        ["dlq", "ls"], ["dlq", "show", failed], ["dlq", "ls", "--group-by", "fingerprint"], ["tools"],
-        ["dlq", "replay", failed], ["dlq", "discard", lost, "--why", "a test"],
-        ["dlq", "export", "--reason", "malformed"], ["dlq", "purge", "--older-than", "9000d", "--why", "a test"],
-    ):  # fmt: skip
-        ended = await shell.run(*command)
+    for command, ended in (
+        await shell.each(
+            "status",
+            f"dlq replay {failed}",
+            f"dlq discard {lost} --why 'a test'",
+        )
+    ).items():
         assert ended.code == 0, (command, ended)
+    [replayed] = [entry["entry"] for entry in await _audited(plane) if entry["action"] == "replay"]
+    operator = Connection.to(settings.redis_url)
+    told = EntryReader(operator, settings.keys)
+    assert await told.audits_of(replayed)
+    assert await told.events_of(replayed)
+    await operator.aclose()
     connection = Connection.to(settings.redis_url)
     store = DeadLetterStore(connection, settings.keys)
+    assert [entry async for entry in store.entries()]
     [again] = [letter for letter in await plane.dead_letters() if letter.reason == "malformed"]
     assert await store.replay(again, call_id="again", fields=["tool", "echo"], who="me")
     assert not await store.discard("1-1", who="me", why="none")
@@ -169,6 +197,12 @@ async def _operate(server: Guarded, shell: Shell, plane: Plane) -> None:
         await plane.redis.execute_command("XADD", answers.reply_to, "*", "a", "b")
         await eventually(lambda: _empty(plane, answers.reply_to), because="it is read and trimmed")
     await connection.aclose()
+
+
+async def _audited(plane: Plane) -> list[dict[str, str]]:
+    raw: Any = await plane.redis.execute_command("XRANGE", plane.keys.audit, "-", "+")
+    texts = [[part.decode() for part in fields] for _, fields in raw]
+    return [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in texts]
 
 
 async def _empty(plane: Plane, key: str) -> bool:
@@ -223,7 +257,8 @@ REFUSED = [
     ("monitor", "XADD acl:dlq:tools * a b"), ("monitor", "XREAD STREAMS acl:reply:g 0"), ("monitor", "GET other"),
     ("operator", "FLUSHALL"), ("operator", "CONFIG SET dir /"), ("operator", "XACK acl:stream:tools acl:tools 1-1"),
     ("operator", "XDEL acl:stream:tools 1-1"), ("operator", "DEL acl:audit:tools"), ("operator", "DEL acl:dlq:tools"),
-    ("operator", "XRANGE acl:stream:tools - +"), ("operator", "HSET acl:worker:x a b"),
+    ("operator", "ZREM acl:parked:tools 1-1"), ("operator", "HDEL acl:attempts:tools 1-1"),
+    ("operator", "HSET acl:worker:x a b"),
     ("operator", "XADD acl:reply:g * a b"), ("operator", "XTRIM acl:audit:tools MAXLEN 0"),
 ]  # fmt: skip
 

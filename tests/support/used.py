@@ -22,12 +22,15 @@ _KEY: Final = re.compile(r"^-- KEYS\[(\d+)(?:\.\.)?\] (\w+)", re.MULTILINE)
 
 # What scripts call a key, where that is not its kind.
 _KINDS: Final = {"dead_letters": ("dlq",), "audits": ("audit",), "replies": ("reply",)}
+_SEARCHED: Final = ("stream", "dlq", "events", "audit")
 # And where a name stands for another key in each file.
 _LOCAL: Final = {
     ("settle", "key"): ("reply",),
     ("history", "key"): ("attempts",),
     ("audit", "key"): ("audit",),
     ("resign", "KEYS[1]"): ("monitor",),
+    # What it looks through is whatever it is told.
+    ("find", "stream"): _SEARCHED,
 }
 _SNAPSHOT: Final = {"TYPE": ("stream", "workers", "dlq", "parked"), "XRANGE": ("stream", "dlq")}
 _WITHOUT_KEYS: Final = {"TIME"}
@@ -59,7 +62,7 @@ def _calls(name: str, text: str) -> set[Pair]:
 
 def keys_of(name: str) -> set[str]:
     """Give the kinds of the keys that a script is handed."""
-    return {kind for _, key in _KEY.findall(compose(name)) for kind in _kinds(key)}
+    return {kind for _, key in _KEY.findall(compose(name)) for kind in _LOCAL.get((name, key), _kinds(key))}
 
 
 def _kinds(key: str) -> tuple[str, ...]:
