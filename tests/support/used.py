@@ -21,19 +21,26 @@ _PIECE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 _KEY: Final = re.compile(r"^-- KEYS\[(\d+)(?:\.\.)?\] (\w+)", re.MULTILINE)
 
 # What scripts call a key, where that is not its kind.
-_KINDS: Final = {"dead_letters": ("dlq",), "audits": ("audit",), "replies": ("reply",)}
+_KINDS: Final = {
+    "dead_letters": ("dlq",),
+    "audits": ("audit",),
+    "replies": ("reply",),
+    "record": ("once",),
+    "records": ("once",),
+}
 _SEARCHED: Final = ("stream", "dlq", "events", "audit")
 # And where a name stands for another key in each file.
 _LOCAL: Final = {
     ("settle", "key"): ("reply",),
     ("history", "key"): ("attempts",),
+    ("once", "key"): ("once",),
     ("audit", "key"): ("audit",),
     ("resign", "KEYS[1]"): ("monitor",),
     # What it looks through is whatever it is told.
     ("find", "stream"): _SEARCHED,
 }
 _SNAPSHOT: Final = {"TYPE": ("stream", "workers", "dlq", "parked"), "XRANGE": ("stream", "dlq")}
-_WITHOUT_KEYS: Final = {"TIME"}
+_WITHOUT_KEYS: Final = {"TIME", "PUBLISH"}
 _WITH_PARTS: Final = {"XINFO", "XGROUP"}
 
 Pair = tuple[str, str]

@@ -41,9 +41,10 @@ _REPORTER: Final = {
 ROLES: Final[Mapping[str, Role]] = {
     "gateway": Role(
         f"{_ALL} wait",
-        "stream once cancel streams",
+        "stream parked once cancel streams",
         {
-            "stream": "xadd",
+            "stream": "xadd xlen xpending xrange xinfo|groups",
+            "parked": "zcard",
             "reply": "xread xtrim del",
             "workers": "zrange",
             "worker": "hmget",
@@ -74,7 +75,7 @@ ROLES: Final[Mapping[str, Role]] = {
             "monitor": _REPORTER["monitor"],
             "schema": "set",
             "streams": "sadd smembers srem",
-            "once": "get set",
+            "once": "get set del",
             "cancel": "get mget exists",
             "slots": "zadd zrem zcard zscore zremrangebyscore pexpire",
             "rate": "get set pexpire",
