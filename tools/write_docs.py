@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic.fields import FieldInfo
 
 from toolspan.settings import Settings
+from toolspan.store.permissions import acl_file
 from toolspan.telemetry import catalog
 
 Row = tuple[str, ...]
@@ -99,6 +100,7 @@ def table(head: Row, rows: Iterable[Row]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "telemetry.md": telemetry_page,
+    "../deploy/acl/toolspan.acl": lambda: acl_file(Settings.model_fields["prefix"].default),
 }
 
 

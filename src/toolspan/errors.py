@@ -1,27 +1,30 @@
 """Every exception that Toolspan raises, in one tree.
 
 ToolspanError
-├── SettingsError                a setting that cannot be used
-├── ToolDefinitionError          a tool that cannot be registered
-├── MalformedEntryError          bytes that are not a call, a reply or a dead letter
-├── LeaseMismatchError           workers of one stream that disagree on the lease
-├── StoreError                   Redis did not do what was asked
-│   ├── StoreUnavailableError    … because it cannot be reached, or does not serve yet
-│   ├── GroupMissingError        … because the consumer group is gone
-│   ├── WrongTypeError           … because something else lies under our key
-│   └── ServerFullError          … because it has no memory left
-├── NotReplayableError           a dead letter that must not be put back
-├── RedisUnavailable             a caller could not reach Redis
-├── TooLarge                     a call over a limit, refused before it was sent
-├── BacklogFull                  too many calls wait already
-├── IdempotencyConflict          another call has the same key and other arguments
-├── Unauthorised                 a caller of the gateway who may not do what he asks for
-└── CallError                    a call that did not succeed
-    ├── ToolError                …  the tool, or what runs it, failed (.type says how)
-    ├── ToolCancelled            …  somebody gave it up
-    ├── InvalidArguments         …  its arguments do not fit the tool
-    ├── UnknownTool              …  no worker serves the tool
-    └── ToolTimeout              …  no reply in time
+├── SettingsError                 a setting that cannot be used
+├── ToolDefinitionError           a tool that cannot be registered
+├── MalformedEntryError           bytes that are not a call, a reply or a dead letter
+├── LeaseMismatchError            workers of one stream that disagree on the lease
+├── StoreError                    Redis did not do what was asked
+│   ├── StoreUnavailableError     … because it cannot be reached, or does not serve yet
+│   │   ├── UntrustedServerError  … because its certificate cannot be verified
+│   │   └── NotReplicatedError    … because too few replicas have confirmed it
+│   ├── NotPermittedError         … because our user may not do it
+│   ├── GroupMissingError         … because the consumer group is gone
+│   ├── WrongTypeError            … because something else lies under our key
+│   └── ServerFullError           … because it has no memory left
+├── NotReplayableError            a dead letter that must not be put back
+├── RedisUnavailable              a caller could not reach Redis
+├── TooLarge                      a call over a limit, refused before it was sent
+├── BacklogFull                   too many calls wait already
+├── IdempotencyConflict           another call has the same key and other arguments
+├── Unauthorised                  a caller of the gateway who may not do what he asks for
+└── CallError                     a call that did not succeed
+    ├── ToolError                 …  the tool, or what runs it, failed (.type says how)
+    ├── ToolCancelled             …  somebody gave it up
+    ├── InvalidArguments          …  its arguments do not fit the tool
+    ├── UnknownTool               …  no worker serves the tool
+    └── ToolTimeout               …  no reply in time
 """
 
 from __future__ import annotations
@@ -88,6 +91,21 @@ class StoreUnavailableError(StoreError):
     def __init__(self, message: str, *, maybe_ran: bool = False) -> None:
         super().__init__(message)
         self.maybe_ran = maybe_ran
+
+
+class UntrustedServerError(StoreUnavailableError):
+    """The server's certificate cannot be verified: name whoever signed it, or the server as its certificate does."""
+
+
+class NotReplicatedError(StoreUnavailableError):
+    """It was done, and too few replicas have confirmed it in time: a failover now may undo it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, maybe_ran=True)
+
+
+class NotPermittedError(StoreError):
+    """Our user of Redis may not do this: `toolspan acl` prints the rules for each role."""
 
 
 class GroupMissingError(StoreError):

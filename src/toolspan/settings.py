@@ -6,7 +6,7 @@ import os
 import re
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -16,7 +16,8 @@ from toolspan.errors import SettingsError
 from toolspan.keys import Keys
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
-_SCHEMES = ("redis", "rediss", "unix")
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+"""What the URL of a Redis may begin with."""
 
 _ALIKE = 0.75
 
@@ -30,7 +31,10 @@ class Settings(BaseSettings):
         env_prefix="TOOLSPAN_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
     )
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis is: redis, rediss or unix URL")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Where Redis is: redis, rediss (TLS), unix, redis+sentinel or rediss+sentinel URL",
+    )
     prefix: str = Field(
         "sg",
         min_length=1,
@@ -84,6 +88,22 @@ class Settings(BaseSettings):
         description="Days after which dead letters are deleted; without it they are kept for ever",
     )
 
+    wait_replicas: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="How many replicas must confirm an append, or the start of an at-most-once call, before it counts",
+    )
+
+    capture_args: bool = Field(
+        default=False,
+        description="Whether spans carry the arguments and results of tools, redacted",
+    )
+    redact: str | None = Field(
+        None,
+        pattern=r"^[\w.]+:\w+$",
+        description="`module:function`, str to str: hides more in messages, stacks and lines than we do",
+    )
     link_only: bool = Field(
         default=False,
         description="Whether attempts begin a trace of their own, which only links to the caller's",
@@ -92,8 +112,8 @@ class Settings(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, url: str) -> str:
-        if url.partition("://")[0] not in _SCHEMES or "://" not in url:
-            message = f"must start with one of {', '.join(s + '://' for s in _SCHEMES)}"
+        if url.partition("://")[0] not in REDIS_SCHEMES or "://" not in url:
+            message = f"must start with one of {', '.join(s + '://' for s in REDIS_SCHEMES)}"
             raise ValueError(message)
         return url
 

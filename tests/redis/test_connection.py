@@ -11,15 +11,18 @@ from redis import exceptions
 
 from toolspan.errors import (
     GroupMissingError,
+    NotPermittedError,
     ServerFullError,
     SettingsError,
     StoreError,
     StoreUnavailableError,
+    UntrustedServerError,
     WrongTypeError,
 )
 from toolspan.store import Connection
 from toolspan.store.connection import translated
 from toolspan.store.scripts import Script
+from toolspan.store.wires import NotConnectedError, NotTrustedError
 
 ALL = [
     error
@@ -46,10 +49,10 @@ def test_every_error_of_the_client_is_translated(error: type[Exception]) -> None
     ("raised", "meant", "maybe_ran"),
     [
         (exceptions.ConnectionError("Connection closed by server."), StoreUnavailableError, True),
-        (exceptions.ConnectionError("Error 111 connecting to here:1. Refused."), StoreUnavailableError, False),
+        (NotConnectedError("Error 111 connecting to here:1. Refused."), StoreUnavailableError, False),
+        (NotTrustedError("the certificate of here:1 is not to be trusted"), UntrustedServerError, False),
         (exceptions.MaxConnectionsError("max number of clients reached"), StoreUnavailableError, False),
         (exceptions.TimeoutError("Timeout reading from socket"), StoreUnavailableError, True),
-        (exceptions.TimeoutError("Timeout connecting to server"), StoreUnavailableError, False),
         (exceptions.BusyLoadingError("Redis is loading the dataset in memory"), StoreUnavailableError, False),
         (ConnectionResetError("reset"), StoreUnavailableError, True),
         (BrokenPipeError("pipe"), StoreUnavailableError, True),
@@ -69,7 +72,8 @@ def test_every_error_of_the_client_is_translated(error: type[Exception]) -> None
         (exceptions.ResponseError("no such key"), GroupMissingError, None),
         (exceptions.ResponseError("WRONGTYPE Operation against a key"), WrongTypeError, None),
         (exceptions.AuthenticationError("invalid username-password pair"), StoreError, None),
-        (exceptions.NoPermissionError("this user has no permissions"), StoreError, None),
+        (exceptions.NoPermissionError("this user has no permissions"), NotPermittedError, None),
+        (exceptions.ResponseError("UNBLOCKED force unblock from blocking operation"), StoreUnavailableError, False),
         (exceptions.ResponseError("BUSYGROUP Consumer Group name already exists"), StoreError, None),
         (exceptions.ResponseError("ERR what we have not thought of"), StoreError, None),
     ],
@@ -138,7 +142,7 @@ async def test_a_client_may_have_connections_of_its_own_making(kind: Any) -> Non
 
     assert issubclass(clients[0].connection_pool.connection_class, kind)
     assert issubclass(clients[1].connection_pool.connection_class, kind)
-    assert clients[2].connection_pool.connection_class.__name__ == kind.__name__
+    assert issubclass(clients[2].connection_pool.connection_class, getattr(redis, kind.__name__))
     assert all(client.connection_pool.connection_kwargs["username"] == "ada" for client in clients)
 
 

@@ -56,6 +56,7 @@ BOUNDS = [
     ("lease_ms", 200, 3_600_000),
     ("max_attempts", 1, 20),
     ("drain_seconds", 0, 3_600),
+    ("wait_replicas", 0, 100),
     ("reap_after_ms", 400, 10**9),
     ("max_args_bytes", 2, 16_777_216),
     ("max_reply_bytes", 64, 16_777_216),
@@ -123,7 +124,17 @@ def test_all_that_is_wrong_is_told_at_once(environment: pytest.MonkeyPatch) -> N
         Settings.load()
 
 
-@pytest.mark.parametrize("url", ["redis://h", "rediss://h:1/2", "unix:///run/redis.sock?db=1", "redis://u:p@h:7/0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "rediss://h:1/2",
+        "unix:///run/redis.sock?db=1",
+        "redis://u:p@h:7/0",
+        "redis+sentinel://a:1,b/s/0",
+        "rediss+sentinel://u:p@a/s",
+    ],
+)
 def test_a_url_of_a_known_scheme_is_taken(url: str) -> None:
     assert Settings.load(redis_url=url).redis_url == url
 

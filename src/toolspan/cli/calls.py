@@ -23,6 +23,7 @@ from toolspan.cli.output import (
     run,
     say,
 )
+from toolspan.cli.redacting import redactor
 from toolspan.codec import loads
 from toolspan.errors import CallError
 from toolspan.settings import Settings
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, as_json: bool) -> None:
     """Run TOOL with ARGS, a JSON object, and print its result."""
     settings = Settings.load()
+    redact = redactor(settings)
     try:
         arguments = loads(args.encode(), nesting=settings.max_nesting)
     except ValueError as exc:
@@ -61,7 +63,14 @@ def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, a
         server = Connection.to(settings.redis_url).address
         me = f"{socket.gethostname()}-{os.getpid()}"
         async with (
-            for_one_command("gateway", keys=settings.keys, instance_id=me, server=server, complain=complain) as probe,
+            for_one_command(
+                "gateway",
+                keys=settings.keys,
+                instance_id=me,
+                server=server,
+                complain=complain,
+                redact=redact,
+            ) as probe,
             ToolClient(settings, probe=probe) as client,
         ):
             return await client.call(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)

@@ -41,7 +41,7 @@ def config(as_json: bool) -> None:
 @click.argument("urls", nargs=-1, required=True, metavar="URL...")
 @click.option("--timeout", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to wait.")
 def wait_for(urls: tuple[str, ...], timeout: float) -> None:
-    """Wait until everything at the URLs answers: redis, rediss, unix, http, https, tcp."""
+    """Wait until everything at the URLs answers: redis, rediss, unix, their +sentinel, http, https, tcp."""
     from toolspan.operate.readiness import wait_for as waiting  # noqa: PLC0415
 
     if math.isnan(timeout):

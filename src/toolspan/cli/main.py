@@ -11,6 +11,7 @@ import click
 from toolspan.cli.output import example
 
 _COMMANDS: Final = {
+    "acl": ("toolspan.cli.permissions", "acl"),
     "call": ("toolspan.cli.calls", "call"),
     "config": ("toolspan.cli.environment", "config"),
     "consumers": ("toolspan.cli.inspection", "consumers"),

@@ -12,6 +12,7 @@ import click
 
 from toolspan.cli.durations import Duration
 from toolspan.cli.output import FAILED, complain, fail
+from toolspan.cli.redacting import redactor
 from toolspan.model import DeadLetterReason
 
 if TYPE_CHECKING:
@@ -94,8 +95,9 @@ async def with_session(settings: Settings, main: Callable[[Session], Awaitable[T
     from toolspan.store import Connection, DeadLetterStore  # noqa: PLC0415
     from toolspan.telemetry.one_shot import for_one_command  # noqa: PLC0415
 
+    redact = redactor(settings)
     connection = Connection.to(settings.redis_url)
-    about: Any = {"keys": settings.keys, "instance_id": me(), "server": connection.address}
+    about: Any = {"keys": settings.keys, "instance_id": me(), "server": connection.address, "redact": redact}
     async with for_one_command("operator", complain=complain, **about) as probe:
         try:
             store, finder = DeadLetterStore(connection, settings.keys), LetterFinder(connection, settings)

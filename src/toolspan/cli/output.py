@@ -21,7 +21,9 @@ from toolspan.errors import (
     StoreUnavailableError,
     ToolDefinitionError,
     ToolspanError,
+    UntrustedServerError,
 )
+from toolspan.redaction import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
@@ -82,6 +84,8 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             return command(*args, **kwargs)
         except (SettingsError, ToolDefinitionError) as exc:
             fail(str(exc), WRONG_USAGE)
+        except UntrustedServerError as exc:
+            fail(f"Redis cannot be reached: {exc}", NO_REDIS)
         except StoreUnavailableError as exc:
             fail(f"Redis cannot be reached: {exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
         except RedisUnavailable as exc:
@@ -107,7 +111,7 @@ def fail(message: str, code: int) -> NoReturn:
 
 def complain(message: str) -> None:
     """Say one sentence on stderr."""
-    say(f"toolspan: {' '.join(message.split())}", err=True)
+    say(f"toolspan: {without_secrets(' '.join(message.split()))}", err=True)
 
 
 def say(line: str, *, err: bool = False) -> None:

@@ -13,6 +13,7 @@ import click
 
 from toolspan.cli import signals
 from toolspan.cli.output import FAILED, NO_REDIS, example, fail, new_loop, reported, run
+from toolspan.cli.redacting import redactor
 from toolspan.errors import StoreUnavailableError
 from toolspan.settings import Settings
 from toolspan.telemetry.logs import LEVELS, configure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from toolspan.health import Unready
     from toolspan.monitor.reporter import Reporter
+    from toolspan.redaction import Redactor
     from toolspan.telemetry.logs import Level
     from toolspan.worker.supervisor import Supervisor
     from toolspan.worker.vitals import Vitals
@@ -67,8 +69,9 @@ def worker(
     log_level: Level,
 ) -> None:
     """Serve tools until SIGTERM; then finish what is held."""
-    configure(log_level)
     settings = Settings.load(stream=stream, concurrency=concurrency)
+    redact = redactor(settings)
+    configure(log_level, redact=redact)
     if processes > 1:
         arguments = ["worker", "--log-level", log_level, "--stream", settings.stream]
         arguments += ["--concurrency", str(settings.concurrency)]
@@ -89,7 +92,7 @@ def worker(
         registry = Registry.load(tools)
         _quiet_garbage_collection()
         try:
-            _run_and_leave(_serve(registry, settings, name, vitals))
+            _run_and_leave(_serve(registry, settings, name, vitals, redact))
         except StoreUnavailableError:
             if not redis_was_away:
                 raise
@@ -121,7 +124,7 @@ async def _supervise(supervisor: Supervisor) -> int:
         return await supervisor.run()
 
 
-async def _serve(registry: Any, settings: Settings, name: str | None, vitals: Vitals) -> int:
+async def _serve(registry: Any, settings: Settings, name: str | None, vitals: Vitals, redact: Redactor) -> int:
     from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
     from toolspan.monitor.retention import Retention  # noqa: PLC0415
     from toolspan.store import Connection, Inspector  # noqa: PLC0415
@@ -132,7 +135,13 @@ async def _serve(registry: Any, settings: Settings, name: str | None, vitals: Vi
     me = consumer_name(name)
     connection = Connection.to(settings.redis_url)
     telemetry = start(
-        "worker", keys=settings.keys, instance_id=me, server=connection.address, link_only=settings.link_only
+        "worker",
+        keys=settings.keys,
+        instance_id=me,
+        server=connection.address,
+        link_only=settings.link_only,
+        capture_args=settings.capture_args,
+        redact=redact,
     )
     try:
         serving = Worker(connection, registry, settings, telemetry.probe, me=me, vitals=vitals)
@@ -170,8 +179,9 @@ async def _report(reporter: Reporter, *, once: asyncio.Event, until: asyncio.Eve
 @reported
 def gateway(host: str, port: int, log_level: Level) -> None:
     """Serve HTTP: POST /v1/tools/TOOL/calls; see /openapi.json."""
-    configure(log_level)
     settings = Settings.load()
+    redact = redactor(settings)
+    configure(log_level, redact=redact)
     try:
         from toolspan.gateway.server import serve  # noqa: PLC0415
     except ImportError:
@@ -183,7 +193,9 @@ def gateway(host: str, port: int, log_level: Level) -> None:
         from toolspan.worker.engine import consumer_name  # noqa: PLC0415
 
         address = Connection.to(settings.redis_url).address
-        telemetry = start("gateway", keys=settings.keys, instance_id=consumer_name("gateway"), server=address)
+        telemetry = start(
+            "gateway", keys=settings.keys, instance_id=consumer_name("gateway"), server=address, redact=redact
+        )
         try:
             await serve(settings, host=host, port=port, probe=telemetry.probe, until=until)
         finally:
@@ -205,8 +217,9 @@ def _reason(exc: OSError) -> str:
 @reported
 def monitor(log_level: Level) -> None:
     """Report the group's gauges, also when every worker is dead."""
-    configure(log_level)
     settings = Settings.load()
+    redact = redactor(settings)
+    configure(log_level, redact=redact)
 
     async def main(until: asyncio.Event) -> None:
         from toolspan.monitor.reporter import Reporter  # noqa: PLC0415
@@ -217,7 +230,7 @@ def monitor(log_level: Level) -> None:
 
         me = consumer_name("monitor")
         connection = Connection.to(settings.redis_url)
-        telemetry = start("monitor", keys=settings.keys, instance_id=me, server=connection.address)
+        telemetry = start("monitor", keys=settings.keys, instance_id=me, server=connection.address, redact=redact)
         inspector = Inspector(connection, settings.keys)
         try:
             await inspector.workers()

@@ -31,6 +31,7 @@ from toolspan.gateway.once import OnceCalls
 from toolspan.gateway.replies import BLOCK_MS, Replies
 from toolspan.identity import new_call_id
 from toolspan.model import Failed, Remembered, Reply, ToolCall
+from toolspan.redaction import Redactor
 from toolspan.settings import Settings
 from toolspan.store import CallerStore, Channels, Connection, Inspector
 from toolspan.telemetry.setup import start
@@ -72,7 +73,13 @@ class ToolClient:
         self._connection = Connection.to(url or self.settings.redis_url)
         self._telemetry = None
         if probe is None:
-            self._telemetry = start("gateway", keys=keys, instance_id=self.gateway_id, server=self._connection.address)
+            self._telemetry = start(
+                "gateway",
+                keys=keys,
+                instance_id=self.gateway_id,
+                server=self._connection.address,
+                redact=Redactor.named(self.settings.redact),
+            )
             probe = self._telemetry.probe
         self.probe = probe
         limits = self.settings.max_args_bytes, self.settings.max_reply_bytes, self.settings.max_nesting
@@ -84,6 +91,7 @@ class ToolClient:
             block_ms=BLOCK_MS,
             backlog_limit=self.settings.backlog_limit,
             once_ttl_seconds=self.settings.idempotency_ttl_seconds,
+            wait_replicas=self.settings.wait_replicas,
         )
         self._inspector = Inspector(self._connection, keys)
         self.replies = Replies(self._store, self._codec, self.probe)

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 
 from toolspan.errors import SettingsError, StoreError, StoreUnavailableError, ToolspanError
 from toolspan.keys import Keys
-from toolspan.settings import without_password
+from toolspan.settings import REDIS_SCHEMES, without_password
 from toolspan.store import Connection, Inspector
 
 if TYPE_CHECKING:
@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 
 _POLL_SECONDS: Final = 0.1
 _ANSWER_SECONDS: Final = 2.0
-_REDIS: Final = ("redis", "rediss", "unix")
 
 
 async def wait_for(urls: Sequence[str], *, within: float) -> None:
-    """Wait until everything at *urls* answers: redis, rediss, unix, http, https (2xx), tcp.
+    """Wait until everything at *urls* answers: any Redis of ours, http, https (2xx), tcp.
 
     Raises:
         SettingsError: if a URL is of another kind, or cannot be read.
@@ -49,14 +48,15 @@ def _unreadable(url: str) -> str | None:
     """Say why nothing can ever answer at *url*; None if something could."""
     try:
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-        if parts.scheme in _REDIS:
+        if parts.scheme in REDIS_SCHEMES:
             Connection.to(url)
+            return None
+        host, port = parts.hostname, parts.port
     except (SettingsError, ValueError) as exc:
         return str(exc)
-    if parts.scheme not in {*_REDIS, "http", "https", "tcp"}:
-        return "give a redis, rediss, unix, http, https or tcp URL"
-    if parts.scheme not in _REDIS and not host:
+    if parts.scheme not in {"http", "https", "tcp"}:
+        return f"give a {', '.join(REDIS_SCHEMES)}, http, https or tcp URL"
+    if not host:
         return "it names no host"
     if parts.scheme == "tcp" and port is None:
         return "it names no port"
@@ -95,7 +95,7 @@ async def _problem(url: str, seconds: float) -> _Problem | None:
     parts = urlsplit(url)
     try:
         async with asyncio.timeout(seconds):
-            if parts.scheme in _REDIS:
+            if parts.scheme in REDIS_SCHEMES:
                 await _ping(url)
             elif parts.scheme == "tcp":
                 _, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -103,7 +103,7 @@ async def _problem(url: str, seconds: float) -> _Problem | None:
             else:
                 await asyncio.to_thread(_get, url, seconds)
     except TimeoutError:
-        return _Problem(f"no answer within {seconds:.1g} s", parts.scheme in _REDIS)
+        return _Problem(f"no answer within {seconds:.1g} s", parts.scheme in REDIS_SCHEMES)
     except (StoreError, HTTPException, OSError, ValueError) as exc:
         return _Problem(str(exc), isinstance(exc, StoreUnavailableError))
     return None

@@ -35,6 +35,7 @@ class CallerStore:
         block_ms: int,
         backlog_limit: int | None = None,
         once_ttl_seconds: int = 86_400,
+        wait_replicas: int = 0,
     ) -> None:
         self.reply_to = keys.replies(gateway_id)
         self._calls = keys.calls
@@ -44,13 +45,14 @@ class CallerStore:
         self._redis = connection.commands
         self._reader = connection.blocking(block_ms)
         self._block_ms = block_ms
-        self._append = Script("append")
-        self._append_if = Script("append_if")
+        self._append = Script("append", replicas=wait_replicas)
+        self._append_if = Script("append_if", replicas=wait_replicas)
 
     async def append(self, fields: Sequence[str | bytes], *, timeout_ms: int | None = None) -> str:
         """Append a call and give its entry id. With *timeout_ms* it gets a deadline, by Redis' clock.
 
-        Is never sent twice: after StoreUnavailableError the call may have been accepted or not.
+        Is never sent twice: after StoreUnavailableError the call may have been accepted or not; after
+        NotReplicatedError, a kind of that, it was, and a failover may lose it.
 
         Raises:
             BacklogFull: if too many calls wait already.

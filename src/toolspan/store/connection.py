@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from toolspan.errors import (
     GroupMissingError,
+    NotPermittedError,
     ServerFullError,
-    SettingsError,
     StoreError,
     StoreUnavailableError,
+    UntrustedServerError,
     WrongTypeError,
 )
+from toolspan.store.address import Address
+from toolspan.store.wires import NotConnectedError, NotTrustedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +35,10 @@ BLOCK_MARGIN: Final = 10.0
 MAX_CONNECTIONS: Final = 32
 
 # States that pass by themselves, told by the first word of the answer.
-_NOT_SERVING: Final = ("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "MISCONF", "NOREPLICAS")
+_NOT_SERVING: Final = (
+    "LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "TRYAGAIN", "BUSY ", "MISCONF", "NOREPLICAS",
+    "UNBLOCKED force unblock",
+)  # fmt: skip
 _NOT_SERVING_ERRORS: Final = (
     exceptions.ReadOnlyError,
     exceptions.MasterDownError,
@@ -47,8 +51,8 @@ _OUTSIDE_THE_TREE: Final = (
     exceptions.ChildDeadlockedError,
     exceptions.IncorrectPolicyType,
 )
-# A connection that never came to be: nothing of ours was sent on it.
-_NOT_SENT: Final = (" connecting to ", "max number of clients reached")
+# A connection that the server closes as it accepts it: nothing of ours was heard.
+_NOT_HEARD: Final = "max number of clients reached"
 # The last one is said of a stream that is gone with its group.
 _GROUP_MISSING: Final = ("NOGROUP", "UNBLOCKED the stream key no longer exists", "no such key")
 
@@ -56,29 +60,20 @@ _GROUP_MISSING: Final = ("NOGROUP", "UNBLOCKED the stream key no longer exists",
 class Connection:
     """How to reach one Redis: makes the clients that the roles of a process need, and closes them."""
 
-    def __init__(self, pool: redis.asyncio.ConnectionPool) -> None:
-        self._kind = _kind_of(pool)
-        self._target = {name: value for name, value in pool.connection_kwargs.items() if _names_the_server(name)}
+    def __init__(self, address: Address) -> None:
+        self._address = address
         self._clients: list[redis.asyncio.Redis] = []
         self.commands = self._client(ANSWER_TIMEOUT, connections=MAX_CONNECTIONS)
         """The client for everything that answers at once."""
 
     @classmethod
     def to(cls, url: str) -> Connection:
-        """Reach the server at *url*; nothing is sent yet.
+        """Reach the server at *url*, or the one that Sentinel there names; nothing is sent yet.
 
         Raises:
-            SettingsError: if the URL cannot be read.
+            SettingsError: if the URL cannot be read, or certificates that it names cannot.
         """
-        try:
-            return cls(redis.asyncio.ConnectionPool.from_url(url))
-        except ValueError:
-            # The reason would quote what was taken for a port or a host: it may be the password.
-            message = (
-                "TOOLSPAN_REDIS_URL cannot be read: is its port a number, are its options known, and is what is "
-                "special in its password written as %XX?"
-            )
-            raise SettingsError(message) from None
+        return cls(Address.of(url))
 
     @classmethod
     def like(cls, client: redis.asyncio.Redis) -> Connection:
@@ -87,15 +82,12 @@ class Connection:
         Raises:
             SettingsError: if it does not name one, or reaches it in a way that we cannot.
         """
-        return cls(client.connection_pool)
+        return cls(Address.like(client.connection_pool))
 
     @property
     def address(self) -> tuple[str, int | None]:
-        """Host and port of the server, or its socket's path and None."""
-        path = self._target.get("path")
-        if path is not None:
-            return str(path), None
-        return str(self._target.get("host", "localhost")), int(self._target.get("port", 6379))
+        """Host and port of the server; its socket's path and None; or the service that Sentinel watches, and None."""
+        return self._address.told
 
     def blocking(self, block_ms: int) -> redis.asyncio.Redis:
         """Make a client of one connection for reads that block, whose socket timeout outlives the block."""
@@ -103,9 +95,9 @@ class Connection:
 
     def threaded(self, timeout: float) -> redis.Redis:
         """Make a client for a thread of its own, without asyncio; *timeout* bounds each answer, in seconds."""
-        pool = redis.ConnectionPool(
-            _WITHOUT_ASYNCIO[self._kind], 1, **self._target, **_options(timeout, Retry(NoBackoff(), 0))
-        )
+        address = self._address
+        options = _options(timeout, Retry(NoBackoff(), 0))
+        pool = redis.ConnectionPool(address.blocking_kind, 1, **address.target, **options)
         return redis.Redis.from_pool(pool)
 
     async def aclose(self) -> None:
@@ -117,8 +109,8 @@ class Connection:
         pool = redis.asyncio.BlockingConnectionPool(
             connections,
             None,
-            _PACKED[self._kind],
-            **self._target,
+            self._address.kind,
+            **self._address.target,
             **_options(timeout, AsyncRetry(NoBackoff(), 0)),
         )
         client = redis.asyncio.Redis.from_pool(pool)
@@ -133,56 +125,6 @@ def _as_sent(answer: Any, **_: Any) -> Any:
     return answer
 
 
-class _Packed:
-    """Writes commands with hiredis, as the client without asyncio does: in Python it is half the cost of a call."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        """Give the bytes of a command; its first part may be two words."""
-        try:
-            return [hiredis.pack_command((*args[0].encode().split(), *args[1:]))]
-        except TypeError as exc:
-            raise exceptions.DataError(str(exc)) from None
-
-
-class _Connection(_Packed, redis.asyncio.Connection):
-    pass
-
-
-class _SSLConnection(_Packed, redis.asyncio.SSLConnection):
-    pass
-
-
-class _UnixDomainSocketConnection(_Packed, redis.asyncio.UnixDomainSocketConnection):
-    pass
-
-
-_Kind: TypeAlias = type[redis.asyncio.Connection | redis.asyncio.UnixDomainSocketConnection]
-# The first that fits counts: with TLS is a special case of without.
-_PACKED: Final[dict[_Kind, _Kind]] = {
-    redis.asyncio.SSLConnection: _SSLConnection,
-    redis.asyncio.Connection: _Connection,
-    redis.asyncio.UnixDomainSocketConnection: _UnixDomainSocketConnection,
-}
-_WITHOUT_ASYNCIO: Final = {
-    redis.asyncio.SSLConnection: redis.SSLConnection,
-    redis.asyncio.Connection: redis.Connection,
-    redis.asyncio.UnixDomainSocketConnection: redis.UnixDomainSocketConnection,
-}
-
-
-def _kind_of(pool: redis.asyncio.ConnectionPool) -> _Kind:
-    """Give the kind of connection of the client library that the pool's are, or were made from."""
-    made = pool.connection_class
-    if isinstance(pool, SentinelConnectionPool):
-        message = "a client that asks Sentinel for its server does not say which one: give one that names it"
-        raise SettingsError(message)
-    for kind in _PACKED:
-        if issubclass(made, kind):
-            return kind
-    message = f"a client with connections of the kind {made.__name__}: only TCP, TLS and Unix sockets are known here"
-    raise SettingsError(message)
-
-
 def _options(timeout: float, retry: Any) -> dict[str, Any]:
     return {
         # A command that writes must not be sent twice: its first answer may have been lost after it ran.
@@ -192,14 +134,9 @@ def _options(timeout: float, retry: Any) -> dict[str, Any]:
         "socket_timeout": timeout,
         "socket_connect_timeout": CONNECT_TIMEOUT,
         "health_check_interval": 0,
+        # The name and version of the library: one more command that a user would have to be permitted.
+        "driver_info": None,
     }
-
-
-def _names_the_server(option: str) -> bool:
-    """Whether an option says which server, and as whom, rather than how to talk to it, which is ours to say."""
-    return option.startswith("ssl") or option in {
-        "host", "port", "path", "db", "username", "password", "credential_provider", "socket_keepalive",
-    }  # fmt: skip
 
 
 @contextmanager
@@ -218,11 +155,15 @@ def translated() -> Iterator[None]:
 def store_error(exc: exceptions.RedisError) -> StoreError:  # noqa: PLR0911 - a table of cases
     """Choose the StoreError for an error of the Redis client."""
     text = str(exc)
-    if isinstance(exc, exceptions.AuthenticationError):
+    if isinstance(exc, NotTrustedError):
+        return UntrustedServerError(text)
+    if isinstance(exc, exceptions.NoPermissionError):
+        return NotPermittedError(text)
+    if isinstance(exc, exceptions.AuthenticationError | exceptions.AuthorizationError):
         return StoreError(text)
     if isinstance(exc, exceptions.ConnectionError | exceptions.TimeoutError):
-        refused = isinstance(exc, exceptions.BusyLoadingError) or any(told in text for told in _NOT_SENT)
-        return StoreUnavailableError(text, maybe_ran=not refused)
+        unheard = isinstance(exc, NotConnectedError | exceptions.BusyLoadingError) or _NOT_HEARD in text
+        return StoreUnavailableError(text, maybe_ran=not unheard)
     if isinstance(exc, exceptions.OutOfMemoryError) or text.startswith("OOM"):
         return ServerFullError(text)
     if isinstance(exc, _NOT_SERVING_ERRORS) or text.startswith(_NOT_SERVING):

@@ -8,7 +8,9 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
+
+from toolspan.errors import NotReplicatedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 _PARAMETER: Final = re.compile(r"^-- (KEYS|ARGV)\[\d+(\.\.)?\] (\w+)", re.MULTILINE)
+_REPLICAS_SECONDS: Final = 1.0
+"""How long replicas may take to confirm a write."""
+
 _INCLUDE: Final = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 
 
@@ -32,11 +37,13 @@ def compose(name: str) -> str:
 class Script:
     """One Lua file, called by keyword: every `KEYS[n] name` and `ARGV[n] name` of its header, no more and no less.
 
-    A name that stands for the rest (`ARGV[5..] held`) takes a sequence.
+    A name that stands for the rest (`ARGV[5..] held`) takes a sequence. With *replicas*, each run waits until so many
+    have confirmed what was written.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, replicas: int = 0) -> None:
         self.name = name
+        self._replicas = replicas
         self.text = compose(name)
         self._sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         parameters = _PARAMETER.findall(self.text)
@@ -57,13 +64,38 @@ class Script:
         return [len(keys), *keys, *_flat(self._args, values)]
 
     async def run(self, client: redis.asyncio.Redis, **values: Any) -> Any:
-        """Run the script once; it is loaded first where the server does not know it, and has not run then."""
+        """Run the script once; it is loaded first where the server does not know it, and has not run then.
+
+        Raises:
+            NotReplicatedError: if it has run, and too few replicas confirm that in time.
+        """
         arguments = self.arguments(values)
+        call = self._confirmed if self._replicas else self._called
         try:
-            return await cast("Awaitable[Any]", client.execute_command("EVALSHA", self._sha, *arguments))
+            return await call(client, arguments)
         except NoScriptError:
             await cast("Awaitable[Any]", client.execute_command("SCRIPT LOAD", self.text))
-            return await cast("Awaitable[Any]", client.execute_command("EVALSHA", self._sha, *arguments))
+            return await call(client, arguments)
+
+    def _called(self, client: redis.asyncio.Redis, arguments: list[Any]) -> Awaitable[Any]:
+        return cast("Awaitable[Any]", client.execute_command("EVALSHA", self._sha, *arguments))
+
+    async def _confirmed(self, client: redis.asyncio.Redis, arguments: list[Any]) -> Any:
+        # On one connection: WAIT is about what that has written.
+        pipeline = client.pipeline(transaction=False)
+        pipeline.execute_command("EVALSHA", self._sha, *arguments)
+        pipeline.execute_command("WAIT", self._replicas, int(_REPLICAS_SECONDS * 1000))
+        answer, confirmed = await pipeline.execute(raise_on_error=False)
+        if isinstance(answer, RedisError):
+            raise answer
+        if isinstance(confirmed, RedisError) or confirmed < self._replicas:
+            told = confirmed if isinstance(confirmed, RedisError) else f"{confirmed} of {self._replicas} replicas did"
+            message = (
+                f"{self.name}: it was written, but not confirmed by {self._replicas} replicas within "
+                f"{_REPLICAS_SECONDS:g} s ({told}); a failover now may undo it"
+            )
+            raise NotReplicatedError(message)
+        return answer
 
     def run_blocking(self, client: redis.Redis, **values: Any) -> Any:
         """Do the same for a client without asyncio."""

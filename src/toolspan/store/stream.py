@@ -135,6 +135,7 @@ class StreamStore:
         registration_ttl_ms: int,
         reply_ttl_seconds: int,
         reply_maxlen: int,
+        wait_replicas: int = 0,
     ) -> None:
         self.me = me
         self.clock = RedisClock()
@@ -145,7 +146,7 @@ class StreamStore:
         self._registration_ttl_ms = registration_ttl_ms
         self._reply_ttl_seconds = reply_ttl_seconds
         self._reply_maxlen = reply_maxlen
-        self._start = Script("start")
+        self._start = Script("start", replicas=wait_replicas)
         self._settle = Script("settle")
         self._park = Script("park")
         self._claim = Script("claim")
@@ -202,6 +203,13 @@ class StreamStore:
                 Delivery(entry_id, fields or [], 1, "first", read_ns, read_ms, int(entry_id.partition("-")[0]))
             )
         return deliveries
+
+    async def look(self) -> None:
+        """Make sure that we may read, before we say that we serve; nothing is taken."""
+        with translated():
+            await _answer(self._redis.execute_command(
+                "XREADGROUP", "GROUP", self._keys.group, self.me, "COUNT", 1, "STREAMS", self._keys.calls, "0"
+            ))  # fmt: skip
 
     async def owners(self) -> list[str]:
         """Name every consumer that holds something; we may hold what no run of ours knows of."""

@@ -22,6 +22,8 @@ BATCH_COUNT: Final = "messaging.batch.message_count"
 GEN_AI_OPERATION: Final = "gen_ai.operation.name"
 TOOL_NAME: Final = "gen_ai.tool.name"
 TOOL_CALL_ID: Final = "gen_ai.tool.call.id"
+TOOL_CALL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+TOOL_CALL_RESULT: Final = "gen_ai.tool.call.result"
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/error/ and …/server/, …/exception/
 ERROR_TYPE: Final = "error.type"

@@ -16,6 +16,7 @@ from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from opentelemetry.trace import Span, Tracer
@@ -42,6 +43,7 @@ class Calling:
         tool_call_id: str | None,
         parent: TraceFields | None,
         served: set[str],
+        redact: Callable[[str], str],
     ) -> None:
         self.trace: TraceFields = parent or NO_TRACE
         """What travels in the entry: the context of the `send` span."""
@@ -60,6 +62,7 @@ class Calling:
         }
         self._parent = parent
         self._served = served
+        self._redact = redact
         self._outcome = ""
         self._appended = False
         self._call: Span | None = None
@@ -132,7 +135,7 @@ class Calling:
         self._call.add_event("reply.received", received, self._now_ns())
         if failure is not None:
             self._call.set_attribute(at.ERROR_TYPE, failure.type)
-            self._call.set_status(StatusCode.ERROR, clean(failure.message))
+            self._call.set_status(StatusCode.ERROR, clean(self._redact(failure.message)))
 
     def failed(self, error_type: str) -> None:
         """There is no reply: `no_reply` in time, or `refused` before it was sent."""
@@ -153,7 +156,7 @@ class Calling:
         if error is not None and self._outcome in {"", "no_reply", "refused"}:
             for span in (self._call,) if self._appended else (self._call, self._send):
                 span.set_attribute(at.ERROR_TYPE, outcome)
-                span.set_status(StatusCode.ERROR, clean(str(error)))
+                span.set_status(StatusCode.ERROR, clean(self._redact(str(error))))
         if not self._appended:
             self._send.end(self._now_ns())
         self._call.end(self._now_ns())

@@ -34,6 +34,11 @@ def child_ended(number: int, pid: int, *, how: str, seconds: float, again_in: fl
     log.warning("child.ended", process=number, pid=pid, how=how, seconds=round(seconds, 3), started_again_in=again_in)
 
 
+def redactor_failed(why: str) -> None:
+    """Say once of a redactor that it does not work: what it was given is hidden as a whole."""
+    log.error("redaction.failed", failure=why)
+
+
 class Events:
     """Writes events where somebody listens, and lines in any case."""
 

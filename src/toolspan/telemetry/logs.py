@@ -6,10 +6,13 @@ import logging
 import re
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
 from opentelemetry.trace import get_current_span
+
+from toolspan.redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -34,11 +37,16 @@ _JSON_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure(level: Level = "info", *, json: bool | None = None, exporters: bool = True) -> None:
+def configure(
+    level: Level = "info", *, json: bool | None = None, exporters: bool = True, redact: Redactor | None = None
+) -> None:
     """Write lines from *level* up to stderr; as JSON if *json*, or if it is None and stderr is no terminal.
 
-    What *exporters* have to say may be left out: `exporters_in_trouble` tells whether they had to say anything.
+    What *exporters* have to say may be left out: `exporters_in_trouble` tells whether they had to say anything. What
+    *redact* hides is on no line.
     """
+    redact = redact or Redactor()
+    redact.failed = _redactor_failed
     as_json = not sys.stderr.isatty() if json is None else json
     structlog.configure(
         processors=[
@@ -47,6 +55,7 @@ def configure(level: Level = "info", *, json: bool | None = None, exporters: boo
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _current_trace,
             _JSON_TRACEBACKS if as_json else structlog.processors.format_exc_info,
+            partial(_redacted, redact),
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -67,9 +76,31 @@ def leave_stdout_alone() -> None:
     """Write lines from `info` up to stderr, where the program has not said what it wants: its stdout is not ours."""
     if not structlog.is_configured():
         structlog.configure(
+            processors=[*structlog.get_config()["processors"][:-1], _STACKS, partial(_redacted, Redactor()), _PLAIN],
             wrapper_class=structlog.make_filtering_bound_logger("info"),
             logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         )
+
+
+_STACKS: Final = structlog.processors.format_exc_info
+_PLAIN: Final = structlog.dev.ConsoleRenderer()
+
+
+def _redacted(redact: Redactor, _: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Take secrets out of a line; what ours are called is constant, and holds none."""
+    for name, value in line.items():
+        if name not in _OURS and not (name == "event" and _CONSTANT.fullmatch(str(value))):
+            line[name] = redact.within(value if isinstance(value, _KNOWN) else str(value))
+    return line
+
+
+def _redactor_failed(why: str) -> None:
+    structlog.get_logger("toolspan").error("redaction.failed", failure=why)
+
+
+_OURS: Final = frozenset({"level", "timestamp", "trace_id", "span_id", "failure"})
+_CONSTANT: Final = re.compile(r"[a-z_]+(\.[a-z_]+)+")
+_KNOWN: Final = (str, int, float, bool, type(None), dict, list, tuple)
 
 
 def _current_trace(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from toolspan.keys import Keys
+    from toolspan.redaction import Redactor
     from toolspan.telemetry.probe import Probe
     from toolspan.telemetry.setup import Service
 
@@ -33,13 +34,14 @@ async def for_one_command(
     instance_id: str,
     server: tuple[str, int | None] | None,
     complain: Callable[[str], None],
+    redact: Redactor,
 ) -> AsyncIterator[Probe]:
     """Give a probe, and export what it was told when the block is left; *complain*, in one sentence, if that failed.
 
     Of our own lines only errors are shown.
     """
-    configure("error", exporters=False)
-    telemetry = start(service, keys=keys, instance_id=instance_id, server=server)
+    configure("error", exporters=False, redact=redact)
+    telemetry = start(service, keys=keys, instance_id=instance_id, server=server, redact=redact)
     try:
         yield telemetry.probe
     finally:

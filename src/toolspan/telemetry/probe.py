@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.model import OTHER_TOOL, Failed
+from toolspan.redaction import Redactor
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import catalog
 from toolspan.telemetry.callers import Calling, Replaying
-from toolspan.telemetry.events import Events, log, trace_ids
+from toolspan.telemetry.events import Events, log, redactor_failed, trace_ids
 from toolspan.telemetry.instruments import Instruments, gauge
 
 if TYPE_CHECKING:
@@ -54,7 +55,11 @@ class Probe:
         group_meter: Callable[[], Meter | None] = lambda: None,
         export_metrics: Callable[[], None] = lambda: None,
         server: dict[str, Any] | None = None,
+        redact: Redactor | None = None,
     ) -> None:
+        self.redact = redact or Redactor()
+        """What every message and stack goes through before people get to read it."""
+        self.redact.failed = redactor_failed
         self._keys = keys
         self._spans = spans
         self._consumer = consumer
@@ -139,9 +144,9 @@ class Probe:
             "loop.stalled",
             event="toolspan.loop.stalled",
             level="error",
-            attributes={at.EXCEPTION_STACKTRACE: stack},
+            attributes={at.EXCEPTION_STACKTRACE: self.redact(stack)},
             seconds=round(seconds, 3),
-            stack=stack,
+            stack=self.redact(stack),
         )
 
     def process_stood_still(self, *, seconds: float) -> None:
@@ -332,7 +337,7 @@ class Probe:
                 level="error",
                 attributes={at.ROLE: step, at.ERROR_TYPE: type(error).__name__},
                 step=step,
-                error=str(error),
+                error=self.redact(str(error)),
             )
 
     def recovered(self, step: str) -> None:
@@ -395,6 +400,7 @@ class Probe:
             tool_call_id=tool_call_id,
             parent=parent,
             served=self._served,
+            redact=self.redact,
         )
 
     def answers_read(self, count: int, *, began_ns: int, ended_ns: int) -> None:

@@ -17,6 +17,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+from toolspan.redaction import Redactor
 from toolspan.settings import OtlpSettings
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import exporters
@@ -68,6 +69,8 @@ def start(
     instance_id: str,
     server: tuple[str, int | None] | None = None,
     link_only: bool = False,
+    capture_args: bool = False,
+    redact: Redactor | None = None,
 ) -> Telemetry:
     """Start telemetry as the standard `OTEL_*` variables say; without an endpoint, nothing is exported.
 
@@ -108,6 +111,8 @@ def start(
             group_meter=group_meter,
             export_metrics=export_metrics,
             link_only=link_only,
+            capture_args=capture_args,
+            redact=redact,
         ),
         making.shutdowns,
     )
@@ -176,6 +181,8 @@ def make_probe(
     group_meter: Callable[[], Meter | None] = lambda: None,
     export_metrics: Callable[[], None] = lambda: None,
     link_only: bool = False,
+    capture_args: bool = False,
+    redact: Redactor | None = None,
 ) -> Probe:
     """Make a probe that reports to the given providers, and to none that is None."""
     release = version(SCOPE)
@@ -183,6 +190,7 @@ def make_probe(
     if server is not None and server[1] is not None:
         address[at.SERVER_PORT] = server[1]  # type: ignore[assignment]
     tracer = tracer_provider.get_tracer(SCOPE, release) if tracer_provider else None
+    redact = redact or Redactor()
     spans = Spans(
         tracer,
         ids=ids,
@@ -192,6 +200,7 @@ def make_probe(
         consumer=consumer,
         server=address,
         link_only=link_only,
+        captured=redact if capture_args else None,
     )
     return Probe(
         keys=keys,
@@ -203,6 +212,7 @@ def make_probe(
         group_meter=group_meter,
         export_metrics=export_metrics,
         server=address,
+        redact=redact,
     )
 
 

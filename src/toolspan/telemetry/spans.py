@@ -14,14 +14,15 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace import set_span_in_context as with_span
 
-from toolspan.model import NO_TRACE, OTHER_TOOL, Failed
+from toolspan.codec import dumps
+from toolspan.model import NO_TRACE, OTHER_TOOL, Failed, Succeeded
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.ids import span_id_of, trace_id_of
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from opentelemetry.context import Context
@@ -37,6 +38,8 @@ NOT_AN_ERROR: Final = frozenset({"deadline_exceeded", "cancelled"})
 
 _MS: Final = 1_000_000
 _NOTHING: Final = nullcontext()
+_LONGEST_CAPTURED: Final = 8_192
+"""Characters of arguments or of a result that a span carries at most."""
 
 
 @dataclass(slots=True)
@@ -72,6 +75,7 @@ class Spans:
         consumer: str,
         server: dict[str, Any],
         link_only: bool,
+        captured: Callable[[str], str] | None,
     ) -> None:
         self._tracer = tracer
         self._ids = ids
@@ -83,6 +87,8 @@ class Spans:
         self._consumer = consumer
         self._server = {at.SYSTEM: "redis", **server}
         self._link_only = link_only
+        self._captured = captured
+        """What arguments and results go through on their way to a span; None: they do not go there."""
 
     def begin(self, run: Run) -> None:
         """Start the `process` span of *run*, in the trace of whoever sent the call."""
@@ -146,6 +152,9 @@ class Spans:
             {**recording.common, at.GEN_AI_OPERATION: "execute_tool"},
             start_time=recording.at(0),
         )
+        if self._captured is not None and run.call is not None:
+            arguments = self._captured(dumps(run.call.args).decode())
+            recording.tool.set_attribute(at.TOOL_CALL_ARGUMENTS, _cut(arguments))
         with _attached(with_span(recording.tool, recording.context)):
             yield
 
@@ -189,7 +198,10 @@ class Spans:
         run.recording = None
         end_ns = recording.at(ended_ns)
         if recording.tool is not None:
-            _fail(recording.tool, run.unsent or run.outcome)
+            result = run.unsent or run.outcome
+            _fail(recording.tool, result)
+            if self._captured is not None and isinstance(result, Succeeded):
+                recording.tool.set_attribute(at.TOOL_CALL_RESULT, _cut(self._captured(result.result.decode())))
             # What was left behind at the drain has not ended: the attempt has, and the span with it.
             recording.tool.end(recording.at(run.tool_ended_ns) if run.tool_ended_ns else end_ns)
         if recording.reply is not None and sent:
@@ -300,6 +312,10 @@ def _attached(context: Context) -> Iterator[None]:
         yield
     finally:
         otel_context.detach(token)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_CAPTURED else f"{text[: _LONGEST_CAPTURED - 1]}…"
 
 
 def _fail(span: Span, outcome: Outcome | None) -> None:

@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from toolspan.keys import Keys
+from toolspan.redaction import Redactor
 from toolspan.telemetry.ids import DerivedIds
 from toolspan.telemetry.setup import SCOPE, make_probe
 
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
 class Recorder:
     """Records what one worker or client reports: give its *probe* to that, and look at the rest."""
 
-    def __init__(self, keys: Keys | None = None, *, consumer: str = "test", link_only: bool = False) -> None:
+    def __init__(
+        self,
+        keys: Keys | None = None,
+        *,
+        consumer: str = "test",
+        link_only: bool = False,
+        capture_args: bool = False,
+        redact: Redactor | None = None,
+    ) -> None:
         self._spans = InMemorySpanExporter()
         self._metrics = InMemoryMetricReader()
         self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
@@ -49,6 +58,8 @@ class Recorder:
             resource=self._tracers.resource,
             group_meter=lambda: meters.get_meter(SCOPE),
             link_only=link_only,
+            capture_args=capture_args,
+            redact=redact,
         )
 
     @property

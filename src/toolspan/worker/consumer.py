@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from toolspan.codec import trace_of
 from toolspan.errors import MalformedEntryError, SettingsError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded, ToolCall
+from toolspan.redaction import Redactor
 from toolspan.settings import Settings
 from toolspan.store import Connection
 from toolspan.telemetry.setup import start
@@ -92,6 +93,8 @@ class ToolExecConsumer:
             instance_id=me,
             server=connection.address,
             link_only=settings.link_only,
+            capture_args=settings.capture_args,
+            redact=Redactor.named(settings.redact),
         )
         engine = Engine(
             connection,
@@ -188,7 +191,9 @@ class PayloadProcessor:
             payload = self._parts.codec.decode_payload(delivery.fields)
         except MalformedEntryError as exc:
             self._probe.began(work.run)
-            await completer.quarantine(work, "malformed", Failed("malformed", str(exc)), malformed=exc)
+            await completer.quarantine(
+                work, "malformed", Failed("malformed", self._probe.redact(str(exc))), malformed=exc
+            )
             return
         work.run.is_of(self._described(work, payload))
         self._probe.began(work.run)
@@ -214,7 +219,9 @@ class PayloadProcessor:
                 result = await contained(run, task, self._program(payload))
         finally:
             run.tool_ended_ns = time.monotonic_ns()
-        return failed("worker_error", result.error, retryable=True) if isinstance(result, Raised) else None
+        if not isinstance(result, Raised):
+            return None
+        return failed("worker_error", result.error, self._probe.redact, retryable=True)
 
     async def _program(self, payload: dict[str, Any]) -> None:
         # What gives an awaitable may raise before it does.

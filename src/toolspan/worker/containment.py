@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from toolspan.model import Failed, value
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from toolspan.model import ErrorType, Run
 
@@ -49,15 +49,16 @@ async def contained(run: Run, task: asyncio.Task[Any], theirs: Awaitable[Any]) -
     return result
 
 
-def failed(kind: ErrorType, exc: BaseException, *, retryable: bool = False) -> Failed:
-    """Describe a failure by the exception that was its reason."""
+def failed(kind: ErrorType, exc: BaseException, redact: Callable[[str], str], *, retryable: bool = False) -> Failed:
+    """Describe a failure by the exception that was its reason, as far as *redact* lets people read it."""
     name = type(exc).__name__
     try:
         message = str(exc)
     except Exception:  # noqa: BLE001
         # An exception's own class may be as broken as what raised it.
         message = ""
-    return Failed(kind, clip(message or name), retryable, {"exception": name}, stack_of(exc))
+    # Whole, before it is cut: half a secret looks like none.
+    return Failed(kind, clip(redact(message) or name), retryable, {"exception": name}, redact(stack_of(exc)))
 
 
 def clip(message: str) -> str:

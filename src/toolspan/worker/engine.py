@@ -144,6 +144,7 @@ class Engine:
             registration_ttl_ms=registration_ttl_ms,
             reply_ttl_seconds=s.reply_ttl_seconds,
             reply_maxlen=s.reply_maxlen,
+            wait_replicas=s.wait_replicas,
         )
         self._inspector = Inspector(self._connection, s.keys)
         self._link = Link()
@@ -207,6 +208,7 @@ class Engine:
         try:
             if await self._store.ensure_group():
                 self._probe.group_created()
+            await self._store.look()
         except ServerFullError as exc:
             # The group may be there all the same; if it is not, the fetcher meets that.
             self._probe.outage("group", exc)

@@ -59,10 +59,11 @@ class Executor:
         try:
             arguments = tool.validate(call.args)
         except InvalidArgumentsError as exc:
-            return Failed("invalid_arguments", clip(str(exc)), detail=exc.errors)
+            redact = self._probe.redact
+            return Failed("invalid_arguments", clip(redact(str(exc))), detail=redact.within(exc.errors))
         except Exception as exc:  # noqa: BLE001
             # A validator is a part of the tool.
-            return failed("tool_error", exc)
+            return failed("tool_error", exc, self._probe.redact)
         if not tool.is_async:
             await self._admit()
         if self._time_left(call, tool)[0] <= 0:
@@ -103,7 +104,7 @@ class Executor:
             message = f"{tool.name} did not end within {seconds:.3g} s"
             return Execution(Failed(expiry, message, retryable=expiry == "timeout"))
         retry = result.error if isinstance(result.error, Retry) else None
-        return Execution(failed("tool_error", result.error, retryable=retry is not None), retry)
+        return Execution(failed("tool_error", result.error, self._probe.redact, retryable=retry is not None), retry)
 
     async def _admit(self) -> None:
         try:
@@ -125,7 +126,7 @@ class Executor:
         try:
             result = dumps(value)
         except NotJsonError as exc:
-            return Failed("tool_error", clip(f"{tool.name} returned what is not JSON: {exc}"))
+            return Failed("tool_error", clip(self._probe.redact(f"{tool.name} returned what is not JSON: {exc}")))
         if len(result) > self._limits.reply_bytes:
             message = f"{tool.name} returned {len(result)} bytes; {self._limits.reply_bytes} are allowed"
             return Failed("reply_too_large", message)

@@ -66,7 +66,7 @@ class Processor:
             self._probe.began(work.run)
             verdict = work.verdict
             reason = verdict.reason if verdict else "malformed"
-            failure = verdict.failure if verdict else Failed("malformed", str(exc))
+            failure = verdict.failure if verdict else Failed("malformed", self._probe.redact(str(exc)))
             await self._completer.quarantine(work, reason, failure, malformed=exc)
             return
         if isinstance(call, NewerCall):
@@ -212,7 +212,7 @@ async def kept_apart(
         raise
     except Exception as exc:  # noqa: BLE001
         probe.bug("process", exc)
-        await fail(work, failed("worker_error", exc, retryable=True))
+        await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
 
 
 def outcome_unknown(why: str = "its worker was lost") -> Failed:

@@ -1,0 +1,176 @@
+"""What each role may do in Redis, and no more: commands by kind of key, scripts, channels; and that as an ACL file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from toolspan.keys import Keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What one role may do. *keys* is kind of key (the word behind the prefix) to the commands that may touch it.
+
+    *scripted* are the kinds that scripts get as KEYS; what a script then does to them is checked like any command.
+    """
+
+    free: str
+    """Commands without a key."""
+    scripted: str
+    keys: Mapping[str, str]
+    publishes: str = ""
+    subscribes: str = ""
+
+
+_ALL: Final = "ping select role time script|load"
+# Whoever may be elected to report the group: it measures, and purges dead letters that are too old.
+_REPORTER: Final = {
+    "stream": "type xlen xrange xinfo|groups",
+    "dlq": "type xlen xrange xrevrange xtrim xdel",
+    "workers": "type zcount zcard zrange",
+    "worker": "hmget",
+    "parked": "type zcard",
+    "monitor": "get set pexpire del",
+    "audit": "xadd xdel",
+}
+
+ROLES: Final[Mapping[str, Role]] = {
+    "gateway": Role(
+        f"{_ALL} wait",
+        "stream parked once cancel streams",
+        {
+            "stream": "xadd xlen xpending xrange xinfo|groups",
+            "parked": "zcard",
+            "reply": "xread xtrim del",
+            "workers": "zrange",
+            "worker": "hmget",
+            "schema": "mget",
+            "streams": "smembers",
+            "once": "get set",
+            "cancel": "set",
+        },
+        publishes="cancel",
+        subscribes="once",
+    ),
+    "worker": Role(
+        f"{_ALL} wait multi exec",
+        "stream reply dlq workers worker parked attempts events audit monitor once cancel slots rate streams control",
+        {
+            "stream": (
+                f"{_REPORTER['stream']} xreadgroup xack xclaim xdel xpending exists xinfo|consumers xgroup|create "
+                "xgroup|delconsumer"
+            ),
+            "reply": "xadd expire",
+            "dlq": f"{_REPORTER['dlq']} xadd",
+            "workers": f"{_REPORTER['workers']} zadd zscore zrem",
+            "worker": f"{_REPORTER['worker']} hget hset hexists pexpire del",
+            "parked": f"{_REPORTER['parked']} zadd zrem zrangebyscore",
+            "attempts": "hget hset hdel hscan",
+            "events": "xadd",
+            "audit": _REPORTER["audit"],
+            "monitor": _REPORTER["monitor"],
+            "schema": "set",
+            "streams": "sadd smembers srem",
+            "once": "get set del",
+            "cancel": "get mget exists",
+            "slots": "zadd zrem zcard zscore zremrangebyscore pexpire",
+            "rate": "get set pexpire",
+            "control": "hget hgetall",
+        },
+        publishes="once",
+        subscribes="cancel control",
+    ),
+    "monitor": Role(_ALL, "stream dlq workers parked audit monitor streams", {**_REPORTER, "streams": "smembers"}),
+    "operator": Role(
+        f"{_ALL} multi exec",
+        "stream dlq workers parked audit events control streams",
+        {
+            "stream": "type xlen xrange xrevrange xpending xinfo|groups xinfo|consumers xadd",
+            "dlq": "type xlen xrange xrevrange xtrim xdel",
+            "reply": "xread xtrim del",
+            "events": "xadd xrange xrevrange",
+            "audit": "xadd xdel xrange xrevrange",
+            "attempts": "hget",
+            "parked": "type zcard zscore",
+            "workers": "type zcount zcard zrange",
+            "worker": "hmget",
+            "schema": "mget",
+            "streams": "smembers",
+            "control": "hset hdel hgetall",
+        },
+        publishes="control",
+    ),
+}
+"""Every role, and what it may do."""
+
+_SUBSCRIBING: Final = ("+psubscribe", "+punsubscribe", "+subscribe", "+unsubscribe")
+_READING: Final = (
+    "exists get hexists hget hgetall hmget hscan mget smembers type xinfo|consumers xinfo|groups xlen xpending xrange "
+    "xread xrevrange zcard zcount zrange zrangebyscore zscore"
+)
+"""For these a key pattern with %R~ is enough."""
+
+_WRITING: Final = (
+    "del expire hdel hset pexpire sadd set srem xack xadd xdel xgroup|create xgroup|delconsumer xtrim zadd zrem "
+    "zremrangebyscore"
+)
+"""For these one with %W~; what does both is in neither."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user of Redis for one role. *rules* is what `ACL SETUSER` takes, but for a password."""
+
+    name: str
+    role: str
+    rules: list[str] = field(default_factory=list)
+
+    @property
+    def line(self) -> str:
+        """The user's line in an ACL file. Its password is a placeholder with which no server starts."""
+        return f"user {self.name} {' '.join(self.rules)} on #sha256-of-the-password-of-{self.name}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Give the same for machines."""
+        return {"user": self.name, "role": self.role, "rules": self.rules}
+
+
+def users(prefix: str) -> list[User]:
+    """Give a user for each role, for the plane under *prefix*."""
+    return [User(f"toolspan-{name}", name, _rules(role, prefix)) for name, role in ROLES.items()]
+
+
+def acl_file(prefix: str) -> str:
+    """Give an ACL file: a user for each role, and nobody else."""
+    return "".join(f"{line}\n" for line in ("user default off", *(user.line for user in users(prefix))))
+
+
+def _rules(role: Role, prefix: str) -> list[str]:
+    """Give the commands without keys, and selectors: a command is allowed by one of them as a whole."""
+    scripts = ["+evalsha", *(f"~{_pattern(prefix, kind)}" for kind in role.scripted.split())]
+    selectors = [
+        scripts,
+        *([*_allowed(commands), _key(prefix, kind, commands)] for kind, commands in role.keys.items()),
+        *(["+publish", f"&{prefix}:{kind}:*"] for kind in role.publishes.split()),
+        [*_SUBSCRIBING, *(f"&{prefix}:{kind}:*" for kind in role.subscribes.split())] if role.subscribes else [],
+    ]
+    return ["reset", *_allowed(role.free), *(f"({' '.join(selector)})" for selector in selectors if selector)]
+
+
+def _allowed(commands: str) -> list[str]:
+    return [f"+{command}" for command in sorted(set(commands.split()))]
+
+
+def _key(prefix: str, kind: str, commands: str) -> str:
+    asked = set(commands.split())
+    access = "%R~" if asked <= set(_READING.split()) else "%W~" if asked <= set(_WRITING.split()) else "~"
+    return f"{access}{_pattern(prefix, kind)}"
+
+
+def _pattern(prefix: str, kind: str) -> str:
+    # The one key of its kind has no name behind it.
+    return Keys(prefix).streams if kind == "streams" else f"{prefix}:{kind}:*"

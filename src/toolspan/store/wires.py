@@ -1,0 +1,194 @@
+"""The kinds of connections: how they come about, so that it is known whether anything was sent on one that failed."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import hiredis
+import redis
+import redis.asyncio
+import redis.asyncio.connection
+import redis.connection
+from redis import exceptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# For the type checker, what our mix-ins are mixed with.
+if TYPE_CHECKING:
+    _Asynchronous = redis.asyncio.Connection
+    _Blocking = redis.Connection
+    _Parser = Any
+else:
+    _Asynchronous = _Blocking = _Parser = object
+
+
+class NotConnectedError(exceptions.ConnectionError):
+    """No connection came about, handshakes included: nothing of ours was sent on it."""
+
+
+class NotTrustedError(NotConnectedError):
+    """The server's certificate cannot be verified."""
+
+
+class _Telling(_Parser):  # type: ignore[misc]
+    """Reads answers; a refusal says whose it is, and a server that is no primary any more is left at once."""
+
+    def on_connect(self, connection: Any) -> None:
+        self._connection = connection
+        super().on_connect(connection)
+
+    def parse_error(self, response: str) -> Exception:
+        if response.startswith(_NO_PRIMARY):
+            connection = self._connection
+            connection.mark_for_reconnect()
+        error: Exception = super().parse_error(response)
+        if response.startswith(_NOT_PERMITTED):
+            user = self._connection.username or "default"
+            return exceptions.NoPermissionError(f"the user {user} is not permitted to do this: {error}")
+        return error
+
+
+class _Parsing(_Telling, redis.asyncio.connection.DefaultParser):  # type: ignore[valid-type,misc]
+    pass
+
+
+class _ParsingBlocking(_Telling, redis.connection.DefaultParser):  # type: ignore[valid-type,misc]
+    pass
+
+
+class _Ours(_Asynchronous):
+    """Writes commands with hiredis, as the client without asyncio does: in Python it is half the cost of a call."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parser_class=_Parsing, **options)
+
+    async def connect(self) -> None:
+        """Connect, shake hands, and make sure that somebody answers.
+
+        Raises:
+            NotConnectedError: if no connection comes about within the limit for all of that together.
+        """
+        if self.is_connected:
+            return
+        try:
+            async with asyncio.timeout(self.socket_connect_timeout):
+                await super().connect()  # type: ignore[no-untyped-call]
+                question = _greeting(self)
+                if question:
+                    await self.send_command(question, check_health=False)
+                    self._hear(await self.read_response())
+        except BaseException as exc:
+            # Left open, it would be taken for one that is ready.
+            with suppress(OSError, exceptions.RedisError):
+                await self.disconnect(nowait=True)
+            if isinstance(exc, _NO_CONNECTION):
+                raise _not_connected(exc, self._host_error()) from exc
+            raise
+
+    def _hear(self, answer: Any) -> None:
+        """Look at what the greeting was answered."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """Give the bytes of a command; its first part may be two words."""
+        try:
+            return [hiredis.pack_command((*args[0].encode().split(), *args[1:]))]
+        except TypeError as exc:
+            raise exceptions.DataError(str(exc)) from None
+
+
+class _OursBlocking(_Blocking):
+    """Does the same without asyncio; each step of the handshake has its limit."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(parser_class=_ParsingBlocking, **options)  # type: ignore[no-untyped-call]
+
+    def connect(self) -> None:
+        if self.is_connected:
+            return
+        try:
+            super().connect()  # type: ignore[no-untyped-call]
+            question = _greeting(self)
+            if question:
+                self.send_command(question, check_health=False)  # type: ignore[no-untyped-call]
+                self._hear(self.read_response())
+        except BaseException as exc:
+            with suppress(OSError, exceptions.RedisError):
+                self.disconnect()  # type: ignore[no-untyped-call]
+            if isinstance(exc, _NO_CONNECTION):
+                raise _not_connected(exc, self._host_error()) from exc  # type: ignore[no-untyped-call]
+            raise
+
+    def _hear(self, answer: Any) -> None:
+        """Look at what the greeting was answered."""
+
+
+class PlainConnection(_Ours, redis.asyncio.Connection):
+    """TCP."""
+
+
+class TLSConnection(_Ours, redis.asyncio.SSLConnection):
+    """TCP with TLS."""
+
+
+class SocketConnection(_Ours, redis.asyncio.UnixDomainSocketConnection):
+    """A Unix socket."""
+
+
+class PlainBlocking(_OursBlocking, redis.Connection):
+    """TCP, without asyncio."""
+
+
+class TLSBlocking(_OursBlocking, redis.SSLConnection):
+    """TCP with TLS, without asyncio."""
+
+
+class SocketBlocking(_OursBlocking, redis.UnixDomainSocketConnection):
+    """A Unix socket, without asyncio."""
+
+
+Kind: TypeAlias = type[redis.asyncio.Connection | redis.asyncio.UnixDomainSocketConnection]
+BlockingKind: TypeAlias = type[redis.Connection | redis.UnixDomainSocketConnection]
+
+# The first that fits counts: with TLS is a special case of without.
+OURS: Final[Mapping[Kind, tuple[Kind, BlockingKind]]] = {
+    redis.asyncio.SSLConnection: (TLSConnection, TLSBlocking),
+    redis.asyncio.Connection: (PlainConnection, PlainBlocking),
+    redis.asyncio.UnixDomainSocketConnection: (SocketConnection, SocketBlocking),
+}
+"""A kind of the client library, and what we make of it: with asyncio, and without."""
+
+_NO_CONNECTION: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+# Connections that came about, with a server that says why it does not serve: that is told in its own words.
+_ANSWERED: Final = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.BusyLoadingError)
+_NO_PRIMARY: Final = ("READONLY", "UNBLOCKED force unblock")
+# How scripts are told, on Redis 7.0 and on what came after it.
+_NOT_PERMITTED: Final = ("NOPERM", "ERR The user executing the script can't", "ERR ACL failure in script")
+
+
+def _greeting(connection: Any) -> str | None:
+    """Choose the first command: a server that accepts and then is silent must be known before ours is sent."""
+    if hasattr(connection, "sentinels"):
+        return "ROLE"
+    named = connection.username or connection.password or connection.credential_provider
+    return None if named or connection.db else "PING"
+
+
+def _not_connected(exc: BaseException, where: str) -> BaseException:
+    if isinstance(exc, (*_ANSWERED, NotConnectedError)):
+        return exc
+    cause: BaseException | None = exc
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            why = cause.verify_message or str(cause)
+            return NotTrustedError(
+                f"the certificate of {where} is not to be trusted: {why.rstrip('.')}; name whoever signed it with "
+                "?ssl_ca_certs=FILE in the URL, and the server by a name that its certificate has"
+            )
+        cause = cause.__context__
+    if isinstance(exc, TimeoutError | exceptions.TimeoutError):
+        return NotConnectedError(f"{where} did not answer while we were connecting")
+    return NotConnectedError(f"{exc}" if where in str(exc) else f"{exc} ({where}, while we were connecting)")
