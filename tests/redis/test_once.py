@@ -136,5 +136,5 @@ async def test_dead_letters_that_cannot_be_written_leave_the_record_open(stage: 
     about = ["dlq.id", entry_id, "dlq.reason", "tool_failed"]
 
     burial = Burial(entry_id, 1, "tool_failed", "tool_error", about, ending=ending)
-    assert await store.quarantine(burial) == Quarantined.UNWRITABLE
+    assert (await store.quarantine(burial)).status == Quarantined.UNWRITABLE
     assert "reply" not in await _record(stage)

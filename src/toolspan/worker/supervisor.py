@@ -90,7 +90,8 @@ class Supervisor:
                 self._stopping.set()
                 return code
             if stopping:
-                child_ended(number, pid, how=_how(code), seconds=lasted, again_in=None)
+                if code != WRONG_USAGE:
+                    child_ended(number, pid, how=_how(code), seconds=lasted, again_in=None)
                 return FAILED
             if lasted > _STEADY_SECONDS:
                 wait = _FIRST_WAIT
