@@ -26,7 +26,7 @@ _KINDS: Final = {
     "audits": ("audit",),
     "replies": ("reply",),
     "record": ("once",),
-    "records": ("once",),
+    "others": ("reply", "once"),
 }
 _SEARCHED: Final = ("stream", "dlq", "events", "audit")
 # And where a name stands for another key in each file.
