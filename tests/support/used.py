@@ -26,7 +26,7 @@ _KINDS: Final = {
     "audits": ("audit",),
     "replies": ("reply",),
     "record": ("once",),
-    "records": ("once",),
+    "others": ("reply", "once"),
 }
 _SEARCHED: Final = ("stream", "dlq", "events", "audit")
 # And where a name stands for another key in each file.
@@ -39,6 +39,8 @@ _LOCAL: Final = {
     # What it looks through is whatever it is told.
     ("find", "stream"): _SEARCHED,
 }
+# What stands in a piece that the script includes, in a function that it does not call.
+_UNUSED: Final = {"append_if": {("del", "once")}}
 _SNAPSHOT: Final = {"TYPE": ("stream", "workers", "dlq", "parked"), "XRANGE": ("stream", "dlq")}
 _WITHOUT_KEYS: Final = {"TIME", "PUBLISH"}
 _WITH_PARTS: Final = {"XINFO", "XGROUP"}
@@ -52,7 +54,7 @@ def in_script(name: str, folder: Path) -> set[Pair]:
     found = _calls(name, text)
     for piece in _PIECE.findall(text):
         found |= _calls(piece, (folder / "lib" / f"{piece}.lua").read_text())
-    return found
+    return found - _UNUSED.get(name, set())
 
 
 def _calls(name: str, text: str) -> set[Pair]:
