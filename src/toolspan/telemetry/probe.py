@@ -215,6 +215,13 @@ class Probe:
             self._spans.drop(run)
         self._attempted(run, "released")
 
+    def not_admitted(self, run: Run, *, delay_ms: int) -> None:
+        """A call was given back because it could not begin in time: a limit was in its way, or no thread was free."""
+        if log.is_enabled_for(_DEBUG):
+            log.debug("delivery.not_admitted", **self._line(run), delay_ms=delay_ms)
+        self._spans.drop(run)
+        self._attempted(run, "released")
+
     def stale(self, run: Run) -> None:
         """Somebody else holds the call by now: our result was refused and dropped."""
         self._instruments.stale_results.add(run.tool)

@@ -13,6 +13,7 @@ from toolspan.tools.context import CurrentCall, run_for
 from toolspan.tools.registry import Retry
 from toolspan.tools.signature import InvalidArgumentsError
 from toolspan.worker.containment import Raised, clip, contained, failed
+from toolspan.worker.line import NotAdmittedError
 from toolspan.worker.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Tool
     from toolspan.worker.threads import Threads
-
-
-class NotAdmittedError(Exception):
-    """The tool was not begun: every thread is taken by calls that do not come back."""
 
 
 @value
@@ -50,25 +47,32 @@ class Executor:
         self._timeout = timeout
         self._admission = admission
 
-    async def admit(self, call: ToolCall, tool: Tool) -> dict[str, Any] | Failed:
-        """Give the arguments with which *tool* can be run now, or why it cannot; then `run` or `dismiss` it.
-
-        Raises:
-            NotAdmittedError: if there was no thread for it in time.
-        """
+    def check(self, call: ToolCall, tool: Tool) -> dict[str, Any] | Failed:
+        """Give the arguments with which *tool* can be run, or why it cannot."""
         try:
-            arguments = tool.validate(call.args)
+            return tool.validate(call.args)
         except InvalidArgumentsError as exc:
             return Failed("invalid_arguments", clip(str(exc)), detail=exc.errors)
         except Exception as exc:  # noqa: BLE001
             # A validator is a part of the tool.
             return failed("tool_error", exc)
+
+    async def admit(self, call: ToolCall, tool: Tool) -> Failed | None:
+        """Make sure that *tool* can begin now, or say why it cannot; then `run` or `dismiss` it.
+
+        Raises:
+            NotAdmittedError: if there was no thread for it in time.
+        """
         if not tool.is_async:
             await self._admit()
-        if self._time_left(call, tool)[0] <= 0:
+        if self.seconds_left(call, tool) <= 0:
             self.dismiss(tool)
             return _too_late()
-        return arguments
+        return None
+
+    def seconds_left(self, call: ToolCall, tool: Tool) -> float:
+        """Tell for how long *tool* may run, or wait until it can."""
+        return self._time_left(call, tool)[0]
 
     def dismiss(self, tool: Tool) -> None:
         """Let go of a tool that was admitted and will not be run."""
