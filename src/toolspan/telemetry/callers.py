@@ -34,9 +34,9 @@ class Calling:
         self,
         tracer: Tracer | None,
         instruments: Instruments,
-        keys: Keys,
         server: dict[str, Any],
         *,
+        calls: str,
         tool: str,
         call_id: str,
         tool_call_id: str | None,
@@ -49,14 +49,15 @@ class Calling:
         """The context of the `call` span, for whoever asked us."""
         self._tracer = tracer
         self._instruments = instruments
-        self._calls = keys.calls
+        self.calls = calls
+        """The stream that the call goes to."""
         self._common = {
             at.SYSTEM: "redis",
             **server,
             at.CONVERSATION_ID: clean(call_id),
             at.TOOL_CALL_ID: clean(tool_call_id or call_id),
             at.TOOL_NAME: clean(tool),
-            at.DESTINATION: keys.calls,
+            at.DESTINATION: calls,
         }
         self._parent = parent
         self._served = served
@@ -80,7 +81,7 @@ class Calling:
             start_time=self._offset_ns + self._began_ns,
         )
         self._send = self._tracer.start_span(
-            f"send {self._calls}",
+            f"send {self.calls}",
             with_span(self._call, base),
             SpanKind.PRODUCER,
             {**self._common, at.OPERATION_NAME: "send", at.OPERATION_TYPE: "send"},
@@ -165,9 +166,9 @@ class Calling:
         return (time.monotonic_ns() - self._began_ns) / _NS
 
     def _count_sent(self, error_type: str) -> None:
-        self._instruments.sent.add("send", self._calls, error_type)
+        self._instruments.sent.add("send", self.calls, error_type)
         seconds = self._seconds()
-        self._instruments.operation_duration.record(seconds, "send", "send", self._calls, error_type)
+        self._instruments.operation_duration.record(seconds, "send", "send", self.calls, error_type)
 
 
 class Replaying:

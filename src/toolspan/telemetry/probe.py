@@ -344,14 +344,23 @@ class Probe:
     # ── callers and operators ──────────────────────────────────────────────────────────────────────────────────
 
     def calling(
-        self, *, tool: str, call_id: str, tool_call_id: str | None = None, parent: TraceFields | None = None
+        self,
+        *,
+        tool: str,
+        call_id: str,
+        calls: str | None = None,
+        tool_call_id: str | None = None,
+        parent: TraceFields | None = None,
     ) -> AbstractContextManager[Calling]:
-        """Watch one call of ours: entered before it is sent, left when there is nothing more to wait for."""
+        """Watch one call of ours: entered before it is sent, left when there is nothing more to wait for.
+
+        *calls* is the stream that it goes to, if that is another than ours.
+        """
         return Calling(
             self._tracer,
             self._instruments,
-            self._keys,
             self._server,
+            calls=calls or self._keys.calls,
             tool=tool,
             call_id=call_id,
             tool_call_id=tool_call_id,
