@@ -189,13 +189,14 @@ def gateway(host: str, port: int, log_level: Level) -> None:
         fail(f"cannot listen on {host}:{port}: {exc.strerror}; choose another --port", FAILED)
 
 
-@click.command(**example("toolspan monitor"))
+@click.command(**example("toolspan monitor", "toolspan monitor --stream batch"))
+@click.option("--stream", help="Name of the stream; TOOLSPAN_STREAM.")
 @_log_level
 @reported
-def monitor(log_level: Level) -> None:
+def monitor(*, stream: str | None, log_level: Level) -> None:
     """Report the group's gauges, also when every worker is dead."""
     configure(log_level)
-    settings = Settings.load()
+    settings = Settings.load(stream=stream)
 
     async def main(until: asyncio.Event) -> None:
         from toolspan.monitor.reporter import Reporter  # noqa: PLC0415

@@ -44,11 +44,15 @@ class Routes:
         """End that."""
         if self._refreshing is not None:
             await ended(self._refreshing)
+            self._refreshing = None
 
     async def stream_for(self, tool: str) -> str:
         """Give the key of the stream for calls of *tool*: our own, while no live worker serves it."""
         self._used.set()
         age = time.monotonic() - self._looked
+        # Whoever calls before the start, or after the end, is refused for that: nothing need be opened for him.
+        if self._refreshing is None:
+            return self._own.calls
         if age > _STALE_SECONDS or (age > _FRESH_SECONDS and tool not in self._known):
             await self._look(older_than=_FRESH_SECONDS)
         stream = self._known.get(tool)

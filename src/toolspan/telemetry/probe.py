@@ -107,7 +107,12 @@ class Probe:
         log.info("group.created", group=self._keys.group, stream=self._keys.calls)
 
     def observe_worker(
-        self, *, inflight: Callable[[], int], room: Callable[[], int], abandoned: Callable[[], int]
+        self,
+        *,
+        inflight: Callable[[], int],
+        room: Callable[[], int],
+        abandoned: Callable[[], int],
+        waiting: Callable[[], Mapping[str, int]],
     ) -> None:
         """Export how full this worker is, asking the given functions."""
         if self._meter is None:
@@ -118,6 +123,7 @@ class Probe:
             (catalog.ABANDONED, abandoned),
         ):
             gauge(self._meter, metric, lambda read=read: [(read(), ())])  # type: ignore[misc]
+        gauge(self._meter, catalog.WAITING, lambda: [(count, (tool,)) for tool, count in waiting().items()])
 
     def loop_stalled(self, *, seconds: float, stack: str) -> None:
         """The event loop stood still for longer than a lease: nothing is renewed until it goes on."""

@@ -247,7 +247,10 @@ class Engine:
             concurrency=self._settings.concurrency,
         )
         self._probe.observe_worker(
-            inflight=lambda: len(self._inflight), room=lambda: self._inflight.room, abandoned=self._abandoned
+            inflight=lambda: len(self._inflight),
+            room=lambda: self._inflight.room,
+            abandoned=self._abandoned,
+            waiting=self._admission.waiting,
         )
         self._vitals.joins()
         self.ready.set()

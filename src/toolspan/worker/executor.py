@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -65,14 +66,14 @@ class Executor:
         """
         if not tool.is_async:
             await self._admit()
-        if self.seconds_left(call, tool) <= 0:
+        if self._time_left(call, tool)[0] <= 0:
             self.dismiss(tool)
-            return _too_late()
+            return too_late()
         return None
 
-    def seconds_left(self, call: ToolCall, tool: Tool) -> float:
-        """Tell for how long *tool* may run, or wait until it can."""
-        return self._time_left(call, tool)[0]
+    def seconds_until_deadline(self, call: ToolCall) -> float:
+        """Tell for how long somebody waits for *call*."""
+        return math.inf if call.deadline_ms is None else (call.deadline_ms - self._clock.now_ms()) / 1000
 
     def dismiss(self, tool: Tool) -> None:
         """Let go of a tool that was admitted and will not be run."""
@@ -88,7 +89,7 @@ class Executor:
         seconds, expiry = self._time_left(call, tool)
         if seconds <= 0:
             self.dismiss(tool)
-            return Execution(_too_late())
+            return Execution(too_late())
         run_for(CurrentCall(call, run.delivery.attempt, self._clock.now_ms))
         limit = self._timekeeper.limit(seconds)
         try:
@@ -138,5 +139,6 @@ class Executor:
         return Succeeded(result)
 
 
-def _too_late() -> Failed:
+def too_late() -> Failed:
+    """Give the failure of a call that nobody waits for any more, and that was not begun."""
     return Failed("deadline_exceeded", "the deadline had passed before the tool was begun")

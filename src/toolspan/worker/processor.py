@@ -12,7 +12,7 @@ from toolspan.errors import MalformedEntryError
 from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
 from toolspan.store.stream import Started
 from toolspan.worker.containment import failed
-from toolspan.worker.executor import Execution
+from toolspan.worker.executor import Execution, too_late
 from toolspan.worker.line import NotAdmittedError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Processor:
             return
         try:
             if tool.limited:
-                await self._admission.enter(work, tool, seconds=self._executor.seconds_left(call, tool))
+                await self._admission.enter(work, tool, seconds=self._executor.seconds_until_deadline(call))
             refused = await self._executor.admit(call, tool)
             if refused is not None:
                 execution = Execution(refused)
@@ -112,10 +112,12 @@ class Processor:
         await self._conclude(work, call, tool, execution)
 
     async def _turn_away(self, work: Work, call: ToolCall, tool: Tool) -> None:
-        delay_ms = self._admission.turned_away(work, tool)
-        if call.deadline_ms is not None:
-            # So that it is answered when its time is up, and not long after.
-            delay_ms = max(0, min(delay_ms, call.deadline_ms - self._clock.now_ms()))
+        left = self._executor.seconds_until_deadline(call)
+        if left <= 0:
+            await self._conclude(work, call, tool, Execution(too_late()))
+            return
+        # So that it is answered when its time is up, and not long after.
+        delay_ms = int(min(self._admission.turned_away(work, tool), left * 1000))
         await self._completer.turn_away(work, delay_ms=delay_ms)
 
     async def _conclude(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> None:
