@@ -99,7 +99,7 @@ class Calling:
         """The append was acknowledged."""
         if self._appended:
             # After another call that was joined: how long that took says nothing about this append.
-            self._instruments.sent.add("send", self._calls, "")
+            self._instruments.sent.add("send", self.calls, "")
         else:
             self._count_sent("")
         self._taken(entry_id)
