@@ -73,6 +73,14 @@ class Keys:
         """String with a TTL: one tool's description."""
         return f"{self.prefix}:schema:{digest}"
 
+    def slots(self, tool: str) -> str:
+        """Sorted set: run of a call of a tool that has a limit for the whole fleet, by when its lease ends in ms."""
+        return f"{self.prefix}:slots:{tool}"
+
+    def rate(self, tool: str) -> str:
+        """String with a TTL: token bucket of a tool that has a rate."""
+        return f"{self.prefix}:rate:{tool}"
+
     @property
     def streams(self) -> str:
         """Set: the names of the plane's streams."""

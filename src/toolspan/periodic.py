@@ -21,20 +21,42 @@ _CANCEL_AGAIN_SECONDS: Final = 0.05
 
 
 async def every(
-    seconds: float, sweep: Callable[[], Awaitable[Asked]], *, step: str, until: asyncio.Event, probe: Probe
+    seconds: float,
+    sweep: Callable[[], Awaitable[Asked]],
+    *,
+    step: str,
+    until: asyncio.Event,
+    probe: Probe,
+    sooner: asyncio.Event | None = None,
 ) -> None:
     """Run *sweep* at once and then every *seconds*, a little more or less, until *until* is set.
 
+    The next round comes at once where *sooner* is set; it is cleared then.
     A round that Redis fails is reported under *step*, and the next one tries again. One that gives False has asked
     Redis nothing, so that it tells nothing of an outage.
     """
     while not until.is_set():
+        if sooner is not None:
+            sooner.clear()
         try:
             if await sweep() is not False:
                 probe.recovered(step)
         except StoreError as exc:
             probe.outage(step, exc)
-        await pause(seconds * random.uniform(1 - _JITTER, 1 + _JITTER), until=until)  # noqa: S311
+        wait = seconds * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
+        if sooner is None:
+            await pause(wait, until=until)
+        else:
+            await _first_of(until, sooner, within=wait)
+
+
+async def _first_of(*events: asyncio.Event, within: float) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=within, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 async def pause(seconds: float, *, until: asyncio.Event) -> bool:

@@ -90,6 +90,31 @@ async def test_the_attempt_of_another_worker_is_not_ended_by_a_release(stage: St
     assert await stage.attempts(entry_id) == [theirs]
 
 
+async def test_what_was_not_admitted_leaves_no_trace(stage: Stage, store: StreamStore) -> None:
+    entry_id, begun, retried = [await stage.held(attempt=attempt) for attempt in (1, 1, 2)]
+    lost = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": "worker_lost"}
+    await stage.note(begun, {"consumer": "me", "attempt": 1, "start": 1})
+    await stage.note(retried, lost, {"consumer": "me", "attempt": 2, "start": 3})
+    for held, attempt in ((entry_id, 1), (begun, 1), (retried, 2)):
+        assert await store.park(held, attempt, count=attempt - 1, delay_ms=DELAY_MS, reason="not_admitted")
+
+    assert await stage.plane.pending() == {entry_id: ("~parked", 0), begun: ("~parked", 0), retried: ("~parked", 1)}
+    assert await stage.attempts(retried) == [lost]
+    assert (await stage.fields(stage.keys.attempts)).keys() == {retried}
+    assert await stage.events() == []
+
+
+async def test_an_attempt_of_another_worker_is_on_record_still_when_we_were_not_admitted(
+    stage: Stage, store: StreamStore
+) -> None:
+    entry_id = await stage.held()
+    theirs = {"consumer": "other", "attempt": 1, "start": 1}
+    await stage.note(entry_id, theirs)
+    await store.park(entry_id, 1, count=0, delay_ms=DELAY_MS, reason="not_admitted")
+
+    assert await stage.attempts(entry_id) == [theirs]
+
+
 async def test_an_attempt_on_record_ends_with_its_release(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held()
     await stage.note(entry_id, {"consumer": "me", "attempt": 1, "start": 1})

@@ -129,3 +129,30 @@ async def test_nobody_is_reaped_where_something_else_lies(stage: Stage, store: S
         await store.reap("gone", silent_ms=SILENT_MS)
 
     assert await stage.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("others", "left", "stays"),
+    [([], 0, False), (["other"], 0, True), ([], 1, True)],
+    ids=["last", "not last", "calls left"],
+)
+async def test_a_stream_is_the_planes_until_its_last_worker_leaves_it_empty(
+    stage: Stage, store: StreamStore, others: list[str], left: int, stays: bool
+) -> None:
+    for name in ("gone", *others):
+        await _joined(stage, name, ago_ms=SILENT_MS + 1_000)
+    for _ in range(left):
+        await stage.plane.append("echo")
+    await stage.call("SADD", stage.keys.streams, stage.keys.stream, "another")
+
+    assert await store.reap("gone", silent_ms=SILENT_MS)
+    assert await stage.call("SISMEMBER", stage.keys.streams, stage.keys.stream) == int(stays)
+    assert await stage.call("SISMEMBER", stage.keys.streams, "another") == 1
+
+
+async def test_a_consumer_that_stays_leaves_the_streams_alone(stage: Stage, store: StreamStore) -> None:
+    await stage.call("SADD", stage.keys.streams, stage.keys.stream)
+    await _joined(stage, "alive", ago_ms=0)
+
+    assert not await store.reap("alive", silent_ms=SILENT_MS)
+    assert await stage.call("SISMEMBER", stage.keys.streams, stage.keys.stream) == 1

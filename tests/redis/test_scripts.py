@@ -13,6 +13,7 @@ from toolspan.errors import ServerFullError
 from toolspan.store import CallerStore, Connection, Inspector
 from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
+from toolspan.store.limits import LimitStore
 from toolspan.store.stream import Burial, Quarantined, Settled, Settlement, Start, Started
 
 if TYPE_CHECKING:
@@ -38,12 +39,15 @@ def _keeper(stage: Stage) -> Keeper:
 
 async def test_a_full_server_lets_the_fleet_finish_what_it_holds(alone: Stage) -> None:
     store, keeper = alone.store(), _keeper(alone)
+    limits = LimitStore(alone._connection, alone.keys, me="me", clock=RedisClock(), lease_ms=1_000)
     kept, begun, settled, parked, buried = [await alone.held() for _ in range(5)]
     about = ["dlq.id", buried, "dlq.reason", "malformed"]
     await alone.call("CONFIG", "SET", "maxmemory", 1)
 
     assert keeper.keep([Held(kept, 1, noted=False)], running={}).lost == []
     assert keeper.keep([], running={}).lost == []
+    assert (await limits.admit("echo", max_concurrency=1, rate=1, waiting=["1-0"])).count == 1
+    assert keeper.renew_slots("echo", ["1-0"], lease_ms=1_000) == 1
     assert await store.start([Start(begun, 1, 2, "token")]) == [Started.DONE]
     assert await store.settle(1, [Settlement(settled, 1, False, alone.reply_to, ["id", "c"])], held=5) == [Settled.DONE]
     assert await store.park(parked, 1, count=1, delay_ms=1, reason="tool_error")

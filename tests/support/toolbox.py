@@ -165,3 +165,21 @@ async def about() -> dict[str, Any]:
         "principal": call.principal,
         "idempotency_key": call.idempotency_key,
     }
+
+
+@tool(max_concurrency=2)
+async def scarce(path: str, seconds: float = 0) -> int:
+    """Mark the start, wait, and give the number of starts so far; two at once in the whole fleet."""
+    return await marked(path, seconds)
+
+
+@tool(name="scarce.until", max_concurrency=1)
+async def scarce_until(path: str, release: str) -> int:
+    """Mark the start and wait until a file is there; one at once."""
+    return await until(path, release)
+
+
+@tool(rate=5)
+async def measured(path: str) -> int:
+    """Mark the start, and give the number of starts so far; five a second in the whole fleet."""
+    return await marked(path)

@@ -76,6 +76,7 @@ async def _of_all_kinds(plane: Plane, client: ToolClient, recorder: Recorder, fo
         client.call("echo", {"text": "a"}),
         client.call("marked.sync", {"path": runs}),
         client.call("once", {"path": runs}),
+        client.call("scarce", {"path": runs}),
         client.call("fails"),
         client.call("leaves"),
         client.call("hangs"),

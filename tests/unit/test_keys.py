@@ -20,7 +20,14 @@ NAMES = {
     "audit": "{p}:audit:{s}",
     "monitor": "{p}:monitor:{s}",
 }
-OF_ONE_THING = {"replies": "{p}:reply:x", "worker": "{p}:worker:x", "schema": "{p}:schema:x", "once": "{p}:once:x"}
+OF_ONE_THING = {
+    "replies": "{p}:reply:x",
+    "worker": "{p}:worker:x",
+    "schema": "{p}:schema:x",
+    "once": "{p}:once:x",
+    "slots": "{p}:slots:x",
+    "rate": "{p}:rate:x",
+}
 PLANES = [("sg", "tools"), ("{sg}", "tools"), ("sg", "batch.2")]
 
 

@@ -122,3 +122,37 @@ async def test_what_must_end_is_cancelled_until_it_has() -> None:
 
     assert swallowed == 3
     assert all(task.done() for task in tasks)
+
+
+async def test_the_next_round_comes_sooner_where_that_is_asked_for() -> None:
+    rounds, sooner = Rounds(3), asyncio.Event()
+    loop = asyncio.create_task(
+        every(3_600, rounds.sweep, step="claim_due", until=rounds.until, probe=Recorder(Keys()).probe, sooner=sooner)
+    )
+    for done in (1, 2):
+        while rounds.done < done:  # noqa: ASYNC110 - the loop's own steps are waited for
+            await asyncio.sleep(0)
+        sooner.set()
+    await asyncio.wait_for(loop, 10)
+
+    assert rounds.done == 3
+
+
+async def test_what_ends_the_loop_ends_it_also_while_it_waits_for_that() -> None:
+    rounds = Rounds(2)
+    loop = asyncio.create_task(
+        every(
+            3_600,
+            rounds.sweep,
+            step="claim_due",
+            until=rounds.until,
+            probe=Recorder(Keys()).probe,
+            sooner=asyncio.Event(),
+        )
+    )
+    while not rounds.done:  # noqa: ASYNC110 - the loop's own steps are waited for
+        await asyncio.sleep(0)
+    rounds.until.set()
+    await asyncio.wait_for(loop, 10)
+
+    assert rounds.done == 1

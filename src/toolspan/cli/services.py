@@ -212,12 +212,13 @@ def _reason(exc: OSError) -> str:
     return str(exc.strerror).partition(" (")[0]
 
 
-@click.command(**example("toolspan monitor"))
+@click.command(**example("toolspan monitor", "toolspan monitor --stream batch"))
+@click.option("--stream", help="Name of the stream; TOOLSPAN_STREAM.")
 @_log_level
 @reported
-def monitor(log_level: Level) -> None:
+def monitor(*, stream: str | None, log_level: Level) -> None:
     """Report the group's gauges, also when every worker is dead."""
-    settings = Settings.load()
+    settings = Settings.load(stream=stream)
     redact = redactor(settings)
     configure(log_level, redact=redact)
 

@@ -29,11 +29,12 @@ from toolspan.gateway.hearing import hearing
 from toolspan.gateway.listener import Listener
 from toolspan.gateway.once import OnceCalls
 from toolspan.gateway.replies import BLOCK_MS, Replies
+from toolspan.gateway.routes import Routes
 from toolspan.identity import new_call_id
 from toolspan.model import Failed, Remembered, Reply, ToolCall
 from toolspan.redaction import Redactor
 from toolspan.settings import Settings
-from toolspan.store import CallerStore, Channels, Connection, Inspector
+from toolspan.store import CallerStore, Channels, Connection, Directory, Inspector
 from toolspan.telemetry.setup import start
 
 if TYPE_CHECKING:
@@ -102,15 +103,20 @@ class ToolClient:
             keys,
             ttl_seconds=self.settings.idempotency_ttl_seconds,
         )
+        self._directory = Directory(self._connection, keys)
+        self._routes = Routes(self._directory, keys, self.probe)
+        self.stream_for = self._routes.stream_for
 
     async def __aenter__(self) -> Self:
         self.replies.start()
+        self._routes.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         answered = not len(self.replies)
+        await self._routes.stop()
         await self.replies.stop()
         await self._once.stop()
         if answered:
@@ -162,7 +168,10 @@ class ToolClient:
             principal=principal,
             meta=meta,
         )
-        with self.probe.calling(tool=tool, call_id=call.id, tool_call_id=tool_call_id, parent=parent) as calling:
+        calls = await self.stream_for(tool)
+        with self.probe.calling(
+            tool=tool, call_id=call.id, calls=calls, tool_call_id=tool_call_id, parent=parent
+        ) as calling:
             reply = await self.ask(call, calling, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
         if reply.failure is not None:
             raise _ERRORS.get(reply.failure.type, ToolError)(reply.failure, reply)
@@ -199,24 +208,27 @@ class ToolClient:
             meta=meta,
         )
         call = replace(call, reply_to=None)
-        with self.probe.calling(tool=tool, call_id=call.id, tool_call_id=tool_call_id, parent=parent) as calling:
+        calls = await self.stream_for(tool)
+        with self.probe.calling(
+            tool=tool, call_id=call.id, calls=calls, tool_call_id=tool_call_id, parent=parent
+        ) as calling:
             fields = self._encoded(call, calling)
             try:
                 if call.idem is not None:
                     return await self._once.send(call, fields, calling, timeout=DEFAULT_TIMEOUT)
-                calling.sent(await self._append(fields, None))
+                calling.sent(await self._append(fields, None, to=calling.calls))
             except StoreError as exc:
                 raise unavailable(exc) from exc
         return call.id
 
     async def tools(self) -> list[ToolInfo]:
-        """Describe the tools that live workers serve now.
+        """Describe the tools that live workers of any stream serve now.
 
         Raises:
             RedisUnavailable: if Redis cannot be reached.
         """
         try:
-            return await self._inspector.tools()
+            return await self._directory.tools()
         except StoreError as exc:
             raise RedisUnavailable(f"Redis is unavailable ({exc})") from exc
 
@@ -275,7 +287,7 @@ class ToolClient:
                     reply = await once.reply(calling, await once.append(calling))
                 else:
                     try:
-                        calling.sent(await self._append(fields, timeout_ms))
+                        calling.sent(await self._append(fields, timeout_ms, to=calling.calls))
                         sending.accepted = True
                     except StoreUnavailableError as exc:
                         if not exc.maybe_ran:
@@ -314,7 +326,7 @@ class ToolClient:
         try:
             if call.idem is not None:
                 return await self._once.detach(call, fields, calling, future, timeout=timeout)
-            entry_id = await self._append(fields, timeout_ms)
+            entry_id = await self._append(fields, timeout_ms, to=calling.calls)
         except StoreError as exc:
             self.replies.forget(call.id)
             raise unavailable(exc) from exc
@@ -328,11 +340,11 @@ class ToolClient:
         """Count the live workers that serve *tool*; None if Redis does not say so soon."""
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_LOOK_SECONDS):
-                return sum(worker.live and tool in worker.tools for worker in await self._inspector.workers())
+                return await self._directory.serving(tool)
         return None
 
-    async def _append(self, fields: list[str | bytes], timeout_ms: int | None) -> str:
-        return await hearing(self._store.append(fields, timeout_ms=timeout_ms))
+    async def _append(self, fields: list[str | bytes], timeout_ms: int | None, *, to: str) -> str:
+        return await hearing(self._store.append(fields, timeout_ms=timeout_ms, to=to))
 
     def _encoded(self, call: ToolCall, calling: Calling) -> list[str | bytes]:
         try:

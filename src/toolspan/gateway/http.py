@@ -78,7 +78,11 @@ class _Gateway:
         traceparent: str | None = None
         try:
             watched = self._client.probe.calling(
-                tool=call.tool, call_id=call.id, tool_call_id=call.tool_call_id, parent=parent_of(request)
+                tool=call.tool,
+                call_id=call.id,
+                calls=await self._client.stream_for(call.tool),
+                tool_call_id=call.tool_call_id,
+                parent=parent_of(request),
             )
             with watched as calling:
                 traceparent = calling.traceparent

@@ -159,7 +159,7 @@ class OnceCall:
         wait = _FIRST_WAIT
         while True:
             try:
-                known = await hearing(self._try())
+                known = await hearing(self._try(calling.calls))
             except StoreError as exc:
                 unsure = isinstance(exc, StoreUnavailableError) and exc.maybe_ran
                 if not unsure and not self.sending.accepted and self.sending.lost is None:
@@ -191,10 +191,12 @@ class OnceCall:
                         known = await self.append(calling)
         return known.reply or await self._future
 
-    async def _try(self) -> Remembered:
+    async def _try(self, to: str) -> Remembered:
         left = self._until - asyncio.get_running_loop().time()
         timeout_ms = max(1, int(left * 1000))
-        return await self._store.append_once(self._fields, timeout_ms=timeout_ms, call_id=self.call.id, key=self._key)
+        return await self._store.append_once(
+            self._fields, timeout_ms=timeout_ms, call_id=self.call.id, key=self._key, to=to
+        )
 
     def _tell(self, calling: Calling, known: Remembered) -> None:
         self.sending.accepted = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toolspan.store import Connection, Inspector
+from toolspan.store import Connection, Directory
 
 if TYPE_CHECKING:
     from toolspan.model import ToolInfo
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 async def served(settings: Settings) -> list[ToolInfo]:
-    """Describe the tools of all live workers, by name.
+    """Describe the tools of all live workers of all streams, by name.
 
     Raises:
         StoreError: if Redis cannot be asked.
     """
     connection = Connection.to(settings.redis_url)
     try:
-        return await Inspector(connection, settings.keys).tools()
+        return await Directory(connection, settings.keys).tools()
     finally:
         await connection.aclose()

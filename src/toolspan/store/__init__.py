@@ -6,6 +6,7 @@ from toolspan.store.callers import CallerStore
 from toolspan.store.channels import Channels
 from toolspan.store.connection import Connection
 from toolspan.store.dead_letters import DeadLetterStore
+from toolspan.store.directory import Directory
 from toolspan.store.entries import Body, EntryReader, Glance, Held
 from toolspan.store.inspect import Inspector, Registered, WorkerInfo
 from toolspan.store.stream import StreamStore
@@ -16,6 +17,7 @@ __all__ = [
     "Channels",
     "Connection",
     "DeadLetterStore",
+    "Directory",
     "EntryReader",
     "Glance",
     "Held",

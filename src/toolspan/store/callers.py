@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from toolspan.codec import decode_record
 from toolspan.errors import BacklogFull, IdempotencyConflict, MalformedEntryError, StoreError
+from toolspan.keys import Keys
 from toolspan.model import Entry, Remembered
 from toolspan.store.connection import translated
 from toolspan.store.scripts import Script
@@ -14,7 +15,6 @@ from toolspan.store.scripts import Script
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toolspan.keys import Keys
     from toolspan.model import OnceKey
     from toolspan.store.connection import Connection
 
@@ -48,8 +48,12 @@ class CallerStore:
         self._append = Script("append", replicas=wait_replicas)
         self._append_if = Script("append_if", replicas=wait_replicas)
 
-    async def append(self, fields: Sequence[str | bytes], *, timeout_ms: int | None = None) -> str:
+    async def append(
+        self, fields: Sequence[str | bytes], *, timeout_ms: int | None = None, to: str | None = None
+    ) -> str:
         """Append a call and give its entry id. With *timeout_ms* it gets a deadline, by Redis' clock.
+
+        *to* is the key of another stream than the one that we were made for.
 
         Is never sent twice: after StoreUnavailableError the call may have been accepted or not; after
         NotReplicatedError, a kind of that, it was, and a failover may lose it.
@@ -58,16 +62,19 @@ class CallerStore:
             BacklogFull: if too many calls wait already.
         """
         if self._backlog_limit is not None:
-            _, found = await self._run_append_if(fields, timeout_ms, None)
+            _, found = await self._run_append_if(fields, timeout_ms, None, self._of(to))
             return cast("bytes", found).decode()
         with translated():
             entry_id: bytes = await self._append.run(
-                self._redis, stream=self._calls, timeout_ms="" if timeout_ms is None else timeout_ms, fields=fields
+                self._redis,
+                stream=to or self._calls,
+                timeout_ms="" if timeout_ms is None else timeout_ms,
+                fields=fields,
             )
         return entry_id.decode()
 
     async def append_once(
-        self, fields: Sequence[str | bytes], *, timeout_ms: int, call_id: str, key: OnceKey
+        self, fields: Sequence[str | bytes], *, timeout_ms: int, call_id: str, key: OnceKey, to: str | None = None
     ) -> Remembered:
         """Append the call *call_id* with a deadline, or give the one that *key* stands for already.
 
@@ -77,7 +84,7 @@ class CallerStore:
             IdempotencyConflict: if that one has other arguments.
             BacklogFull: if too many calls wait already.
         """
-        told, found = await self._run_append_if(fields, timeout_ms, key)
+        told, found = await self._run_append_if(fields, timeout_ms, key, self._of(to))
         if told == b"appended":
             return Remembered(call_id, found.decode(), None)
         try:
@@ -90,17 +97,22 @@ class CallerStore:
             raise IdempotencyConflict(message)
         return known
 
+    def _of(self, stream: str | None) -> Keys:
+        """Give the keys of the stream whose key that is; those that we were made for, if it is None."""
+        own = self._keys
+        return own if stream is None else Keys(own.prefix, stream.removeprefix(f"{own.prefix}:stream:"))
+
     async def _run_append_if(
-        self, fields: Sequence[str | bytes], timeout_ms: int | None, key: OnceKey | None
+        self, fields: Sequence[str | bytes], timeout_ms: int | None, key: OnceKey | None, keys: Keys
     ) -> tuple[bytes, Any]:
         limit = self._backlog_limit
         with translated():
             told, found = await self._append_if.run(
                 self._redis,
-                stream=self._calls,
-                parked=self._keys.parked,
-                record=self._keys.once(key.digest) if key else self._calls,
-                group=self._keys.group,
+                stream=keys.calls,
+                parked=keys.parked,
+                record=self._keys.once(key.digest) if key else keys.calls,
+                group=keys.group,
                 limit="" if limit is None else limit,
                 call_id=key.call_id if key else "",
                 args=key.args if key else "",

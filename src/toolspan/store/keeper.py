@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from toolspan.codec import dumps
 from toolspan.store.connection import translated
+from toolspan.store.limits import run_of
 from toolspan.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Keeper:
         self._clock = clock
         self._ttl_ms = ttl_ms
         self._keep = Script("keep")
+        self._renew = Script("renew")
 
     def keep(self, held: Sequence[Held], *, running: Mapping[str, str]) -> Kept:
         """Renew the heartbeat and every lease of *held*; *running* is entry id to tool, for operators to see."""
@@ -81,6 +83,20 @@ class Keeper:
             )
         self._clock.set(now_ms, asked_ns=asked_ns, answered_ns=time.monotonic_ns())
         return Kept(bool(registered), [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)])
+
+    def renew_slots(self, tool: str, entry_ids: Sequence[str], *, lease_ms: int) -> int:
+        """Keep the slots of runs of *tool*, and tell how many: one that has ended meanwhile has given its own back."""
+        with translated():
+            return int(
+                self._renew.run_blocking(
+                    self._redis,
+                    stream=self._keys.calls,
+                    slots=self._keys.slots(tool),
+                    group=self._keys.group,
+                    lease_ms=lease_ms,
+                    runs=[run_of(self._me, entry_id) for entry_id in entry_ids],
+                )
+            )
 
     def register(self, registration: Registration, tools: Mapping[str, ToolInfo]) -> None:
         """Write our registration, and the descriptions of our *tools* by their digests; both expire without us."""

@@ -452,9 +452,11 @@ class StreamStore:
                     stream=self._keys.calls,
                     workers=self._keys.workers,
                     worker=raw_of(self._keys.worker(consumer)),
+                    streams=self._keys.streams,
                     group=self._keys.group,
                     consumer=raw_of(consumer),
                     silent_ms=silent_ms,
+                    name=self._keys.stream,
                 )
             )
 

@@ -35,9 +35,9 @@ class Calling:
         self,
         tracer: Tracer | None,
         instruments: Instruments,
-        keys: Keys,
         server: dict[str, Any],
         *,
+        calls: str,
         tool: str,
         call_id: str,
         tool_call_id: str | None,
@@ -51,14 +51,15 @@ class Calling:
         """The context of the `call` span, for whoever asked us."""
         self._tracer = tracer
         self._instruments = instruments
-        self._calls = keys.calls
+        self.calls = calls
+        """The stream that the call goes to."""
         self._common = {
             at.SYSTEM: "redis",
             **server,
             at.CONVERSATION_ID: clean(call_id),
             at.TOOL_CALL_ID: clean(tool_call_id or call_id),
             at.TOOL_NAME: clean(tool),
-            at.DESTINATION: keys.calls,
+            at.DESTINATION: calls,
         }
         self._parent = parent
         self._served = served
@@ -83,7 +84,7 @@ class Calling:
             start_time=self._offset_ns + self._began_ns,
         )
         self._send = self._tracer.start_span(
-            f"send {self._calls}",
+            f"send {self.calls}",
             with_span(self._call, base),
             SpanKind.PRODUCER,
             {**self._common, at.OPERATION_NAME: "send", at.OPERATION_TYPE: "send"},
@@ -101,7 +102,7 @@ class Calling:
         """The append was acknowledged."""
         if self._appended:
             # After another call that was joined: how long that took says nothing about this append.
-            self._instruments.sent.add("send", self._calls, "")
+            self._instruments.sent.add("send", self.calls, "")
         else:
             self._count_sent("")
         self._taken(entry_id)
@@ -168,9 +169,9 @@ class Calling:
         return (time.monotonic_ns() - self._began_ns) / _NS
 
     def _count_sent(self, error_type: str) -> None:
-        self._instruments.sent.add("send", self._calls, error_type)
+        self._instruments.sent.add("send", self.calls, error_type)
         seconds = self._seconds()
-        self._instruments.operation_duration.record(seconds, "send", "send", self._calls, error_type)
+        self._instruments.operation_duration.record(seconds, "send", "send", self.calls, error_type)
 
 
 class Replaying:

@@ -167,6 +167,13 @@ REDIS_ERRORS = Metric(
 )
 INFLIGHT = Metric("toolspan.inflight", "gauge", "{call}", "Calls that this worker holds")
 ROOM = Metric("toolspan.room", "gauge", "{call}", "Calls that this worker could take besides")
+WAITING = Metric(
+    "toolspan.waiting",
+    "gauge",
+    "{call}",
+    "Calls that this worker holds until a limit of their tool lets them begin",
+    (at.TOOL_NAME,),
+)
 ABANDONED = Metric("toolspan.abandoned", "gauge", "{thread}", "Threads of tools that outlived their call")
 GROUP_UNDELIVERED = Metric(
     "toolspan.group.undelivered",

@@ -126,7 +126,12 @@ class Probe:
         log.info("group.created", group=self._keys.group, stream=self._keys.calls)
 
     def observe_worker(
-        self, *, inflight: Callable[[], int], room: Callable[[], int], abandoned: Callable[[], int]
+        self,
+        *,
+        inflight: Callable[[], int],
+        room: Callable[[], int],
+        abandoned: Callable[[], int],
+        waiting: Callable[[], Mapping[str, int]],
     ) -> None:
         """Export how full this worker is, asking the given functions."""
         if self._meter is None:
@@ -137,6 +142,7 @@ class Probe:
             (catalog.ABANDONED, abandoned),
         ):
             gauge(self._meter, metric, lambda read=read: [(read(), ())])  # type: ignore[misc]
+        gauge(self._meter, catalog.WAITING, lambda: [(count, (tool,)) for tool, count in waiting().items()])
 
     def loop_stalled(self, *, seconds: float, stack: str) -> None:
         """The event loop stood still for longer than a lease: nothing is renewed until it goes on."""
@@ -245,6 +251,13 @@ class Probe:
         if not run.tool_began_ns:
             # The same attempt may come back to us: its span is that of the run that is still to be.
             self._spans.drop(run)
+        self._attempted(run, "released")
+
+    def not_admitted(self, run: Run, *, delay_ms: int) -> None:
+        """A call was given back because it could not begin in time: a limit was in its way, or no thread was free."""
+        if log.is_enabled_for(_DEBUG):
+            log.debug("delivery.not_admitted", **self._line(run), delay_ms=delay_ms)
+        self._spans.drop(run)
         self._attempted(run, "released")
 
     def stale(self, run: Run) -> None:
@@ -387,14 +400,23 @@ class Probe:
     # ── callers and operators ──────────────────────────────────────────────────────────────────────────────────
 
     def calling(
-        self, *, tool: str, call_id: str, tool_call_id: str | None = None, parent: TraceFields | None = None
+        self,
+        *,
+        tool: str,
+        call_id: str,
+        calls: str | None = None,
+        tool_call_id: str | None = None,
+        parent: TraceFields | None = None,
     ) -> AbstractContextManager[Calling]:
-        """Watch one call of ours: entered before it is sent, left when there is nothing more to wait for."""
+        """Watch one call of ours: entered before it is sent, left when there is nothing more to wait for.
+
+        *calls* is the stream that it goes to, if that is another than ours.
+        """
         return Calling(
             self._tracer,
             self._instruments,
-            self._keys,
             self._server,
+            calls=calls or self._keys.calls,
             tool=tool,
             call_id=call_id,
             tool_call_id=tool_call_id,

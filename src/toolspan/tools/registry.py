@@ -45,11 +45,15 @@ class Retry(Exception):  # noqa: N818
 
 
 _LONGEST_RETRY: Final = 30 * 86_400
+_LEAST_RATE: Final = 1 / 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that callers may run. *timeout* and *backoff* (first and longest delay) are seconds."""
+    """A function that callers may run. *timeout* and *backoff* (first and longest delay) are seconds.
+
+    *max_concurrency* and *rate* (calls per second) hold for the whole fleet.
+    """
 
     name: str
     function: Callable[..., Any]
@@ -58,7 +62,10 @@ class Tool:
     retries: int = 0
     backoff: tuple[float, float] = (1.0, 60.0)
     delivery: DeliveryContract = "at_least_once"
+    max_concurrency: int | None = None
+    rate: float | None = None
     is_async: bool = field(init=False)
+    limited: bool = field(init=False)
     info: ToolInfo = field(init=False)
     digest: str = field(init=False)
     validate: Callable[[dict[str, Any]], dict[str, Any]] = field(init=False, repr=False, compare=False)
@@ -75,6 +82,7 @@ class Tool:
             raise ToolDefinitionError(message) from None
         for name, value in (
             ("is_async", inspect.iscoroutinefunction(self.function)),
+            ("limited", self.max_concurrency is not None or self.rate is not None),
             ("info", info),
             ("digest", hashlib.sha256(described).hexdigest()[:16]),
             ("validate", signature.validate),
@@ -107,6 +115,10 @@ class Tool:
             problem = "delivery must be at_least_once or at_most_once"
         elif self.delivery == "at_most_once" and self.retries:
             problem = "what runs at most once cannot have retries"
+        elif self.max_concurrency is not None and not _is_count(self.max_concurrency):
+            problem = "max_concurrency must be a whole number, at least 1"
+        elif self.rate is not None and not _is_rate(self.rate):
+            problem = "rate must be a number of calls per second, at least one a day"
         return problem
 
 
@@ -122,6 +134,8 @@ def tool(
     retries: int = 0,
     backoff: tuple[float, float] = (1.0, 60.0),
     delivery: DeliveryContract = "at_least_once",
+    max_concurrency: int | None = None,
+    rate: float | None = None,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
 
@@ -134,12 +148,21 @@ def tool(
     retries: int = 0,
     backoff: tuple[float, float] = (1.0, 60.0),
     delivery: DeliveryContract = "at_least_once",
+    max_concurrency: int | None = None,
+    rate: float | None = None,
 ) -> Callable[P, R] | Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a function, `async def` or `def`, as a tool; it stays the plain function that it was.
 
     The name defaults to the function's, the first paragraph of its docstring becomes the description, its signature
     the schema. *timeout* is seconds. *retries* more attempts follow an exception or a timeout, after *backoff* (first
     and longest delay in seconds, exponential, with full jitter). *delivery* says whether an orphan may be run again.
+
+    *max_concurrency* calls of it run at once, and *rate* calls a second are begun (0.1: one in ten seconds), in the
+    whole fleet, over all its workers and streams. After a pause, as many as *rate* may begin at once, at least one.
+    What has to wait does so in the worker for a moment, or is given back until later, so that calls of other tools
+    pass it. Each worker asks by the numbers that it was started with: while a deployment changes them, calls that the
+    others run count, but how many are too many is for the worker to say that wants to begin one. Slots of a worker
+    that was killed come back once its lease is over.
 
     Raises:
         ToolDefinitionError: if it cannot be a tool as it is written.
@@ -154,6 +177,8 @@ def tool(
             retries=retries,
             backoff=backoff,
             delivery=delivery,
+            max_concurrency=max_concurrency,
+            rate=rate,
         )
         try:
             setattr(declared, _MARK, one)
@@ -283,6 +308,14 @@ class Registry:
 
 def _is_seconds(value: object) -> bool:
     return isinstance(value, int | float) and 0 < value < math.inf
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_rate(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and _LEAST_RATE <= value < math.inf
 
 
 def _is_backoff(value: Sequence[float]) -> bool:

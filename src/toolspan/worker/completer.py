@@ -100,6 +100,14 @@ class Completer:
         if await self._park(work, count=count, delay_ms=delay_ms, reason="released"):
             self._probe.released(work.run, reason=reason, delay_ms=delay_ms)
 
+    async def turn_away(self, work: Work, *, delay_ms: int) -> None:
+        """Park a delivery that could not begin yet, and give its attempt back; whoever has room then takes it."""
+        work.decided = work.parting = True
+        delivery = work.run.delivery
+        count = delivery.attempt - 1 if delivery.counted else delivery.attempt
+        if await self._park(work, count=count, delay_ms=delay_ms, reason="not_admitted"):
+            self._probe.not_admitted(work.run, delay_ms=delay_ms)
+
     async def quarantine(
         self,
         work: Work,

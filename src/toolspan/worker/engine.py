@@ -17,6 +17,8 @@ from toolspan.errors import LeaseMismatchError, ServerFullError, StoreError
 from toolspan.periodic import ended, every
 from toolspan.store import Inspector, StreamStore
 from toolspan.store.keeper import Keeper, Registration
+from toolspan.store.limits import LimitStore
+from toolspan.worker.admission import Admission
 from toolspan.worker.completer import Completer
 from toolspan.worker.fetcher import Fetcher
 from toolspan.worker.heartbeater import BEATS_PER_LEASE, Heartbeater
@@ -55,6 +57,7 @@ class Parts:
 
     codec: Codec
     completer: Completer
+    admission: Admission
     neighbours: Neighbours
     clock: RedisClock
 
@@ -120,7 +123,8 @@ class Engine:
             if not await self._joined():
                 return True
             async with self._heartbeater, asyncio.TaskGroup() as heart:
-                beating = [heart.create_task(run) for run in (self._heartbeater.tick(), *self._completer.runs())]
+                runs = (self._heartbeater.tick(), self._admission.run(), *self._completer.runs())
+                beating = [heart.create_task(run) for run in runs]
                 await self._tell()
                 await self._take_in()
                 clean = await self._drain()
@@ -150,7 +154,9 @@ class Engine:
         self._link = Link()
         self._completer = Completer(self._store, codec, self._probe)
         neighbours = Neighbours(self._inspector, self._probe, me=self.consumer)
-        parts = Parts(codec, self._completer, neighbours, self._store.clock)
+        limits = LimitStore(self._connection, s.keys, me=self.consumer, clock=self._store.clock, lease_ms=s.lease_ms)
+        self._admission = Admission(limits, self._probe, concurrency=s.concurrency, patience=s.lease_ms / 2000)
+        parts = Parts(codec, self._completer, self._admission, neighbours, self._store.clock)
         self._inflight = InFlight(self._processor(parts), limit=s.concurrency)
         self._completer.inflight = self._inflight
         intake = Intake(self._store, self._inflight, self._link, self._probe, max_attempts=s.max_attempts)
@@ -243,7 +249,10 @@ class Engine:
             concurrency=self._settings.concurrency,
         )
         self._probe.observe_worker(
-            inflight=lambda: len(self._inflight), room=lambda: self._inflight.room, abandoned=self._abandoned
+            inflight=lambda: len(self._inflight),
+            room=lambda: self._inflight.room,
+            abandoned=self._abandoned,
+            waiting=self._admission.waiting,
         )
         self._vitals.joins()
         self.ready.set()
@@ -265,14 +274,14 @@ class Engine:
         lease = self._settings.lease_ms / 1000
         probe, stopping = self._probe, self._stopping
         rounds = [
-            (self._sweep_seconds, self._reclaimer.sweep_orphans, "claim"),
-            (min(lease / 4, _LONGEST_DUE_SWEEP), self._reclaimer.sweep_due, "claim_due"),
-            (min(self._settings.reap_after_ms / 4000, _LONGEST_REAP), self._reaper.sweep, "reap"),
+            (self._sweep_seconds, self._reclaimer.sweep_orphans, "claim", None),
+            (min(lease / 4, _LONGEST_DUE_SWEEP), self._reclaimer.sweep_due, "claim_due", self._admission.recalled),
+            (min(self._settings.reap_after_ms / 4000, _LONGEST_REAP), self._reaper.sweep, "reap", None),
         ]
         async with asyncio.TaskGroup() as intake:
             taking = [intake.create_task(self._fetcher.run(until=stopping), name="fetcher")]
-            for seconds, sweep, step in rounds:
-                sweeping = every(seconds, sweep, step=step, until=stopping, probe=probe)
+            for seconds, sweep, step, sooner in rounds:
+                sweeping = every(seconds, sweep, step=step, until=stopping, probe=probe, sooner=sooner)
                 taking.append(intake.create_task(sweeping, name=step))
             await self._stopped_or_failed()
             # A read that Redis does not answer must not keep us: what it may have handed us, others find.
@@ -287,6 +296,7 @@ class Engine:
             # Also where we are cancelled, or a task failed: nothing more is to be taken in.
             self._begin_to_stop()
             self._inflight.close()
+            self._admission.close()
         if self._inflight.failure.done():
             self._inflight.failure.result()
 

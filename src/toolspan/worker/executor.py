@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from toolspan.tools.context import CurrentCall, run_for
 from toolspan.tools.registry import Retry
 from toolspan.tools.signature import InvalidArgumentsError
 from toolspan.worker.containment import Raised, clip, contained, failed
+from toolspan.worker.line import NotAdmittedError
 from toolspan.worker.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
@@ -22,10 +24,6 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Tool
     from toolspan.worker.threads import Threads
-
-
-class NotAdmittedError(Exception):
-    """The tool was not begun: every thread is taken by calls that do not come back."""
 
 
 @value
@@ -50,26 +48,33 @@ class Executor:
         self._timeout = timeout
         self._admission = admission
 
-    async def admit(self, call: ToolCall, tool: Tool) -> dict[str, Any] | Failed:
-        """Give the arguments with which *tool* can be run now, or why it cannot; then `run` or `dismiss` it.
-
-        Raises:
-            NotAdmittedError: if there was no thread for it in time.
-        """
+    def check(self, call: ToolCall, tool: Tool) -> dict[str, Any] | Failed:
+        """Give the arguments with which *tool* can be run, or why it cannot."""
         try:
-            arguments = tool.validate(call.args)
+            return tool.validate(call.args)
         except InvalidArgumentsError as exc:
             redact = self._probe.redact
             return Failed("invalid_arguments", clip(redact(str(exc))), detail=redact.within(exc.errors))
         except Exception as exc:  # noqa: BLE001
             # A validator is a part of the tool.
             return failed("tool_error", exc, self._probe.redact)
+
+    async def admit(self, call: ToolCall, tool: Tool) -> Failed | None:
+        """Make sure that *tool* can begin now, or say why it cannot; then `run` or `dismiss` it.
+
+        Raises:
+            NotAdmittedError: if there was no thread for it in time.
+        """
         if not tool.is_async:
             await self._admit()
         if self._time_left(call, tool)[0] <= 0:
             self.dismiss(tool)
-            return _too_late()
-        return arguments
+            return too_late()
+        return None
+
+    def seconds_until_deadline(self, call: ToolCall) -> float:
+        """Tell for how long somebody waits for *call*."""
+        return math.inf if call.deadline_ms is None else (call.deadline_ms - self._clock.now_ms()) / 1000
 
     def dismiss(self, tool: Tool) -> None:
         """Let go of a tool that was admitted and will not be run."""
@@ -85,7 +90,7 @@ class Executor:
         seconds, expiry = self._time_left(call, tool)
         if seconds <= 0:
             self.dismiss(tool)
-            return Execution(_too_late())
+            return Execution(too_late())
         run_for(CurrentCall(call, run.delivery.attempt, self._clock.now_ms))
         limit = self._timekeeper.limit(seconds)
         try:
@@ -135,5 +140,6 @@ class Executor:
         return Succeeded(result)
 
 
-def _too_late() -> Failed:
+def too_late() -> Failed:
+    """Give the failure of a call that nobody waits for any more, and that was not begun."""
     return Failed("deadline_exceeded", "the deadline had passed before the tool was begun")

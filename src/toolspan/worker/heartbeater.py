@@ -53,6 +53,7 @@ class Heartbeater:
         self._probe = probe
         self._registration = registration
         self._tools = tools
+        self._lease_ms = lease_ms
         self._lease = lease_ms / 1000
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
@@ -93,6 +94,7 @@ class Heartbeater:
         )
         self._link.works()
         self._vitals.beats()
+        self._renew_slots(works)
         if not kept.registered:
             self._register()
         lost = dict(kept.lost)
@@ -100,6 +102,20 @@ class Heartbeater:
             work.noted = work.noted or work.entry_id not in lost
         if lost:
             self._loop.call_soon_threadsafe(self._lose, kept)
+
+    def _renew_slots(self, works: list[Work]) -> None:
+        """Keep the slots of calls of tools that have a limit for the whole fleet; most have none."""
+        slots: dict[str, list[str]] = {}
+        for work in works:
+            if work.slot:
+                slots.setdefault(work.slot, []).append(work.entry_id)
+        for tool, entry_ids in slots.items():
+            try:
+                self._keeper.renew_slots(tool, entry_ids, lease_ms=self._lease_ms)
+                self._probe.recovered("renew_slots")
+            except StoreError as exc:
+                # The leases are renewed all the same: somebody's hand was on this one key, or the next beat fails too.
+                self._probe.outage("renew_slots", exc)
 
     def _shall_note(self, work: Work) -> bool:
         if work.noted:

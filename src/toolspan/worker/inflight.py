@@ -42,6 +42,8 @@ class Work:
     """Whether anything may be on record under the attempts of this entry, which its end has to clear away."""
     noted: bool = False
     """Whether the attempt's start is on record, so that a heartbeat need not write it down."""
+    slot: str = ""
+    """The tool with a limit for the whole fleet of which this run holds a slot; empty while it holds none."""
     starting: bool = False
     """Whether a start is under way, so that nobody can say which attempt Redis holds."""
     decided: bool = False

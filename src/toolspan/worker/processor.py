@@ -12,7 +12,8 @@ from toolspan.errors import MalformedEntryError
 from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
 from toolspan.store.stream import Started
 from toolspan.worker.containment import failed
-from toolspan.worker.executor import Execution, NotAdmittedError
+from toolspan.worker.executor import Execution, too_late
+from toolspan.worker.line import NotAdmittedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from toolspan.store.clock import RedisClock
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry, Tool
+    from toolspan.worker.admission import Admission
     from toolspan.worker.completer import Completer
     from toolspan.worker.executor import Executor
     from toolspan.worker.inflight import Work
@@ -40,6 +42,7 @@ class Processor:
         registry: Registry,
         executor: Executor,
         completer: Completer,
+        admission: Admission,
         neighbours: Neighbours,
         clock: RedisClock,
         probe: Probe,
@@ -49,6 +52,7 @@ class Processor:
         self._registry = registry
         self._executor = executor
         self._completer = completer
+        self._admission = admission
         self._neighbours = neighbours
         self._clock = clock
         self._probe = probe
@@ -85,15 +89,36 @@ class Processor:
             await self._run(work, call, tool)
 
     async def _run(self, work: Work, call: ToolCall, tool: Tool) -> None:
-        try:
-            arguments = await self._executor.admit(call, tool)
-        except NotAdmittedError:
-            await self._completer.release(work, reason="not admitted in time")
-            return
+        arguments = self._executor.check(call, tool)
         if isinstance(arguments, Failed):
             await self._conclude(work, call, tool, Execution(arguments))
-        elif await self._may_begin(work, tool):
-            await self._conclude(work, call, tool, await self._executor.run(work.run, call, tool, arguments))
+            return
+        try:
+            if tool.limited:
+                await self._admission.enter(work, tool, seconds=self._executor.seconds_until_deadline(call))
+            refused = await self._executor.admit(call, tool)
+            if refused is not None:
+                execution = Execution(refused)
+            elif await self._may_begin(work, tool):
+                execution = await self._executor.run(work.run, call, tool, arguments)
+            else:
+                return
+        except NotAdmittedError:
+            await self._turn_away(work, call, tool)
+            return
+        finally:
+            if work.slot:
+                self._admission.leave(work, tool)
+        await self._conclude(work, call, tool, execution)
+
+    async def _turn_away(self, work: Work, call: ToolCall, tool: Tool) -> None:
+        left = self._executor.seconds_until_deadline(call)
+        if left <= 0:
+            await self._conclude(work, call, tool, Execution(too_late()))
+            return
+        # So that it is answered when its time is up, and not long after.
+        delay_ms = int(min(self._admission.turned_away(work, tool), left * 1000))
+        await self._completer.turn_away(work, delay_ms=delay_ms)
 
     async def _conclude(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> None:
         work.run.outcome = execution.outcome

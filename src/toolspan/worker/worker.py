@@ -72,6 +72,7 @@ class Worker:
             registry=self._registry,
             executor=executor,
             completer=parts.completer,
+            admission=parts.admission,
             neighbours=parts.neighbours,
             clock=parts.clock,
             probe=self._probe,

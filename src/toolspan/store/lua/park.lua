@@ -10,7 +10,8 @@
 -- ARGV[4] attempt
 -- ARGV[5] count      how many attempts count from now on: this one, or one less to give it back
 -- ARGV[6] delay_ms
--- ARGV[7] reason     what ended the attempt: an error.type, or `released`
+-- ARGV[7] reason     what ended the attempt: an error.type; `released`; or `not_admitted`: it never began, for a limit
+--                    was in its way, which is nothing exceptional and leaves no trace
 --
 -- Returns 1 when parked,
 --         0 when the delivery is no longer ours, or its body is gone: nothing was written.
@@ -33,7 +34,12 @@ local now = now_ms()
 local list = history.read(attempts, entry_id)
 local last = list[#list]
 -- What is given back before it was begun was no attempt.
-if reason ~= 'released' or (last and not last['end'] and last.attempt == attempt and last.consumer == consumer) then
+local on_record = last and not last['end'] and last.attempt == attempt and last.consumer == consumer
+if reason == 'not_admitted' then
+  if on_record then
+    list[#list] = nil
+  end
+elseif reason ~= 'released' or on_record then
   local current = history.of(list, consumer, attempt, now - held[3])
   current['end'] = now
   current.error = reason
@@ -46,6 +52,10 @@ redis.call('ZADD', parked, now + delay_ms, entry_id)
 redis.call('XCLAIM', stream, group, '~parked', 0, entry_id, 'RETRYCOUNT', count, 'JUSTID')
 if #list > 0 then
   history.write(attempts, entry_id, list)
+elseif on_record then
+  redis.call('HDEL', attempts, entry_id)
 end
-event(events, now, reason == 'released' and 'released' or 'retried', entry_id, consumer, attempt, reason)
+if reason ~= 'not_admitted' then
+  event(events, now, reason == 'released' and 'released' or 'retried', entry_id, consumer, attempt, reason)
+end
 return 1

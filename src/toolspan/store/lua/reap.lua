@@ -3,9 +3,11 @@
 -- KEYS[1] stream      tool calls
 -- KEYS[2] workers     consumer -> last heartbeat
 -- KEYS[3] worker      its registration
+-- KEYS[4] streams     names of the plane's streams
 -- ARGV[1] group
 -- ARGV[2] consumer    who shall go
 -- ARGV[3] silent_ms   how long it must have been silent; 0 for ourselves
+-- ARGV[4] name        the stream's name: it is one of the plane's no more when its last worker goes and it is empty
 --
 -- Returns 1 when it is gone,
 --         0 when it holds something or was heard of since: deleting it would lose what is pending.
@@ -13,8 +15,8 @@
 -- include clock
 -- include group
 
-local stream, workers, worker = KEYS[1], KEYS[2], KEYS[3]
-local group, consumer, silent_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local stream, workers, worker, streams = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local group, consumer, silent_ms, name = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 -- How long nothing was heard of it. Idle time grows for a live worker on a quiet stream, so it only counts for a
 -- consumer that never sent a heartbeat.
@@ -42,4 +44,8 @@ end
 redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer)
 redis.call('ZREM', workers, consumer)
 redis.call('DEL', worker)
+local length = redis.pcall('XLEN', stream)
+if length == 0 and redis.call('ZCARD', workers) == 0 then
+  redis.pcall('SREM', streams, name)
+end
 return 1
