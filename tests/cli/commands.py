@@ -54,7 +54,7 @@ class Shell:
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOOLSPAN_", "OTEL_"))}
-        self._variables = {**kept, "PYTHONWARNINGS": "error", **variables}
+        self.variables = {**kept, "PYTHONWARNINGS": "error", **variables}
 
     @classmethod
     def of(cls, folder: Path, settings: Settings) -> Shell:
@@ -85,7 +85,7 @@ class Shell:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,
-            env={**self._variables, **variables},
+            env={**self.variables, **variables},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

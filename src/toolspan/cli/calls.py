@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolspan.cli.output import FAILED, WRONG_USAGE, example, fail, json_option, print_json, print_table, reported, run
-from toolspan.codec import loads
+from toolspan.codec import dumps, loads
 from toolspan.errors import CallError
 from toolspan.settings import Settings
 from toolspan.telemetry.logs import configure
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @json_option
 @reported
 def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, as_json: bool) -> None:
-    """Run TOOL with ARGS, a JSON object, and print its result."""
+    """Run TOOL with ARGS, a JSON object, and print its result; its progress on a terminal. Ctrl-C cancels it."""
     configure("error")
     settings = Settings.load()
     try:
@@ -44,7 +44,16 @@ def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, a
 
     async def main() -> Reply:
         async with ToolClient(settings) as client:
-            return await client.call(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)
+            # Progress is for people: programs ask for the result.
+            if as_json or not sys.stderr.isatty():
+                return await client.call(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)
+            # That Redis is not there is said by us, before the reader of replies finds out.
+            await client.check()
+            following = client.stream(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)
+            async with following:
+                async for progress in following:
+                    click.echo(dumps(progress.value), err=True)
+                return await following.reply()
 
     try:
         reply = run(main())

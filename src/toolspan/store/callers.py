@@ -46,6 +46,7 @@ class CallerStore:
         self._block_ms = block_ms
         self._append = Script("append")
         self._append_if = Script("append_if")
+        self._cancel = Script("cancel")
 
     async def append(self, fields: Sequence[str | bytes], *, timeout_ms: int | None = None) -> str:
         """Append a call and give its entry id. With *timeout_ms* it gets a deadline, by Redis' clock.
@@ -60,7 +61,7 @@ class CallerStore:
             return cast("bytes", found).decode()
         with translated():
             entry_id: bytes = await self._append.run(
-                self._redis, stream=self._calls, timeout_ms="" if timeout_ms is None else timeout_ms, fields=fields
+                self._redis, stream=self._keys.calls, timeout_ms="" if timeout_ms is None else timeout_ms, fields=fields
             )
         return entry_id.decode()
 
@@ -111,6 +112,17 @@ class CallerStore:
             message = f"the backlog is full: {found} of {limit} calls wait; try again in {seconds:.1f} s"
             raise BacklogFull(message, retry_after=seconds)
         return told, found
+
+    async def cancel(self, call_id: str, *, ttl_ms: int, entry_id: str = "") -> None:
+        """Have a call given up, wherever it is; who has not found it within *ttl_ms* does not hear of it any more."""
+        with translated():
+            await self._cancel.run(
+                self._redis,
+                cancel=self._keys.cancel(call_id),
+                parked=self._keys.parked,
+                ttl_ms=ttl_ms,
+                entry_id=entry_id,
+            )
 
     async def read_replies(self, after: str) -> list[Entry]:
         """Give the replies after the entry id *after*, `0` for the first; wait for one as long as a block lasts."""
