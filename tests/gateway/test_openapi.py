@@ -103,11 +103,13 @@ async def test_a_gateway_with_tokens_says_where_they_are_asked_for(
 async def _without_a_token(truth: _Truth, http: httpx.AsyncClient) -> None:
     await truth.call(http, "half", {})
     await truth.get(http, "/v1/calls/{id}", id="nobody")
+    await truth.delete(http, "/v1/calls/{id}", id="nobody")
     await truth.get(http, "/v1/tools")
     http.headers["authorization"] = "Bearer secret"
     await truth.call(http, "half", {})
     http.headers["x-large"] = "x" * 40_000
     await truth.get(http, "/v1/calls/{id}", id="nobody")
+    await truth.delete(http, "/v1/calls/{id}", id="nobody")
     await truth.get(http, "/v1/tools")
 
 
