@@ -25,8 +25,9 @@ if TYPE_CHECKING:
         UnknownTool,
     )
     from toolspan.gateway.client import ToolClient
-    from toolspan.gateway.sync import SyncToolClient
-    from toolspan.model import Reply, Timings, ToolInfo
+    from toolspan.gateway.streams import CallStream
+    from toolspan.gateway.sync import SyncCallStream, SyncToolClient
+    from toolspan.model import Progress, Reply, Timings, ToolInfo
     from toolspan.settings import Settings
     from toolspan.tools.context import CurrentCall, current_call
     from toolspan.tools.registry import Retry, tool, worker_lifespan
@@ -35,17 +36,20 @@ if TYPE_CHECKING:
 __all__ = [
     "BacklogFull",
     "CallError",
+    "CallStream",
     "CurrentCall",
     "IdempotencyConflict",
     "InvalidArguments",
     "LeaseMismatchError",
     "MalformedEntryError",
+    "Progress",
     "RedisUnavailable",
     "Reply",
     "Retry",
     "Settings",
     "SettingsError",
     "StoreError",
+    "SyncCallStream",
     "SyncToolClient",
     "Timings",
     "TooLarge",
@@ -65,12 +69,13 @@ __all__ = [
 
 # Whoever declares tools shall not wait for the client of Redis, nor callers for pydantic's view of signatures.
 _HOME = {
-    **dict.fromkeys(("SyncToolClient",), "toolspan.gateway.sync"),
+    **dict.fromkeys(("SyncCallStream", "SyncToolClient"), "toolspan.gateway.sync"),
     **dict.fromkeys(("ToolClient",), "toolspan.gateway.client"),
+    **dict.fromkeys(("CallStream",), "toolspan.gateway.streams"),
     **dict.fromkeys(("ToolExecConsumer",), "toolspan.worker.consumer"),
     **dict.fromkeys(("CurrentCall", "current_call"), "toolspan.tools.context"),
     **dict.fromkeys(("Retry", "tool", "worker_lifespan"), "toolspan.tools.registry"),
-    **dict.fromkeys(("Reply", "Timings", "ToolInfo"), "toolspan.model"),
+    **dict.fromkeys(("Progress", "Reply", "Timings", "ToolInfo"), "toolspan.model"),
     **dict.fromkeys(("Settings",), "toolspan.settings"),
 }
 

@@ -69,6 +69,15 @@ class Keys:
         """String with a TTL: an idempotency record. Its channel, on which the call's end is told, has the same name."""
         return f"{self.prefix}:once:{digest}"
 
+    @property
+    def cancel_prefix(self) -> str:
+        """What is told of calls that were given up starts with, keys and channels alike."""
+        return f"{self.prefix}:cancel:"
+
+    def cancel(self, call_id: str) -> str:
+        """String with a TTL, and a channel: the call was given up."""
+        return f"{self.prefix}:cancel:{call_id}"
+
     def schema(self, digest: str) -> str:
         """String with a TTL: one tool's description."""
         return f"{self.prefix}:schema:{digest}"

@@ -199,7 +199,11 @@ class Run:
     unsent: Outcome | None = None
     """What the tool's outcome was, where its reply could not be written and the call ends otherwise."""
     cancelled: bool = False
-    """Whether we have cancelled the tool: it is somebody else's call now, or is given back."""
+    """Whether we have cancelled the tool: it is somebody else's call now, is given back, or was given up."""
+    given_up: bool = False
+    """Whether nobody wants its outcome any more: unless that was known before, the call ends as cancelled."""
+    progressed: int = 0
+    """How many progress replies were made."""
     recording: Any = None
     """What telemetry remembers about this run; nobody else looks."""
 
@@ -261,6 +265,18 @@ class Remembered:
     call_id: str
     entry_id: str
     reply: Reply | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a running tool told of its progress: *seq* counts from 1 in each attempt, and a gap is what was left out."""
+
+    call_id: str
+    entry_id: str
+    value: Any
+    seq: int
+    attempt: int
+    consumer: str
 
 
 @dataclass(frozen=True, slots=True)

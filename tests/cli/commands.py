@@ -56,7 +56,7 @@ class Shell:
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.folder = folder
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOOLSPAN_", "OTEL_"))}
-        self._variables = {**kept, "PYTHONWARNINGS": "error", **variables}
+        self.variables = {**kept, "PYTHONWARNINGS": "error", **variables}
 
     @classmethod
     def of(cls, folder: Path, settings: Settings) -> Shell:
@@ -82,7 +82,7 @@ class Shell:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "toolspan", *arguments),
             cwd=self.folder,
-            env={**self._variables, "TERM": "xterm"},
+            env={**self.variables, "TERM": "xterm"},
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -109,7 +109,7 @@ class Shell:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,
-            env={**self._variables, **variables},
+            env={**self.variables, **variables},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

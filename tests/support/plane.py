@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from toolspan.codec import Codec, Limits
-from toolspan.model import Reply, ToolCall
+from toolspan.model import Progress, Reply, ToolCall
 from toolspan.store.dead_letters import DeadLetterStore
 
 if TYPE_CHECKING:
@@ -52,8 +52,15 @@ class Plane:
 
     async def replies(self, reply_to: str | None = None) -> list[Reply]:
         """All replies so far."""
+        return [found for found in await self._answers(reply_to) if isinstance(found, Reply)]
+
+    async def progress(self, call_id: str) -> list[Progress]:
+        """All progress of a call so far."""
+        return [p for p in await self._answers() if isinstance(p, Progress) and p.call_id == call_id]
+
+    async def _answers(self, reply_to: str | None = None) -> list[Reply | Progress]:
         raw: Any = await self.redis.execute_command("XRANGE", reply_to or self.reply_to, "-", "+")
-        return [self.codec.decode_reply(fields) for _, fields in raw]
+        return [self.codec.decode_answer(fields) for _, fields in raw]
 
     async def reply(self, call_id: str) -> Reply | None:
         """The one reply to a call; None while there is none. Two are an error."""

@@ -183,3 +183,52 @@ async def scarce_until(path: str, release: str) -> int:
 async def measured(path: str) -> int:
     """Mark the start, and give the number of starts so far; five a second in the whole fleet."""
     return await marked(path)
+
+
+@tool
+async def tells(path: str, steps: int, release: str = "") -> int:
+    """Mark the start, tell of each step, and wait until a file is there if one is named."""
+    _mark(path)
+    for step in range(steps):
+        await current_call().progress({"step": step})
+    while release and not Path(release).exists():  # noqa: ASYNC110, ASYNC240 - the test is another process
+        await asyncio.sleep(0.01)
+    return steps
+
+
+@tool(name="tells.sync")
+def tells_sync(path: str, steps: int) -> int:
+    """Do the same in a thread."""
+    _mark(path)
+    for step in range(steps):
+        current_call().progress_sync({"step": step})
+    return steps
+
+
+@tool
+async def tells_wrongly(kind: str) -> None:
+    """Tell what is not JSON, too large, or nested too deep."""
+    nested: list[Any] = []
+    for _ in range(64):
+        nested = [nested]
+    await current_call().progress({"object": object(), "large": "x" * 400_000, "deep": nested}[kind])
+
+
+@tool
+async def swallows(path: str) -> str:
+    """Wait to be cancelled, and return all the same."""
+    _mark(path)
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        return "nobody hears this"
+    return ""
+
+
+@tool(name="asks.sync")
+def asks_sync(path: str, seen: str) -> None:
+    """Mark the start, ask until it is cancelled, and leave a file then."""
+    _mark(path)
+    while not current_call().cancelled:
+        time.sleep(0.01)
+    Path(seen).touch()

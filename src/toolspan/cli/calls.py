@@ -24,7 +24,7 @@ from toolspan.cli.output import (
     say,
 )
 from toolspan.cli.redacting import redactor
-from toolspan.codec import loads
+from toolspan.codec import dumps, loads
 from toolspan.errors import CallError
 from toolspan.settings import Settings
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @json_option
 @reported
 def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, as_json: bool) -> None:
-    """Run TOOL with ARGS, a JSON object, and print its result."""
+    """Run TOOL with ARGS, a JSON object, and print its result; its progress on a terminal. Ctrl-C cancels it."""
     settings = Settings.load()
     redact = redactor(settings)
     try:
@@ -73,7 +73,16 @@ def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, a
             ) as probe,
             ToolClient(settings, probe=probe) as client,
         ):
-            return await client.call(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)
+            # Progress is for people: programs ask for the result.
+            if as_json or not sys.stderr.isatty():
+                return await client.call(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)
+            # That Redis is not there is said by us, before the reader of replies finds out.
+            await client.check()
+            following = client.stream(tool, arguments, timeout=timeout, idempotency_key=idempotency_key)
+            async with following:
+                async for progress in following:
+                    say(dumps(progress.value).decode(), err=True)
+                return await following.reply()
 
     try:
         reply = run(main())

@@ -14,7 +14,8 @@ from toolspan.codec.fields import CALL_FIELDS, TRACE_FIELDS, VERSION, trace_of
 from toolspan.codec.json import NotJsonError, dumps, loads, nested_within
 from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES, Limits
 from toolspan.codec.once import FORGOTTEN, decode_record, encode_remembered, once_digest, once_key
-from toolspan.codec.replies import encode_outcome
+from toolspan.codec.peek import call_id_in
+from toolspan.codec.replies import encode_outcome, encode_progress
 
 __all__ = [
     "CALL_FIELDS",
@@ -29,12 +30,14 @@ __all__ = [
     "Codec",
     "Limits",
     "NotJsonError",
+    "call_id_in",
     "dead_letter_fields",
     "decode_attempts",
     "decode_dead_letter",
     "decode_record",
     "dumps",
     "encode_outcome",
+    "encode_progress",
     "encode_remembered",
     "fingerprint",
     "loads",

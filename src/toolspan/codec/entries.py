@@ -86,4 +86,5 @@ class Codec:
             raise malformed(str(exc), values, self._rules) from None
 
     encode_reply = staticmethod(replies.encode_reply)
+    decode_answer = staticmethod(replies.decode_answer)
     decode_reply = staticmethod(replies.decode_reply)

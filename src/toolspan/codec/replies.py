@@ -1,4 +1,4 @@
-"""A final reply, as it lies in a reply stream."""
+"""A reply, final or of progress, as it lies in a reply stream."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 from toolspan.codec.fields import by_name, checked_object, refuse, text_in, trace_in
 from toolspan.codec.json import dumps, loads
 from toolspan.errors import MalformedEntryError
-from toolspan.model import ErrorType, Failed, Outcome, Reply, Succeeded, Timings
+from toolspan.model import ErrorType, Failed, Outcome, Progress, Reply, Succeeded, Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _ERROR_TYPES: Final = frozenset(get_args(ErrorType))
 _ALL_TIMINGS: Final = b"{%s}" % b",".join(b'"%s":%%.3f' % name.encode() for name in Timings.__slots__)
@@ -42,11 +42,47 @@ def encode_reply(
     return fields
 
 
+def encode_progress(
+    *,
+    call_id: str,
+    entry_id: str,
+    value: bytes,
+    seq: int,
+    attempt: int,
+    consumer: str,
+    traceparent: str | None,
+) -> list[str | bytes]:
+    """Encode a progress reply; *value* is JSON, already encoded."""
+    fields: list[str | bytes] = [
+        "v", "1", "id", call_id, "entry", entry_id, "status", "progress", "result", value,
+        "seq", str(seq), "attempt", str(attempt), "consumer", consumer,
+    ]  # fmt: skip
+    if traceparent:
+        fields += ("traceparent", traceparent)
+    return fields
+
+
 def encode_outcome(outcome: Outcome) -> bytes:
     """Encode what a reply would have said, as one JSON object, for where the reply itself cannot be written."""
     if isinstance(outcome, Succeeded):
         return b'{"status":"ok","result":%s}' % outcome.result
     return b'{"status":"error","error":%s}' % _encode_failure(outcome)
+
+
+def decode_answer(fields: Sequence[bytes]) -> Reply | Progress:
+    """Decode a reply, final or of progress.
+
+    Raises:
+        MalformedEntryError: whatever the bytes are, and nothing else.
+    """
+    if b"progress" in fields:
+        try:
+            values = by_name(fields)
+            if values.get(b"status") == b"progress":
+                return _progress(values)
+        except ValueError as exc:
+            raise MalformedEntryError(str(exc)) from None
+    return decode_reply(fields)
 
 
 def decode_reply(fields: Sequence[bytes]) -> Reply:
@@ -74,6 +110,17 @@ def decode_reply(fields: Sequence[bytes]) -> Reply:
         )
     except ValueError as exc:
         raise MalformedEntryError(str(exc)) from None
+
+
+def _progress(values: Mapping[bytes, bytes]) -> Progress:
+    return Progress(
+        call_id=text_in(values, b"id") or "",
+        entry_id=text_in(values, b"entry") or "",
+        value=loads(values.get(b"result", b"null"), nesting=_MAX_NESTING),
+        seq=int(values.get(b"seq", b"0")),
+        attempt=int(values.get(b"attempt", b"0")),
+        consumer=text_in(values, b"consumer") or "",
+    )
 
 
 def _encode_failure(failure: Failed) -> bytes:

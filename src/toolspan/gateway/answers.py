@@ -43,13 +43,18 @@ def told(reply: Reply, traceparent: str | None = None) -> Response:
     body["attempt"] = reply.attempt
     body["timings"] = {name: ms for name, ms in asdict(reply.timings).items() if ms is not None}
     body["trace_id"] = reply.trace_id
-    headers = {"Toolspan-Status": reply.status, **_traced(traceparent or reply.traceparent)}
+    headers = {"Toolspan-Status": reply.status, **traced(traceparent or reply.traceparent)}
     return as_json(body, headers=headers)
 
 
 def accepted(call_id: str, entry_id: str, traceparent: str | None = None) -> Response:
     """Say that a call is open."""
-    return as_json({"id": call_id, "entry_id": entry_id}, 202, headers=_traced(traceparent))
+    return as_json({"id": call_id, "entry_id": entry_id}, 202, headers=traced(traceparent))
+
+
+def cancelling(call_id: str) -> Response:
+    """Say that a call is given up, if it is still open."""
+    return as_json({"id": call_id}, 202)
 
 
 def refused(
@@ -61,7 +66,7 @@ def refused(
     """Say why there is no reply."""
     if isinstance(exc, CallError):
         return _failed(exc.failure, call_id, traceparent)
-    headers = _traced(traceparent)
+    headers = traced(traceparent)
     if isinstance(exc, TooLarge):
         return error(413, "too_large", str(exc), call_id=call_id, headers=headers)
     if isinstance(exc, IdempotencyConflict):
@@ -107,7 +112,7 @@ def _failed(failure: Failed, call_id: str | None, traceparent: str | None) -> Re
         retryable=failure.retryable,
         detail=failure.detail,
         call_id=call_id,
-        headers=_traced(traceparent),
+        headers=traced(traceparent),
     )
 
 
@@ -120,5 +125,6 @@ def _error(failure: Failed) -> dict[str, Any]:
     }
 
 
-def _traced(traceparent: str | None) -> dict[str, str]:
+def traced(traceparent: str | None) -> dict[str, str]:
+    """Give the header that names our span."""
     return {"traceresponse": traceparent} if traceparent else {}

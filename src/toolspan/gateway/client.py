@@ -6,30 +6,29 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from toolspan.codec import Codec, Limits
+from toolspan.codec import MAX_ID_CHARS, Codec, Limits
 from toolspan.errors import (
-    CallError,
     InvalidArguments,
     MalformedEntryError,
     RedisUnavailable,
     StoreError,
     StoreUnavailableError,
-    ToolCancelled,
-    ToolError,
-    ToolTimeout,
-    UnknownTool,
 )
 from toolspan.gateway.endings import Sending, no_reply, unavailable
 from toolspan.gateway.hearing import hearing
+from toolspan.gateway.leaving import Leaving
 from toolspan.gateway.listener import Listener
 from toolspan.gateway.once import OnceCalls
+from toolspan.gateway.outcomes import succeeded
 from toolspan.gateway.replies import BLOCK_MS, Replies
 from toolspan.gateway.routes import Routes
+from toolspan.gateway.streams import CallStream
 from toolspan.identity import new_call_id
 from toolspan.model import Failed, Remembered, Reply, ToolCall
 from toolspan.redaction import Redactor
@@ -51,13 +50,11 @@ _LOOK_SECONDS: Final = 0.5
 """How long a caller whose time is up may be kept to be told why."""
 
 
-_ERRORS: Final[dict[str, type[CallError]]] = {
-    "cancelled": ToolCancelled,
-    "invalid_arguments": InvalidArguments,
-    "malformed": InvalidArguments,
-    "unknown_tool": UnknownTool,
-    "deadline_exceeded": ToolTimeout,
-}
+_CANCEL_MS: Final = 86_400_000
+"""How long a cancellation is kept for a call whose deadline is not known."""
+
+_CANCEL_MARGIN_MS: Final = 10_000
+"""How much longer than our own deadline: the workers' counts from the append, which may be under way still."""
 
 
 class ToolClient:
@@ -106,6 +103,7 @@ class ToolClient:
         self._directory = Directory(self._connection, keys)
         self._routes = Routes(self._directory, keys, self.probe)
         self.stream_for = self._routes.stream_for
+        self._leaving = Leaving(self._store, self.probe)
 
     async def __aenter__(self) -> Self:
         self.replies.start()
@@ -115,6 +113,7 @@ class ToolClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._leaving.finish()
         answered = not len(self.replies)
         await self._routes.stop()
         await self.replies.stop()
@@ -144,6 +143,8 @@ class ToolClient:
 
         Without a *timeout* that is `DEFAULT_TIMEOUT`.
 
+        Cancelling this cancels the call, wherever it is, unless others may have joined it by its *idempotency_key*;
+        so does the end of *timeout*, by the call's own deadline.
         *parent* is the trace to go on from; the current span, if there is none.
 
         All calls of one *principal* with the same *idempotency_key*, tool and arguments are one call, and get its one
@@ -173,9 +174,39 @@ class ToolClient:
             tool=tool, call_id=call.id, calls=calls, tool_call_id=tool_call_id, parent=parent
         ) as calling:
             reply = await self.ask(call, calling, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
-        if reply.failure is not None:
-            raise _ERRORS.get(reply.failure.type, ToolError)(reply.failure, reply)
-        return reply
+        return succeeded(reply)
+
+    def stream(
+        self,
+        tool: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        tool_call_id: str | None = None,
+        principal: str | None = None,
+        meta: Mapping[str, str] | None = None,
+        parent: TraceFields | None = None,
+    ) -> CallStream:
+        """Run *tool* and follow it: `async with` sends the call, `async for` gives its `Progress`, `reply()` its end.
+
+        Takes and raises what `call` does.
+        """
+        call = self.new_call(
+            tool, args, idempotency_key=idempotency_key, tool_call_id=tool_call_id, principal=principal, meta=meta
+        )
+        return CallStream(self, call, timeout=DEFAULT_TIMEOUT if timeout is None else timeout, parent=parent)
+
+    async def cancel(self, call_id: str) -> None:
+        """Cancel a call, whoever sent it and wherever it is: it ends as `cancelled` unless its outcome is known first.
+
+        Nobody is told if there is no such call, or if it has ended.
+
+        Raises:
+            InvalidArguments: if *call_id* is none.
+            RedisUnavailable: if Redis cannot be reached.
+        """
+        await self.cancel_call(call_id)
 
     async def send(
         self,
@@ -274,21 +305,47 @@ class ToolClient:
             meta=dict(meta or {}),
         )
 
-    async def ask(self, call: ToolCall, calling: Calling, *, timeout: float) -> Reply:  # noqa: ASYNC109
-        """Send *call* and give its reply, a failure too. Raises what `call` does where there is no reply."""
+    async def cancel_call(self, call_id: str, *, entry_id: str = "") -> None:
+        """Do what `cancel` does; with its *entry_id*, a call that is parked is settled at once."""
+        if not 0 < len(call_id) <= MAX_ID_CHARS or not call_id.isprintable():
+            message = f"a call id has 1 to {MAX_ID_CHARS} printable characters"
+            raise InvalidArguments(Failed("malformed", message))
+        try:
+            await self._store.cancel(call_id, ttl_ms=_CANCEL_MS, entry_id=entry_id)
+        except StoreError as exc:
+            raise unavailable(exc) from exc
+
+    async def ask(
+        self,
+        call: ToolCall,
+        calling: Calling,
+        *,
+        timeout: float,  # noqa: ASYNC109 - it goes to the workers, too
+        follower: CallStream | None = None,
+    ) -> Reply:
+        """Send *call* and give its reply, a failure too. Raises what `call` does where there is no reply.
+
+        Cancelling this cancels the call, unless it has an idempotency key: others may wait for it as well.
+        *follower* is told when the call was accepted, and of its progress.
+        """
         fields, timeout_ms = self._encoded(call, calling), _milliseconds(timeout)
-        future = self.replies.expect(call.id)
-        sending = Sending()
+        future = self.replies.expect(call.id, follower.progressed if follower else None)
+        sending, entry_id = Sending(), ""
+        began = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
                 if call.idem is not None:
                     once = self._once.expect(call, fields, future, timeout=timeout)
                     sending = once.sending
-                    reply = await once.reply(calling, await once.append(calling))
+                    known = await once.append(calling)
+                    _tell_accepted(follower)
+                    reply = await once.reply(calling, known)
                 else:
                     try:
-                        calling.sent(await self._append(fields, timeout_ms, to=calling.calls))
+                        entry_id = await self._append(fields, timeout_ms, to=calling.calls)
+                        calling.sent(entry_id)
                         sending.accepted = True
+                        _tell_accepted(follower)
                     except StoreUnavailableError as exc:
                         if not exc.maybe_ran:
                             raise
@@ -304,6 +361,12 @@ class ToolClient:
             reply = future.result()
         except StoreError as exc:
             raise unavailable(exc) from exc
+        except asyncio.CancelledError:
+            if call.idem is None:
+                # It may lie in the stream also where no answer to the append has come.
+                left_ms = timeout_ms - int((time.monotonic() - began) * 1000)
+                self._leaving.leave(call.id, ttl_ms=max(0, left_ms) + _CANCEL_MARGIN_MS, entry_id=entry_id)
+            raise
         finally:
             self.replies.forget(call.id)
         reply = _settled(reply)
@@ -351,6 +414,11 @@ class ToolClient:
             return self._codec.encode_call(call, trace=calling.trace)
         except MalformedEntryError as exc:
             raise InvalidArguments(Failed("malformed", str(exc))) from None
+
+
+def _tell_accepted(follower: CallStream | None) -> None:
+    if follower is not None:
+        follower.accepted()
 
 
 def _milliseconds(timeout: float) -> int:

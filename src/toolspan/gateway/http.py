@@ -12,10 +12,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import Route
 
 from toolspan.errors import Unauthorised
-from toolspan.gateway.answers import REFUSALS, accepted, answered, as_json, error, refused, told
+from toolspan.gateway.answers import REFUSALS, accepted, answered, as_json, cancelling, error, refused, told
 from toolspan.gateway.detached import Detached
+from toolspan.gateway.events import KEEP_ALIVE_SECONDS, EventResponse, asks_for_events
 from toolspan.gateway.openapi import describe
+from toolspan.gateway.presence import while_connected
 from toolspan.gateway.requests import parent_of, read_call, refuse_large_head
+from toolspan.gateway.streams import CallStream
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -37,6 +40,7 @@ def build_app(client: ToolClient, tokens: Tokens | None = None) -> Starlette:
         routes=[
             Route("/v1/tools/{tool}/calls", gateway.call, methods=["POST"]),
             Route("/v1/calls/{id}", gateway.reply, methods=["GET"]),
+            Route("/v1/calls/{id}", gateway.cancel, methods=["DELETE"]),
             Route("/v1/tools", gateway.tools, methods=["GET"]),
             Route("/livez", gateway.live, methods=["GET"]),
             Route("/readyz", gateway.ready, methods=["GET"]),
@@ -75,6 +79,12 @@ class _Gateway:
             tool_call_id=asked.tool_call_id,
             principal=_name_of(principal),
         )
+        async with while_connected(request.receive):
+            if not asked.detach and asks_for_events(request):
+                return await self._followed(call, asked, request)
+            return await self._called(call, asked, request)
+
+    async def _called(self, call: ToolCall, asked: CallRequest, request: Request) -> Response:
         traceparent: str | None = None
         try:
             watched = self._client.probe.calling(
@@ -89,6 +99,14 @@ class _Gateway:
                 return await self._answer(call, calling, asked)
         except REFUSALS as exc:
             return refused(exc, call_id=call.id, traceparent=traceparent)
+
+    async def _followed(self, call: ToolCall, asked: CallRequest, request: Request) -> Response:
+        stream = CallStream(self._client, call, timeout=asked.timeout_ms / 1000, parent=parent_of(request))
+        try:
+            await stream.begin()
+        except REFUSALS as exc:
+            return refused(exc, call_id=call.id, traceparent=stream.traceparent)
+        return EventResponse(stream, keep_alive=KEEP_ALIVE_SECONDS)
 
     async def _answer(self, call: ToolCall, calling: Calling, asked: CallRequest) -> Response:
         timeout = asked.timeout_ms / 1000
@@ -106,6 +124,14 @@ class _Gateway:
         if known.error is not None:
             raise known.error
         return known.answer or accepted(call_id, known.entry_id)
+
+    async def cancel(self, request: Request) -> Response:
+        # Whoever knows the id of a call was told it by whoever sent that.
+        call_id: str = request.path_params["id"]
+        known = self._detached.find(call_id, principal=_name_of(self._principal(request)))
+        if known is None or known.answer is None:
+            await self._client.cancel_call(call_id, entry_id=known.entry_id if known else "")
+        return cancelling(call_id)
 
     async def tools(self, request: Request) -> Response:
         principal = self._principal(request)

@@ -7,7 +7,16 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from toolspan.gateway.schemas import Accepted, CallRequest, CallResponse, ErrorResponse, Health, ToolList
+from toolspan.gateway.schemas import (
+    Accepted,
+    CallRequest,
+    CallResponse,
+    Cancelling,
+    ErrorResponse,
+    Health,
+    ProgressEvent,
+    ToolList,
+)
 
 Answers = dict[int, tuple[str, type[BaseModel]]]
 
@@ -26,7 +35,7 @@ _ANSWERED: Final = (CallResponse, ErrorResponse)
 
 def describe(version: str, *, protected: bool = False) -> dict[str, Any]:
     """Describe every route and every answer it may give; *protected*: those under /v1 ask for a token."""
-    answers = (CallResponse, Accepted, ErrorResponse, ToolList, Health)
+    answers = (CallResponse, Accepted, Cancelling, ProgressEvent, ErrorResponse, ToolList, Health)
     _, schema = models_json_schema(
         [(CallRequest, "validation"), *((model, "serialization") for model in answers)],
         ref_template="#/components/schemas/{model}",
@@ -36,7 +45,7 @@ def describe(version: str, *, protected: bool = False) -> dict[str, Any]:
         "info": {"title": "Toolspan gateway", "version": version},
         "paths": {
             "/v1/tools/{tool}/calls": {"post": _call()},
-            "/v1/calls/{id}": {"get": _reply()},
+            "/v1/calls/{id}": {"get": _reply(), "delete": _cancel()},
             "/v1/tools": {"get": _tools()},
             "/livez": {"get": _live()},
             "/readyz": {"get": _ready()},
@@ -70,6 +79,12 @@ def _call() -> dict[str, Any]:
         },
         parameter="tool",
     )
+    events = {
+        "schema": {"type": "string"},
+        "description": "With `Accept: text/event-stream`: events `progress`, whose data is a ProgressEvent, and one "
+        "`reply`, whose data is the body of the plain answer. Hanging up cancels the call",
+    }
+    operation["responses"]["200"]["content"]["text/event-stream"] = events
     operation["requestBody"] = {"required": False, "content": _json(CallRequest)}
     return operation
 
@@ -83,6 +98,17 @@ def _reply() -> dict[str, Any]:
         **_LARGE,
     }
     return _operation("reply", "The reply to a detached call", answers, parameter="id")
+
+
+def _cancel() -> dict[str, Any]:
+    answers: Answers = {
+        202: ("It is given up wherever it is, unless it has ended", Cancelling),
+        400: ("This is no call id", ErrorResponse),
+        **_NOBODY,
+        **_LARGE,
+        **_NO_REDIS,
+    }
+    return _operation("cancel", "Cancel a call", answers, parameter="id")
 
 
 def _tools() -> dict[str, Any]:

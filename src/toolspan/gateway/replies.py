@@ -8,9 +8,11 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from toolspan.errors import MalformedEntryError, StoreError, ToolTimeout
-from toolspan.model import Failed
+from toolspan.model import Failed, Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from toolspan.codec import Codec
     from toolspan.model import Entry, Reply
     from toolspan.store import CallerStore
@@ -33,6 +35,7 @@ class Replies:
         self._codec = codec
         self._probe = probe
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._following: dict[str, Callable[[Progress], None]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._reading = True
         self._read_at = 0.0
@@ -60,8 +63,10 @@ class Replies:
             self._reader.cancel()
             await asyncio.wait({self._reader}, timeout=_HEARING_SECONDS)
 
-    def expect(self, call_id: str) -> asyncio.Future[Reply]:
+    def expect(self, call_id: str, progressed: Callable[[Progress], None] | None = None) -> asyncio.Future[Reply]:
         """Give what will be the reply to *call_id*; ask before the call is sent.
+
+        Whatever is told of its progress goes to *progressed*, until it is forgotten.
 
         Raises:
             RuntimeError: if nobody reads replies.
@@ -71,11 +76,14 @@ class Replies:
             raise RuntimeError(message)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[call_id] = future
+        if progressed is not None:
+            self._following[call_id] = progressed
         return future
 
     def forget(self, call_id: str) -> None:
         """Stop waiting for the reply to *call_id*."""
         self._waiting.pop(call_id, None)
+        self._following.pop(call_id, None)
 
     def abandon(self) -> None:
         """Answer every call that waits with ToolTimeout, now."""
@@ -128,9 +136,14 @@ class Replies:
 
     def _deliver(self, entry: Entry) -> None:
         try:
-            reply = self._codec.decode_reply(entry.fields)
+            reply = self._codec.decode_answer(entry.fields)
         except MalformedEntryError as exc:
             self._probe.bug("replies", exc)
+            return
+        if isinstance(reply, Progress):
+            progressed = self._following.get(reply.call_id)
+            if progressed is not None:
+                progressed(reply)
             return
         future = self._waiting.pop(reply.call_id, None)
         if future is not None and not future.done():

@@ -59,6 +59,23 @@ class Accepted(_Body):
     entry_id: str
 
 
+class Cancelling(_Body):
+    """A call that is given up, if it is still open."""
+
+    id: str
+
+
+class ProgressEvent(_Body):
+    """What a running tool tells of its progress."""
+
+    id: str
+    entry_id: str
+    status: Literal["progress"]
+    result: Any
+    attempt: int = Field(description="Which attempt told it")
+    seq: int = Field(description="Counts from 1 in each attempt; a gap is what was left out")
+
+
 class ErrorResponse(_Body):
     """Every answer that is none of the others."""
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from toolspan.gateway.client import ToolClient
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterator, Mapping
     from types import TracebackType
 
-    from toolspan.model import Reply, ToolInfo
+    from toolspan.gateway.streams import CallStream
+    from toolspan.model import Progress, Reply, ToolInfo
     from toolspan.settings import Settings
     from toolspan.telemetry.probe import Probe
 
@@ -70,6 +72,38 @@ class SyncToolClient:
             )
         )
 
+    @contextmanager
+    def stream(
+        self,
+        tool: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        idempotency_key: str | None = None,
+        tool_call_id: str | None = None,
+        principal: str | None = None,
+        meta: Mapping[str, str] | None = None,
+    ) -> Iterator[SyncCallStream]:
+        """Run *tool* and follow it, as `ToolClient.stream` does: `for` gives its `Progress`, `reply()` its end."""
+        following = self._client.stream(
+            tool,
+            args,
+            timeout=timeout,
+            idempotency_key=idempotency_key,
+            tool_call_id=tool_call_id,
+            principal=principal,
+            meta=meta,
+        )
+        try:
+            self._wait(following.begin())
+            yield SyncCallStream(following, self._wait)
+        finally:
+            self._wait(following.leave())
+
+    def cancel(self, call_id: str) -> None:
+        """Cancel a call; raises what `ToolClient.cancel` does."""
+        self._wait(self._client.cancel(call_id))
+
     def send(
         self,
         tool: str,
@@ -114,3 +148,23 @@ class SyncToolClient:
         finally:
             # Whoever was interrupted here, by Ctrl-C say, waits no longer.
             answer.cancel()
+
+
+class SyncCallStream:
+    """One call that is followed: `for` gives what it tells of its progress, `reply` its end."""
+
+    def __init__(self, following: CallStream, wait: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self.call_id = following.call_id
+        self._following = following
+        self._wait = wait
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Wait for each progress; raises what `ToolClient.call` does if the call fails."""
+        while (progress := self._wait(self._following.next_progress())) is not None:
+            yield progress
+        self.reply()
+
+    def reply(self) -> Reply:
+        """Wait for the reply and give it; raises what `ToolClient.call` does."""
+        reply: Reply = self._wait(self._following.reply())
+        return reply

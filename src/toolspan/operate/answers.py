@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.errors import MalformedEntryError, StoreError
+from toolspan.model import Reply
 from toolspan.periodic import ended
 from toolspan.store import CallerStore
 
@@ -85,11 +86,12 @@ class Answers:
         entries = await self._store.read_replies("0")
         for entry in entries:
             try:
-                reply = self._codec.decode_reply(entry.fields)
+                reply = self._codec.decode_answer(entry.fields)
             except MalformedEntryError as exc:
                 self._probe.bug("replies", exc)
                 continue
-            self._ended[reply.call_id] = reply.failure
+            if isinstance(reply, Reply):
+                self._ended[reply.call_id] = reply.failure
         if entries:
             await self._store.trim_replies(entries[-1].id)
             async with self._came:

@@ -47,6 +47,7 @@ class CallerStore:
         self._block_ms = block_ms
         self._append = Script("append", replicas=wait_replicas)
         self._append_if = Script("append_if", replicas=wait_replicas)
+        self._cancel = Script("cancel")
 
     async def append(
         self, fields: Sequence[str | bytes], *, timeout_ms: int | None = None, to: str | None = None
@@ -125,6 +126,17 @@ class CallerStore:
             message = f"the backlog is full: {found} of {limit} calls wait; try again in {seconds:.1f} s"
             raise BacklogFull(message, retry_after=seconds)
         return told, found
+
+    async def cancel(self, call_id: str, *, ttl_ms: int, entry_id: str = "") -> None:
+        """Have a call given up, wherever it is; who has not found it within *ttl_ms* does not hear of it any more."""
+        with translated():
+            await self._cancel.run(
+                self._redis,
+                cancel=self._keys.cancel(call_id),
+                parked=self._keys.parked,
+                ttl_ms=ttl_ms,
+                entry_id=entry_id,
+            )
 
     async def read_replies(self, after: str) -> list[Entry]:
         """Give the replies after the entry id *after*, `0` for the first; wait for one as long as a block lasts."""

@@ -93,6 +93,10 @@ class Connection:
         """Make a client of one connection for reads that block, whose socket timeout outlives the block."""
         return self._client(block_ms / 1000 + BLOCK_MARGIN, connections=1)
 
+    def listening(self, timeout: float) -> redis.asyncio.Redis:
+        """Make a client of one connection for a subscription; *timeout* bounds its first answer, in seconds."""
+        return self._client(timeout, connections=1)
+
     def threaded(self, timeout: float) -> redis.Redis:
         """Make a client for a thread of its own, without asyncio; *timeout* bounds each answer, in seconds."""
         address = self._address

@@ -45,10 +45,11 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The answer to a heartbeat. *lost*: entry id and attempt of what is no longer ours."""
+    """The answer to a heartbeat. *lost*: entry id and attempt of what is no longer ours; *cancelled*: call ids."""
 
     registered: bool
     lost: list[tuple[str, int]]
+    cancelled: list[str]
 
 
 class Keeper:
@@ -65,16 +66,21 @@ class Keeper:
         self._keep = Script("keep")
         self._renew = Script("renew")
 
-    def keep(self, held: Sequence[Held], *, running: Mapping[str, str]) -> Kept:
-        """Renew the heartbeat and every lease of *held*; *running* is entry id to tool, for operators to see."""
+    def keep(self, held: Sequence[Held], *, running: Mapping[str, str], calls: Sequence[str] = ()) -> Kept:
+        """Renew the heartbeat and every lease of *held*.
+
+        *running* is entry id to tool, for operators to see; *calls* are the ids of the calls of which it is asked
+        whether they were given up.
+        """
         asked_ns = time.monotonic_ns()
         with translated():
-            now_ms, registered, lost = self._keep.run_blocking(
+            now_ms, registered, lost, cancelled = self._keep.run_blocking(
                 self._redis,
                 stream=self._keys.calls,
                 workers=self._keys.workers,
                 worker=self._keys.worker(self._me),
                 attempts=self._keys.attempts,
+                cancels=[self._keys.cancel(call_id) for call_id in calls],
                 group=self._keys.group,
                 consumer=self._me,
                 ttl_ms=self._ttl_ms,
@@ -82,7 +88,11 @@ class Keeper:
                 held=[part for h in _ordered(held) for part in (h.entry_id, h.attempt, "1" if h.noted else "0")],
             )
         self._clock.set(now_ms, asked_ns=asked_ns, answered_ns=time.monotonic_ns())
-        return Kept(bool(registered), [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)])
+        return Kept(
+            bool(registered),
+            [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)],
+            [calls[number - 1] for number in cancelled],
+        )
 
     def renew_slots(self, tool: str, entry_ids: Sequence[str], *, lease_ms: int) -> int:
         """Keep the slots of runs of *tool*, and tell how many: one that has ended meanwhile has given its own back."""

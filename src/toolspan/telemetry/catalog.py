@@ -20,16 +20,19 @@ MESSAGING_SECONDS: Final = (
 
 LOSSES: Final[tuple[LossReason, ...]] = get_args(LossReason)
 DEAD_LETTER_REASONS: Final[tuple[DeadLetterReason, ...]] = get_args(DeadLetterReason)
+WASTES: Final = {"deadline_exceeded": "deadline", "cancelled": "cancelled", "": "stale"}
+"""Why a run was for nobody, by how its call ended; one that is no longer ours has no end of ours."""
+
 ERROR_TYPES: Final[tuple[ErrorType, ...]] = get_args(ErrorType)
 
 BORN_AT_ZERO: Final = """\
-A worker creates its counters at 0 and exports them once before its first read: `increase()` does not see a counter that
-is born at 1, and a worker that crashes again and again would count nothing. That holds for what alerts ask about, for
-each registered tool and `_other`: calls by every outcome, dead letters by every reason, reclaims, unparked calls, stale
-results; and for messages sent and consumed, reaps and lost calls. It does not hold for `toolspan.attempts`, which would
-be sixty series a tool, most of them never used: an alert asks for the calls, reclaims and dead letters that attempts
-end in, and what is asked of attempts is a ratio, over long enough. Nor for `toolspan.redis.errors`, whose errors nobody
-can list: an outage repeats them."""
+A worker creates its counters at 0 and exports them once before its first read: `increase()` does not see a counter
+that is born at 1, and a worker that crashes again and again would count nothing. That holds for what alerts ask
+about, for each registered tool and `_other`: calls by every outcome, dead letters by every reason, reclaims, unparked
+calls, stale results, wasted time; and for messages sent and consumed, reaps and lost calls. It does not hold for
+`toolspan.attempts`, which would be sixty series a tool, most of them never used: an alert asks for the calls,
+reclaims and dead letters that attempts end in, and what is asked of attempts is a ratio, over long enough. Nor for
+`toolspan.redis.errors`, whose errors nobody can list: an outage repeats them."""
 
 Kind = Literal["counter", "histogram", "gauge"]
 _SUFFIXES: Final = {"s": "_seconds"}
@@ -136,6 +139,13 @@ STALE_RESULTS = Metric(
     "{result}",
     "Results dropped because somebody else held the call by then",
     (at.TOOL_NAME,),
+)
+WASTED = Metric(
+    "toolspan.wasted",
+    "counter",
+    "s",
+    "How long tools ran for nobody: their call expired, was cancelled, or was somebody else's by the end",
+    (at.TOOL_NAME, at.REASON),
 )
 LOST = Metric(
     "toolspan.lost",

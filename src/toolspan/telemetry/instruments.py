@@ -23,11 +23,11 @@ class Counter:
 
     def __init__(self, meter: Meter | None, metric: Metric) -> None:
         self._names = metric.attributes
-        self._counts: dict[tuple[str, ...], int] = {}
+        self._counts: dict[tuple[str, ...], float] = {}
         if meter is not None:
             meter.create_observable_counter(metric.name, [self._observe], metric.unit, metric.meaning)
 
-    def add(self, *values: str, count: int = 1) -> None:
+    def add(self, *values: str, count: float = 1) -> None:
         """Count; *values* belong to the metric's attributes in their order, an empty one is left out."""
         counts = self._counts
         counts[values] = counts.get(values, 0) + count
@@ -79,6 +79,7 @@ class Instruments:
         self.unparked = Counter(meter, catalog.UNPARKED)
         self.reaps = Counter(meter, catalog.REAPS)
         self.stale_results = Counter(meter, catalog.STALE_RESULTS)
+        self.wasted = Counter(meter, catalog.WASTED)
         self.lost = Counter(meter, catalog.LOST)
         self.dead_letters = Counter(meter, catalog.DEAD_LETTERS)
         self.replays = Counter(meter, catalog.REPLAYS)

@@ -93,6 +93,8 @@ class Probe:
                 counters.calls.add(tool, outcome, count=0)
             counters.stale_results.add(tool, count=0)
             counters.unparked.add(tool, count=0)
+            for reason in catalog.WASTES.values():
+                counters.wasted.add(tool, reason, count=0.0)
             for loss in catalog.LOSSES:
                 counters.reclaims.add(tool, loss, count=0)
             for reason in catalog.DEAD_LETTER_REASONS:
@@ -234,9 +236,15 @@ class Probe:
                 log.debug("call.settled", **self._line(run), outcome=outcome)
             if isinstance(run.outcome, Failed):
                 self._raised(run)
+                self._wasted(run, outcome)
             self._measured(run, outcome, ended_ns=ended_ns, batch=len(runs))
         if sent:
             counters.sent.add("send", self._reply_template, "", count=sent)
+
+    def progressed(self, count: int) -> None:
+        """*count* progress replies were written."""
+        if count:
+            self._instruments.sent.add("send", self._reply_template, "", count=count)
 
     def retried(self, run: Run, *, failure: Failed, delay_ms: int) -> None:
         """An attempt failed, and the call waits for its next one."""
@@ -262,12 +270,14 @@ class Probe:
 
     def stale(self, run: Run) -> None:
         """Somebody else holds the call by now: our result was refused and dropped."""
+        self._wasted(run, "")
         self._instruments.stale_results.add(run.tool)
         self._event(run, "result.refused", event="toolspan.stale_result", level="warning")
         self._spans.drop(run)
 
     def lease_lost(self, run: Run) -> None:
         """A heartbeat told us that a call is no longer ours; its run was cancelled."""
+        self._wasted(run, "")
         self._instruments.stale_results.add(run.tool)
         self._event(run, "lease.lost", event="toolspan.lease.lost", level="warning")
         self._spans.drop(run)
@@ -290,6 +300,7 @@ class Probe:
         """
         self._instruments.dead_letters.add(run.tool, reason)
         self._instruments.calls.add(run.tool, failure.type)
+        self._wasted(run, failure.type)
         if replied:
             self._instruments.sent.add("send", self._reply_template, "")
         context = self._spans.context(run)
@@ -524,6 +535,12 @@ class Probe:
             else:
                 instruments.phase_duration.record(milliseconds / 1000, name, run.tool if name == "queue" else "")
         self._spans.end(run, outcome=outcome, phases=phases, ended_ns=ended_ns, batch=batch, sent=sent)
+
+    def _wasted(self, run: Run, outcome: str) -> None:
+        """Count how long a tool ran for nobody, so far if it goes on."""
+        if run.tool_began_ns and outcome in catalog.WASTES:
+            seconds = ((run.tool_ended_ns or time.monotonic_ns()) - run.tool_began_ns) / _NS
+            self._instruments.wasted.add(run.tool, catalog.WASTES[outcome], count=seconds)
 
     def _raised(self, run: Run) -> None:
         """Tell of the exception that a run ended with, if it did."""

@@ -3,24 +3,48 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from toolspan.model import ToolCall
+    from toolspan.model import Run, ToolCall
+
+
+class TimeLimit(Protocol):
+    """How long a tool may run."""
+
+    expired: bool
+
+
+class Reporting(Protocol):
+    """Where progress goes."""
+
+    def on_loop(self) -> bool:
+        """Whether we are asked on the loop of the worker."""
+
+    async def write(self, run: Run, value: Any) -> None:
+        """Tell of progress."""
+
+    def write_blocking(self, run: Run, value: Any) -> None:
+        """Tell of progress, from a thread."""
 
 
 class CurrentCall:
     """The call that a tool is run for."""
 
-    __slots__ = ("_call", "_now_ms", "attempt")
+    __slots__ = ("_call", "_limit", "_now_ms", "_reporting", "_run", "attempt")
 
-    def __init__(self, call: ToolCall, attempt: int, now_ms: Callable[[], int]) -> None:
-        self.attempt = attempt
+    def __init__(
+        self, call: ToolCall, run: Run, limit: TimeLimit, now_ms: Callable[[], int], reporting: Reporting
+    ) -> None:
+        self.attempt = run.delivery.attempt
         """Which attempt this is, from 1."""
         self._call = call
+        self._run = run
+        self._limit = limit
         self._now_ms = now_ms
+        self._reporting = reporting
 
     @property
     def id(self) -> str:
@@ -47,6 +71,41 @@ class CurrentCall:
     def principal(self) -> str | None:
         """Who asked, as the gateway knows it."""
         return self._call.principal
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the tool should end: the caller gave up, the time is over, or the worker has to let go of the call.
+
+        An `async def` tool is told by `asyncio.CancelledError`; a `def` tool, whose thread cannot be stopped, asks.
+        """
+        return self._run.cancelled or self._limit.expired
+
+    def progress(self, value: Any) -> Awaitable[None]:
+        """Tell the caller how far this is, from an `async def` tool: `await current_call().progress({"found": 3})`.
+
+        *value* is anything that a tool may return. Done once the caller's gateway can read it; a caller that does not
+        keep pace, or cannot be reached, is not told, and one that waits for no reply never is.
+
+        Raises:
+            ValueError: if *value* is not JSON, or larger than a reply may be.
+            RuntimeError: in the thread of a `def` tool, for `progress_sync` is for those.
+        """
+        if not self._reporting.on_loop():
+            message = "a `def` tool tells of its progress by progress_sync()"
+            raise RuntimeError(message)
+        return self._reporting.write(self._run, value)
+
+    def progress_sync(self, value: Any) -> None:
+        """Do the same from a `def` tool.
+
+        Raises:
+            ValueError: if *value* is not JSON, or larger than a reply may be.
+            RuntimeError: in an `async def` tool, whose loop it would block.
+        """
+        if self._reporting.on_loop():
+            message = "an `async def` tool tells of its progress by `await progress()`"
+            raise RuntimeError(message)
+        self._reporting.write_blocking(self._run, value)
 
 
 _CURRENT: ContextVar[CurrentCall] = ContextVar("toolspan_current_call")

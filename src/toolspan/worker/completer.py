@@ -81,6 +81,14 @@ class Completer:
             if status is Settled.NOT_OURS:
                 self._probe.stale(work.run)
 
+    async def cancel(self, work: Work) -> None:
+        """Settle a call that was given up; its caller is told whether any attempt of it had begun."""
+        run, delivery = work.run, work.run.delivery
+        started = bool(run.tool_began_ns) or delivery.attempt > 1 or delivery.previous is not None
+        said = "while it was being run" if run.tool_began_ns else "before it was run"
+        run.outcome = Failed("cancelled", f"the call was given up {said}", detail={"started": started})
+        await self.settle(work)
+
     async def retry(self, work: Work, failure: Failed, *, delay_ms: int) -> None:
         """Park the delivery until its next attempt, which counts."""
         work.decided = work.parting = True

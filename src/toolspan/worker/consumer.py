@@ -182,7 +182,7 @@ class PayloadProcessor:
 
     def process(self, work: Work) -> Coroutine[None, None, None]:
         """Hand the payload over; settle without a reply, try again later, or quarantine."""
-        return kept_apart(work, self._process, self._probe, self._try_again)
+        return kept_apart(work, self._process, self._probe, self._parts.completer, self._try_again)
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery
@@ -199,6 +199,9 @@ class PayloadProcessor:
         self._probe.began(work.run)
         if work.verdict is not None:
             await completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+            return
+        if work.run.call is not None and work.run.call.id in self._parts.cancellations:
+            await completer.cancel(work)
             return
         failure = await self._hand_over(work, payload)
         if failure is None:

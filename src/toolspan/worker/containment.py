@@ -40,6 +40,9 @@ async def contained(run: Run, task: asyncio.Task[Any], theirs: Awaitable[Any]) -
         if run.cancelled:
             raise asyncio.CancelledError from exc
         result = Raised(exc)
+    if run.given_up:
+        # Whatever it gives after it was cancelled was not known before.
+        raise asyncio.CancelledError
     if task.cancelling():
         while task.uncancel():
             continue

@@ -16,9 +16,13 @@ from toolspan.codec import VERSION, Codec, Limits
 from toolspan.errors import LeaseMismatchError, ServerFullError, StoreError
 from toolspan.periodic import ended, every
 from toolspan.store import Inspector, StreamStore
+from toolspan.store.cancellations import CancellationStore
 from toolspan.store.keeper import Keeper, Registration
 from toolspan.store.limits import LimitStore
+from toolspan.store.progress import ProgressStore
 from toolspan.worker.admission import Admission
+from toolspan.worker.cancellations import Cancellations
+from toolspan.worker.canceller import Canceller
 from toolspan.worker.completer import Completer
 from toolspan.worker.fetcher import Fetcher
 from toolspan.worker.heartbeater import BEATS_PER_LEASE, Heartbeater
@@ -27,6 +31,7 @@ from toolspan.worker.intake import Intake
 from toolspan.worker.link import Link
 from toolspan.worker.neighbours import Neighbours
 from toolspan.worker.processor import outcome_unknown
+from toolspan.worker.progress import ProgressWriter
 from toolspan.worker.reaper import Reaper
 from toolspan.worker.reclaimer import Reclaimer
 from toolspan.worker.vitals import Vitals
@@ -59,6 +64,8 @@ class Parts:
     completer: Completer
     admission: Admission
     neighbours: Neighbours
+    cancellations: Cancellations
+    progress: ProgressWriter
     clock: RedisClock
 
 
@@ -123,7 +130,10 @@ class Engine:
             if not await self._joined():
                 return True
             async with self._heartbeater, asyncio.TaskGroup() as heart:
-                runs = (self._heartbeater.tick(), self._admission.run(), *self._completer.runs())
+                runs = (
+                    *(self._heartbeater.tick(), self._admission.run()),
+                    *(*self._completer.runs(), *self._progress.runs(), *self._canceller.runs()),
+                )
                 beating = [heart.create_task(run) for run in runs]
                 await self._tell()
                 await self._take_in()
@@ -156,11 +166,35 @@ class Engine:
         neighbours = Neighbours(self._inspector, self._probe, me=self.consumer)
         limits = LimitStore(self._connection, s.keys, me=self.consumer, clock=self._store.clock, lease_ms=s.lease_ms)
         self._admission = Admission(limits, self._probe, concurrency=s.concurrency, patience=s.lease_ms / 2000)
-        parts = Parts(codec, self._completer, self._admission, neighbours, self._store.clock)
+        cancelled = CancellationStore(self._connection, s.keys)
+        cancellations = Cancellations(cancelled)
+        self._progress = ProgressWriter(
+            ProgressStore(
+                self._connection,
+                s.keys,
+                me=self.consumer,
+                reply_ttl_seconds=s.reply_ttl_seconds,
+                reply_maxlen=s.reply_maxlen,
+            ),
+            self._probe,
+            codec.limits,
+        )
+        parts = Parts(
+            codec,
+            self._completer,
+            self._admission,
+            neighbours,
+            cancellations,
+            self._progress,
+            self._store.clock,
+        )
         self._inflight = InFlight(self._processor(parts), limit=s.concurrency)
         self._completer.inflight = self._inflight
-        intake = Intake(self._store, self._inflight, self._link, self._probe, max_attempts=s.max_attempts)
-        self._fetcher = Fetcher(self._store, intake, self._vitals, self._probe)
+        self._canceller = Canceller(cancelled, cancellations, self._inflight, self._completer, self._probe)
+        intake = Intake(
+            self._store, self._inflight, cancellations, self._link, self._probe, max_attempts=s.max_attempts
+        )
+        self._fetcher = Fetcher(self._store, intake, cancellations, self._vitals, self._probe)
         self._reclaimer = Reclaimer(
             self._store,
             self._inflight,
@@ -227,6 +261,7 @@ class Engine:
             registration=self._registration(),
             tools=self._tools,
             lease_ms=self._settings.lease_ms,
+            cancel=self._canceller.cancel,
         )
         self._first_beat = asyncio.ensure_future(asyncio.to_thread(self._heartbeater.beat))
         # What runs in a thread cannot be cancelled: it registers us all the same.

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from toolspan.store.clock import RedisClock
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Tool
+    from toolspan.worker.progress import ProgressWriter
     from toolspan.worker.threads import Threads
 
 
@@ -38,12 +39,21 @@ class Executor:
     """Runs tools: `async def` on the loop, `def` in daemon threads."""
 
     def __init__(
-        self, threads: Threads, probe: Probe, clock: RedisClock, *, limits: Limits, timeout: float, admission: float
+        self,
+        threads: Threads,
+        probe: Probe,
+        clock: RedisClock,
+        progress: ProgressWriter,
+        *,
+        limits: Limits,
+        timeout: float,
+        admission: float,
     ) -> None:
         self._timekeeper = Timekeeper()
         self._threads = threads
         self._probe = probe
         self._clock = clock
+        self._progress = progress
         self._limits = limits
         self._timeout = timeout
         self._admission = admission
@@ -91,8 +101,8 @@ class Executor:
         if seconds <= 0:
             self.dismiss(tool)
             return Execution(too_late())
-        run_for(CurrentCall(call, run.delivery.attempt, self._clock.now_ms))
         limit = self._timekeeper.limit(seconds)
+        run_for(CurrentCall(call, run, limit, self._clock.now_ms, self._progress))
         try:
             with limit, self._probe.executing(run):
                 run.tool_began_ns = time.monotonic_ns()

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
+    from toolspan.worker.cancellations import Cancellations
     from toolspan.worker.intake import Intake
     from toolspan.worker.vitals import Vitals
 
@@ -24,8 +25,11 @@ _LONGEST_WAIT: Final = 1.0
 class Fetcher:
     """Reads entries that nobody was given yet."""
 
-    def __init__(self, store: StreamStore, intake: Intake, vitals: Vitals, probe: Probe) -> None:
+    def __init__(
+        self, store: StreamStore, intake: Intake, cancellations: Cancellations, vitals: Vitals, probe: Probe
+    ) -> None:
         self._store = store
+        self._cancellations = cancellations
         self._intake = intake
         self._vitals = vitals
         self._probe = probe
@@ -51,6 +55,9 @@ class Fetcher:
             began_ns = time.monotonic_ns()
             deliveries = await self._store.read_new(room)
             self._vitals.takes()
+            # Inside our turn: what we cannot look at is found again before the next one.
+            if deliveries and not self._cancellations.knows(deliveries[0]):
+                await self._cancellations.look(deliveries)
         if deliveries:
             self._probe.received(len(deliveries), began_ns=began_ns, ended_ns=time.monotonic_ns())
             self._intake.take(deliveries)

@@ -13,7 +13,7 @@ from toolspan.store.keeper import Held
 from toolspan.worker.standstill import Standstill
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from toolspan.model import ToolInfo
@@ -42,6 +42,7 @@ class Heartbeater:
         vitals: Vitals,
         probe: Probe,
         *,
+        cancel: Callable[[list[str]], None],
         registration: Registration,
         tools: Mapping[str, ToolInfo],
         lease_ms: int,
@@ -51,6 +52,7 @@ class Heartbeater:
         self._link = link
         self._vitals = vitals
         self._probe = probe
+        self._cancel = cancel
         self._registration = registration
         self._tools = tools
         self._lease_ms = lease_ms
@@ -85,12 +87,15 @@ class Heartbeater:
 
     def beat(self) -> None:
         """Renew the heartbeat and every lease; tell the loop what was lost."""
-        works = list(self._inflight)
+        # What has its end may still be held by a tool that does not let itself be cancelled.
+        works = [work for work in self._inflight if not work.ended]
+        calls = [work.run.call.id for work in works if work.run.call is not None and not work.decided]
         unnoted = {work.entry_id: work for work in works if self._shall_note(work)}
         asked = {work.entry_id: work.run.delivery.attempt for work in works}
         kept = self._keeper.keep(
             [Held(entry_id, attempt, noted=entry_id not in unnoted) for entry_id, attempt in asked.items()],
             running={work.entry_id: work.run.tool for work in works},
+            calls=calls,
         )
         self._link.works()
         self._vitals.beats()
@@ -102,6 +107,8 @@ class Heartbeater:
             work.noted = work.noted or work.entry_id not in lost
         if lost:
             self._loop.call_soon_threadsafe(self._lose, kept)
+        if kept.cancelled:
+            self._loop.call_soon_threadsafe(self._cancel, kept.cancelled)
 
     def _renew_slots(self, works: list[Work]) -> None:
         """Keep the slots of calls of tools that have a limit for the whole fleet; most have none."""

@@ -69,6 +69,18 @@ class Work:
         """Whether it is run now and has lost so many workers that it may be what kills them."""
         return self.verdict is None and self.run.delivery.losses >= SUSPECT_FROM
 
+    def give_up(self) -> bool:
+        """Cancel the run because nobody wants its outcome any more; False: that is known already, or not ours.
+
+        A start that is under way is left to end: until then nobody can say what Redis holds.
+        """
+        if self.decided or self.lost or self.run.given_up:
+            return False
+        self.run.given_up = True
+        if not self.starting:
+            self.cancel()
+        return True
+
     def cancel(self) -> None:
         """Cancel the run: whoever asks for it decides what becomes of the delivery."""
         if self.task is not None:

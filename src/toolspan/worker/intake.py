@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from toolspan.model import Delivery
     from toolspan.store.stream import Claimed, StreamStore
     from toolspan.telemetry.probe import Probe
+    from toolspan.worker.cancellations import Cancellations
     from toolspan.worker.inflight import InFlight
     from toolspan.worker.link import Link
 
@@ -25,9 +26,19 @@ if TYPE_CHECKING:
 class Intake:
     """Lets one role in at a time, in the order in which they ask, so that new calls and orphans share the room."""
 
-    def __init__(self, store: StreamStore, inflight: InFlight, link: Link, probe: Probe, *, max_attempts: int) -> None:
+    def __init__(
+        self,
+        store: StreamStore,
+        inflight: InFlight,
+        cancellations: Cancellations,
+        link: Link,
+        probe: Probe,
+        *,
+        max_attempts: int,
+    ) -> None:
         self._store = store
         self._inflight = inflight
+        self._cancellations = cancellations
         self._link = link
         self._probe = probe
         self._max_attempts = max_attempts
@@ -64,26 +75,34 @@ class Intake:
     async def take_over(self, claims: Sequence[Claimed]) -> None:
         """Begin what was claimed; what must not be begun any more is quarantined instead."""
         begin: list[Claimed] = []
+        counted: list[Delivery] = []
         for claim in claims:
             verdict = self._verdict(claim)
             if verdict is not None:
                 self._inflight.add(Run(claim.delivery), verdict=verdict, recorded=True, noted=True)
             elif claim.delivery.counted:
-                self._inflight.add(Run(claim.delivery), recorded=True)
+                counted.append(claim.delivery)
             else:
                 begin.append(claim)
-        if not begin:
-            return
+        await self._cancellations.look(counted)
+        for delivery in counted:
+            self._inflight.add(Run(delivery), recorded=True)
+        if begin:
+            await self._begin(begin)
+
+    async def _begin(self, begin: Sequence[Claimed]) -> None:
         held = [claim.delivery.attempt for claim in begin]
         # The start comes before anything is done with the body: a crash there would otherwise never be counted.
         statuses = await self._store.start(
             [Start(claim.delivery.entry_id, count, count + 1) for claim, count in zip(begin, held, strict=True)]
         )
-        for claim, status in zip(begin, statuses, strict=True):
-            if status is Started.DONE:
-                claim.delivery.attempt += 1
-                claim.delivery.counted = True
-                self._inflight.add(Run(claim.delivery), recorded=True, noted=True)
+        begun = [claim.delivery for claim, status in zip(begin, statuses, strict=True) if status is Started.DONE]
+        for delivery in begun:
+            delivery.attempt += 1
+            delivery.counted = True
+        await self._cancellations.look(begun)
+        for delivery in begun:
+            self._inflight.add(Run(delivery), recorded=True, noted=True)
 
     def _verdict(self, claim: Claimed) -> Verdict | None:
         delivery = claim.delivery

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry, Tool
     from toolspan.worker.admission import Admission
+    from toolspan.worker.cancellations import Cancellations
     from toolspan.worker.completer import Completer
     from toolspan.worker.executor import Executor
     from toolspan.worker.inflight import Work
@@ -44,6 +45,7 @@ class Processor:
         completer: Completer,
         admission: Admission,
         neighbours: Neighbours,
+        cancellations: Cancellations,
         clock: RedisClock,
         probe: Probe,
         max_attempts: int,
@@ -54,13 +56,14 @@ class Processor:
         self._completer = completer
         self._admission = admission
         self._neighbours = neighbours
+        self._cancellations = cancellations
         self._clock = clock
         self._probe = probe
         self._max_attempts = max_attempts
 
     def process(self, work: Work) -> Coroutine[None, None, None]:
         """Work on a delivery until it is settled, parked or quarantined."""
-        return kept_apart(work, self._process, self._probe, self._fail)
+        return kept_apart(work, self._process, self._probe, self._completer, self._fail)
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery
@@ -83,6 +86,8 @@ class Processor:
         self._probe.began(work.run)
         if work.verdict is not None:
             await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+        elif call.id in self._cancellations:
+            await self._completer.cancel(work)
         elif tool is None:
             await self._unknown(work, call)
         else:
@@ -149,6 +154,9 @@ class Processor:
         elif status is not Started.DONE:
             work.lost = True
             self._probe.stale(work.run)
+        elif work.run.given_up:
+            await self._completer.cancel(work)
+            return False
         return status is Started.DONE
 
     def _end(self, work: Work, call: ToolCall) -> Awaitable[None]:
@@ -222,6 +230,7 @@ async def kept_apart(
     work: Work,
     story: Callable[[Work], Awaitable[None]],
     probe: Probe,
+    completer: Completer,
     fail: Callable[[Work, Failed], Awaitable[None]],
 ) -> None:
     """Let *story* work on one delivery until it has its end.
@@ -230,7 +239,7 @@ async def kept_apart(
     is known is held until Redis takes it, never thrown away to be run again.
     """
     try:
-        await story(work)
+        await _unless_given_up(work, story, completer)
     except asyncio.CancelledError:
         if work.lost:
             probe.lease_lost(work.run)
@@ -238,6 +247,20 @@ async def kept_apart(
     except Exception as exc:  # noqa: BLE001
         probe.bug("process", exc)
         await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
+
+
+async def _unless_given_up(work: Work, story: Callable[[Work], Awaitable[None]], completer: Completer) -> None:
+    try:
+        await story(work)
+    except asyncio.CancelledError:
+        if not work.run.given_up or (work.lost and not work.ended):
+            raise
+        task = asyncio.current_task()
+        while task is not None and task.uncancel():
+            continue
+        # One that did not let itself be cancelled was answered for meanwhile.
+        if not work.decided:
+            await completer.cancel(work)
 
 
 def outcome_unknown(why: str = "its worker was lost") -> Failed:

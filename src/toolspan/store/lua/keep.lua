@@ -4,6 +4,7 @@
 -- KEYS[2] workers    consumer -> last heartbeat
 -- KEYS[3] worker     our registration
 -- KEYS[4] attempts   entry id -> list of attempts
+-- KEYS[5..] cancels  where it is told that a call which runs here was given up
 -- ARGV[1] group
 -- ARGV[2] consumer   we
 -- ARGV[3] ttl_ms     how long a registration lives without a heartbeat
@@ -13,7 +14,8 @@
 -- Returns { Redis' clock in ms,
 --           1 if we are registered, 0 if our registration has to be written again,
 --           the entry ids that are no longer ours, with the attempt that was asked for each: id, attempt …;
---           one that a re-created group has not handed out again yet is not among them }.
+--           one that a re-created group has not handed out again yet is not among them,
+--           which of the cancels there are, counted from 1 }.
 --
 -- include clock
 -- include history
@@ -23,7 +25,8 @@
 
 local stream, workers, worker, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, ttl_ms, running = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local HELD = 5
+local CANCELS, HELD = 5, 5
+local PAGE = 1000
 
 -- Only a script's first write is checked on a full server, and this one passes: the fleet must be able to finish.
 redis.call('XACK', stream, group, '0-0')
@@ -59,10 +62,20 @@ if #ARGV >= HELD then
   end
 end
 
-for i = 1, #ours, 1000 do
-  local last = math.min(i + 999, #ours)
+for i = 1, #ours, PAGE do
+  local last = math.min(i + PAGE - 1, #ours)
   local page = { unpack(ours, i, last) }
   page[#page + 1] = 'JUSTID'
   redis.call('XCLAIM', stream, group, consumer, 0, unpack(page))
 end
-return { now, registered, lost }
+
+local cancelled = {}
+for i = CANCELS, #KEYS, PAGE do
+  local found = redis.call('MGET', unpack(KEYS, i, math.min(i + PAGE - 1, #KEYS)))
+  for j = 1, #found do
+    if found[j] then
+      cancelled[#cancelled + 1] = i - CANCELS + j
+    end
+  end
+end
+return { now, registered, lost, cancelled }

@@ -1,0 +1,68 @@
+"""Which calls were given up, as far as this worker knows, and for which it has to ask."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from toolspan.codec import call_id_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from toolspan.model import Delivery
+    from toolspan.store.cancellations import CancellationStore
+
+KEPT: Final = 10_000
+"""How many call ids are remembered. One that is forgotten is asked for again, with all that is as old."""
+
+
+class Cancellations:
+    """Call ids that were given up.
+
+    While we hear what is told, nobody need be asked for calls that were appended since: whatever was given up of them
+    was told to us. For older calls, and for all of them while we hear nothing, one look is taken per batch.
+    """
+
+    def __init__(self, store: CancellationStore) -> None:
+        self._store = store
+        self._known: dict[str, None] = {}
+        self._heard_since_ms: int | None = None
+
+    def __contains__(self, call_id: str) -> bool:
+        return call_id in self._known
+
+    @property
+    def deaf(self) -> bool:
+        """Whether every call has to be asked for."""
+        return self._heard_since_ms is None
+
+    def hears(self, appended_ms: int) -> None:
+        """All that is told is heard, from before any call was appended that is newer than *appended_ms*."""
+        self._heard_since_ms = appended_ms
+
+    def hears_nothing(self) -> None:
+        """The subscription broke."""
+        self._heard_since_ms = None
+
+    def add(self, call_ids: Iterable[str]) -> None:
+        """Remember that calls were given up."""
+        self._known.update(dict.fromkeys(call_ids))
+        if len(self._known) > KEPT:
+            self._known = dict.fromkeys(list(self._known)[-KEPT // 2 :])
+            self._heard_since_ms = None
+
+    def knows(self, delivery: Delivery) -> bool:
+        """Whether it is known of this call, and of all newer ones, if they were given up."""
+        since_ms = self._heard_since_ms
+        return since_ms is not None and int(delivery.entry_id.partition("-")[0]) > since_ms
+
+    async def look(self, deliveries: Sequence[Delivery]) -> None:
+        """Find out about calls of which it is not known.
+
+        Raises:
+            StoreError: if Redis cannot be asked.
+        """
+        unsure = [call_id_in(d.entry_id, d.fields) for d in deliveries if not self.knows(d)]
+        asked = [call_id for call_id in unsure if call_id is not None]
+        if asked:
+            self.add(await self._store.given_up(asked))
