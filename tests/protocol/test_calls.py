@@ -69,12 +69,25 @@ def test_a_reply_stream_that_nobody_trims_expires(outside: Outside) -> None:
 
 def test_what_the_caller_says_of_a_call_reaches_its_tool(outside: Outside) -> None:
     deadline = str(outside.now_ms() + 60_000)
-    more = ["principal", "ada", "tool_call_id", "call_1", "attempt_of", "c0", "meta.team", "x", "unknown", "ignored"]
+    more = [
+        "principal",
+        "ada",
+        "idem",
+        "k",
+        "tool_call_id",
+        "call_1",
+        "attempt_of",
+        "c0",
+        "meta.team",
+        "x",
+        "unknown",
+        "ignored",
+    ]
     reply = _call(outside, "about", "deadline", deadline, *more)
 
     about = json.loads(reply["result"])
     assert 0 < about.pop("remaining") <= 60
-    assert about == {"id": "c1", "attempt": 1, "principal": "ada"}
+    assert about == {"id": "c1", "attempt": 1, "principal": "ada", "idempotency_key": "k"}
 
 
 def test_a_call_without_a_trace_is_answered_without_one_where_no_span_is_exported(outside: Outside) -> None:
@@ -93,12 +106,12 @@ def test_a_payload_without_an_id_is_answered_under_its_entry_id(outside: Outside
 
 
 def test_a_payload_may_say_all_that_fields_may(outside: Outside) -> None:
-    body = {"v": 1, "id": "c1", "tool": "about", "args": {}, "principal": "ada", "meta": {"team": "x"}}
+    body = {"v": 1, "id": "c1", "tool": "about", "args": {}, "principal": "ada", "idem": "k", "meta": {"team": "x"}}
     _, reply = _payload(outside, {**body, "deadline": outside.now_ms() + 60_000, "unknown": [1]})
 
     about = json.loads(reply["result"])
     assert 0 < about.pop("remaining") <= 60
-    assert about == {"id": "c1", "attempt": 1, "principal": "ada"}
+    assert about == {"id": "c1", "attempt": 1, "principal": "ada", "idempotency_key": "k"}
 
 
 def test_the_trace_of_a_payload_may_stand_in_it(outside: Outside) -> None:
