@@ -18,6 +18,7 @@ NAMES = {
     "events": "{p}:events:{s}",
     "streams": "{p}:streams",
     "audit": "{p}:audit:{s}",
+    "control": "{p}:control:{s}",
     "monitor": "{p}:monitor:{s}",
 }
 OF_ONE_THING = {"replies": "{p}:reply:x", "worker": "{p}:worker:x", "schema": "{p}:schema:x", "once": "{p}:once:x"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from toolspan.codec.control import decode_control, decode_order
 from toolspan.codec.dead_letters import (
     dead_letter_fields,
     decode_attempts,
@@ -31,7 +32,9 @@ __all__ = [
     "NotJsonError",
     "dead_letter_fields",
     "decode_attempts",
+    "decode_control",
     "decode_dead_letter",
+    "decode_order",
     "decode_record",
     "dumps",
     "encode_outcome",

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolspan.codec import dumps
+from toolspan.codec import decode_control, dumps
 from toolspan.store.connection import translated
 from toolspan.store.scripts import Script
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from toolspan.keys import Keys
-    from toolspan.model import ToolInfo
+    from toolspan.model import Control, ToolInfo
     from toolspan.store.clock import RedisClock
     from toolspan.store.connection import Connection
 
@@ -44,10 +44,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The answer to a heartbeat. *lost*: entry id and attempt of what is no longer ours."""
+    """The answer to a heartbeat. *lost*: entry id and attempt of what is no longer ours.
+
+    *control* is what operators ask for; None where that cannot be known, for something else lies there.
+    """
 
     registered: bool
     lost: list[tuple[str, int]]
+    control: Control | None = None
 
 
 class Keeper:
@@ -63,24 +67,33 @@ class Keeper:
         self._ttl_ms = ttl_ms
         self._keep = Script("keep")
 
-    def keep(self, held: Sequence[Held], *, running: Mapping[str, str]) -> Kept:
-        """Renew the heartbeat and every lease of *held*; *running* is entry id to tool, for operators to see."""
+    def keep(self, held: Sequence[Held], *, running: Mapping[str, str], draining: bool = False) -> Kept:
+        """Renew the heartbeat and every lease of *held*.
+
+        *running*, entry id to tool, and whether we are *draining* are for operators to see.
+        """
         asked_ns = time.monotonic_ns()
         with translated():
-            now_ms, registered, lost = self._keep.run_blocking(
+            now_ms, registered, lost, control = self._keep.run_blocking(
                 self._redis,
                 stream=self._keys.calls,
                 workers=self._keys.workers,
                 worker=self._keys.worker(self._me),
                 attempts=self._keys.attempts,
+                control=self._keys.control,
                 group=self._keys.group,
                 consumer=self._me,
                 ttl_ms=self._ttl_ms,
                 running=dumps(dict(running)),
+                draining="1" if draining else "0",
                 held=[part for h in _ordered(held) for part in (h.entry_id, h.attempt, "1" if h.noted else "0")],
             )
         self._clock.set(now_ms, asked_ns=asked_ns, answered_ns=time.monotonic_ns())
-        return Kept(bool(registered), [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)])
+        return Kept(
+            bool(registered),
+            [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)],
+            None if control is None else decode_control(control),
+        )
 
     def register(self, registration: Registration, tools: Mapping[str, ToolInfo]) -> None:
         """Write our registration, and the descriptions of our *tools* by their digests; both expire without us."""

@@ -190,10 +190,16 @@ class PayloadProcessor:
             self._probe.began(work.run)
             await completer.quarantine(work, "malformed", Failed("malformed", str(exc)), malformed=exc)
             return
-        work.run.is_of(self._described(work, payload))
+        call = self._described(work, payload)
+        work.run.is_of(call)
         self._probe.began(work.run)
         if work.verdict is not None:
             await completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+            return
+        if call.tool in self._parts.controls.paused:
+            # The program answers its callers itself, also those whose deadline has passed.
+            if not await completer.hold_back(work, call.tool):
+                self._parts.controls.forget(call.tool)
             return
         failure = await self._hand_over(work, payload)
         if failure is None:

@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,13 +17,16 @@ from toolspan.codec import VERSION, Codec, Limits
 from toolspan.errors import LeaseMismatchError, ServerFullError, StoreError
 from toolspan.periodic import ended, every
 from toolspan.store import Inspector, StreamStore
+from toolspan.store.announcements import Announcements
 from toolspan.store.keeper import Keeper, Registration
 from toolspan.worker.completer import Completer
+from toolspan.worker.controls import Controls
 from toolspan.worker.fetcher import Fetcher
 from toolspan.worker.heartbeater import BEATS_PER_LEASE, Heartbeater
 from toolspan.worker.inflight import InFlight, Work
 from toolspan.worker.intake import Intake
 from toolspan.worker.link import Link
+from toolspan.worker.listener import Listener
 from toolspan.worker.neighbours import Neighbours
 from toolspan.worker.processor import outcome_unknown
 from toolspan.worker.reaper import Reaper
@@ -56,6 +60,7 @@ class Parts:
     codec: Codec
     completer: Completer
     neighbours: Neighbours
+    controls: Controls
     clock: RedisClock
 
 
@@ -104,6 +109,10 @@ class Engine:
         self._begin_to_stop()
         asyncio.get_running_loop().call_later(self._settings.drain_seconds, self._over.set)
 
+    def _asked_to_go(self) -> None:
+        if not self._stopping.is_set():
+            self.stop()
+
     def _begin_to_stop(self) -> None:
         self._vitals.drains()
         self._stopping.set()
@@ -120,7 +129,11 @@ class Engine:
             if not await self._joined():
                 return True
             async with self._heartbeater, asyncio.TaskGroup() as heart:
-                beating = [heart.create_task(run) for run in (self._heartbeater.tick(), *self._completer.runs())]
+                listener = Listener(
+                    Announcements(self._connection, self._settings.keys), self._probe, look=self._heartbeater.hurry
+                )
+                beats = (self._heartbeater.tick(), listener.run(), *self._completer.runs())
+                beating = [heart.create_task(run) for run in beats]
                 await self._tell()
                 await self._take_in()
                 clean = await self._drain()
@@ -149,7 +162,10 @@ class Engine:
         self._link = Link()
         self._completer = Completer(self._store, codec, self._probe)
         neighbours = Neighbours(self._inspector, self._probe, me=self.consumer)
-        parts = Parts(codec, self._completer, neighbours, self._store.clock)
+        loop = asyncio.get_running_loop()
+        to_go = partial(loop.call_soon_threadsafe, self._asked_to_go)
+        self._controls = Controls(self._probe, me=self.consumer, drain=to_go)
+        parts = Parts(codec, self._completer, neighbours, self._controls, self._store.clock)
         self._inflight = InFlight(self._processor(parts), limit=s.concurrency)
         self._completer.inflight = self._inflight
         intake = Intake(self._store, self._inflight, self._link, self._probe, max_attempts=s.max_attempts)
@@ -216,6 +232,7 @@ class Engine:
             self._link,
             self._vitals,
             self._probe,
+            controls=self._controls,
             registration=self._registration(),
             tools=self._tools,
             lease_ms=self._settings.lease_ms,
@@ -302,6 +319,8 @@ class Engine:
         """Finish what we hold, up to the drain's deadline; then give the rest back. Tell whether all has its end."""
         began = time.monotonic()
         held = list(self._inflight)
+        # Everybody may see at once that we go.
+        self._heartbeater.hurry()
         self._probe.drain_started(len(held))
         await self._left_at_deadline(*(work.task for work in held if work.task is not None))
         undecided = [work for work in self._inflight if not work.decided]

@@ -8,16 +8,17 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Final, Self
 
-from toolspan.errors import StoreError
+from toolspan.errors import StoreError, WrongTypeError
 from toolspan.store.keeper import Held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
-    from toolspan.model import ToolInfo
+    from toolspan.model import Control, ToolInfo
     from toolspan.store.keeper import Keeper, Kept, Registration
     from toolspan.telemetry.probe import Probe
+    from toolspan.worker.controls import Controls
     from toolspan.worker.inflight import InFlight, Work
     from toolspan.worker.link import Link
     from toolspan.worker.vitals import Vitals
@@ -41,6 +42,7 @@ class Heartbeater:
         vitals: Vitals,
         probe: Probe,
         *,
+        controls: Controls,
         registration: Registration,
         tools: Mapping[str, ToolInfo],
         lease_ms: int,
@@ -50,6 +52,7 @@ class Heartbeater:
         self._link = link
         self._vitals = vitals
         self._probe = probe
+        self._controls = controls
         self._registration = registration
         self._tools = tools
         self._lease = lease_ms / 1000
@@ -58,6 +61,7 @@ class Heartbeater:
         self._vitals.ticks()
         self._stalled = False
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     async def __aenter__(self) -> Self:
@@ -70,7 +74,12 @@ class Heartbeater:
     ) -> None:
         """End the thread after the beat that is under way, if that is soon."""
         self._stop.set()
+        self._woken.set()
         await asyncio.to_thread(self._thread.join, _LAST_BEAT_SECONDS)
+
+    def hurry(self) -> None:
+        """Beat now, and not only when it is time."""
+        self._woken.set()
 
     async def tick(self) -> None:
         """Show the thread, until cancelled, that the loop is not stalled."""
@@ -88,9 +97,11 @@ class Heartbeater:
         kept = self._keeper.keep(
             [Held(entry_id, attempt, noted=entry_id not in unnoted) for entry_id, attempt in asked.items()],
             running={work.entry_id: work.run.tool for work in works},
+            draining=self._vitals.draining,
         )
         self._link.works()
         self._vitals.beats()
+        self._heed(kept.control)
         if not kept.registered:
             self._register()
         lost = dict(kept.lost)
@@ -115,6 +126,13 @@ class Heartbeater:
         except StoreError as exc:
             self._probe.outage("register", exc)
 
+    def _heed(self, control: Control | None) -> None:
+        if control is None:
+            self._probe.outage("control", WrongTypeError("something else lies under the key of what operators ask for"))
+        else:
+            self._controls.hear(control)
+            self._probe.recovered("control")
+
     def _lose(self, kept: Kept) -> None:
         for entry_id, attempt in kept.lost:
             self._inflight.lose(entry_id, attempt)
@@ -128,7 +146,7 @@ class Heartbeater:
 
     def _beat_on(self) -> None:
         wait = self._lease / BEATS_PER_LEASE
-        while not self._stop.wait(wait):
+        while not self._rested(wait):
             if self._is_stalled():
                 # What we hold looks like orphans by now, to us as well.
                 self._link.broke()
@@ -144,6 +162,12 @@ class Heartbeater:
             else:
                 self._probe.recovered("keep")
                 wait = self._lease / BEATS_PER_LEASE
+
+    def _rested(self, seconds: float) -> bool:
+        """Wait until it is time or somebody wants a beat; tell whether it was the last one."""
+        self._woken.wait(seconds)
+        self._woken.clear()
+        return self._stop.is_set()
 
     def _is_stalled(self) -> bool:
         """Tell whether the loop stood still for longer than a lease: that worker counts as dead, and renews nothing."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry, Tool
     from toolspan.worker.completer import Completer
+    from toolspan.worker.controls import Controls
     from toolspan.worker.executor import Executor
     from toolspan.worker.inflight import Work
     from toolspan.worker.neighbours import Neighbours
@@ -41,6 +42,7 @@ class Processor:
         executor: Executor,
         completer: Completer,
         neighbours: Neighbours,
+        controls: Controls,
         clock: RedisClock,
         probe: Probe,
         max_attempts: int,
@@ -50,6 +52,7 @@ class Processor:
         self._executor = executor
         self._completer = completer
         self._neighbours = neighbours
+        self._controls = controls
         self._clock = clock
         self._probe = probe
         self._max_attempts = max_attempts
@@ -79,6 +82,8 @@ class Processor:
         self._probe.began(work.run)
         if work.verdict is not None:
             await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+        elif call.tool in self._controls.paused:
+            await self._hold_back(work, call)
         elif tool is None:
             await self._unknown(work, call)
         else:
@@ -92,8 +97,21 @@ class Processor:
             return
         if isinstance(arguments, Failed):
             await self._conclude(work, call, tool, Execution(arguments))
+        elif call.tool in self._controls.paused:
+            # While it waited for a thread.
+            self._executor.dismiss(tool)
+            await self._hold_back(work, call)
         elif await self._may_begin(work, tool):
             await self._conclude(work, call, tool, await self._executor.run(work.run, call, tool, arguments))
+
+    async def _hold_back(self, work: Work, call: ToolCall) -> None:
+        """Have a call of a paused tool wait, but answer one that nobody waits for any more."""
+        left_ms = None if call.deadline_ms is None else call.deadline_ms - self._clock.now_ms()
+        if left_ms is not None and left_ms <= 0:
+            work.run.outcome = Failed("deadline_exceeded", f"{call.tool} is paused, and the deadline has passed")
+            await self._end(work, call)
+        elif not await self._completer.hold_back(work, call.tool, at_most_ms=left_ms):
+            self._controls.forget(call.tool)
 
     async def _conclude(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> None:
         work.run.outcome = execution.outcome
@@ -142,6 +160,8 @@ class Processor:
         self._probe.began(work.run)
         if work.verdict is not None:
             await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+        elif tool in self._controls.paused:
+            await self._hold_back(work, call)
         elif await self._neighbours.serve(tool, version=newer.version):
             await self._completer.release(work, reason="of a higher version")
         else:

@@ -73,6 +73,7 @@ class Worker:
             executor=executor,
             completer=parts.completer,
             neighbours=parts.neighbours,
+            controls=parts.controls,
             clock=parts.clock,
             probe=self._probe,
             max_attempts=settings.max_attempts,

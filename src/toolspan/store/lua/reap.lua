@@ -3,6 +3,7 @@
 -- KEYS[1] stream      tool calls
 -- KEYS[2] workers     consumer -> last heartbeat
 -- KEYS[3] worker      its registration
+-- KEYS[4] control     what operators ask of the workers
 -- ARGV[1] group
 -- ARGV[2] consumer    who shall go
 -- ARGV[3] silent_ms   how long it must have been silent; 0 for ourselves
@@ -13,7 +14,7 @@
 -- include clock
 -- include group
 
-local stream, workers, worker = KEYS[1], KEYS[2], KEYS[3]
+local stream, workers, worker, orders = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, silent_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 -- How long nothing was heard of it. Idle time grows for a live worker on a quiet stream, so it only counts for a
@@ -42,4 +43,5 @@ end
 redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer)
 redis.call('ZREM', workers, consumer)
 redis.call('DEL', worker)
+redis.pcall('HDEL', orders, 'drain:' .. consumer)
 return 1
