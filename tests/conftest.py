@@ -125,7 +125,7 @@ async def _no_leaks(raw: redis.asyncio.Redis, prefix: str) -> None:
     for key in keys:
         kind = key.split(":")[1]
         # What operators ask for lasts until they take it back; that a worker goes, only until it has gone.
-        if kind == "control" and not any(field.startswith(b"drain:") for field in await raw.hkeys(key)):
+        if kind == "control" and not [field async for field, _ in raw.hscan_iter(key, "drain:*")]:
             continue
         if kind not in permanent and await raw.pttl(key) == -1:
             leaked.append(key)

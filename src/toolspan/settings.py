@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from toolspan.errors import SettingsError
 from toolspan.keys import Keys
 
+_ENV_PREFIX = "TOOLSPAN_"
+_ENV_FILE = ".env"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 _SCHEMES = ("redis", "rediss", "unix")
 
@@ -23,7 +25,7 @@ class Settings(BaseSettings):
     """Everything that can be set; each field is the variable `TOOLSPAN_<NAME>`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TOOLSPAN_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix=_ENV_PREFIX, env_file=_ENV_FILE, env_file_encoding="utf-8", extra="ignore", frozen=True
     )
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis is: redis, rediss or unix URL")
@@ -146,6 +148,24 @@ class Settings(BaseSettings):
     def keys(self) -> Keys:
         """The key names under our prefix, for our stream."""
         return Keys(self.prefix, self.stream)
+
+
+def variables() -> list[str]:
+    """Name all variables of ours that are read."""
+    return [f"{_ENV_PREFIX}{name.upper()}" for name in Settings.model_fields]
+
+
+def unknown_variables() -> list[tuple[str, str]]:
+    """Name what looks like a variable of ours and is none, with where it is set; mistyped, it changes nothing."""
+    known = set(variables())
+    # The case of a variable does not matter, and the file's are given in lower case.
+    in_file = (name.upper() for name in DotEnvSettingsSource(Settings).env_vars)
+    return [
+        (name, place)
+        for names, place in ((os.environ, "the environment"), (in_file, _ENV_FILE))
+        for name in sorted(names)
+        if name.upper().startswith(_ENV_PREFIX) and name.upper() not in known
+    ]
 
 
 class SettingLine(NamedTuple):

@@ -30,7 +30,7 @@ from toolspan.gateway.replies import BLOCK_MS, Replies
 from toolspan.identity import new_call_id
 from toolspan.model import Failed, Remembered, Reply, ToolCall
 from toolspan.settings import Settings
-from toolspan.store import CallerStore, Channels, Connection, Inspector
+from toolspan.store import CallerStore, Channels, Connection, ControlStore, Inspector
 from toolspan.telemetry.setup import start
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ class ToolClient:
             once_ttl_seconds=self.settings.idempotency_ttl_seconds,
         )
         self._inspector = Inspector(self._connection, keys)
+        self._control = ControlStore(self._connection, keys)
         self.replies = Replies(self._store, self._codec, self.probe)
         self._once = OnceCalls(
             self._store,
@@ -203,6 +204,17 @@ class ToolClient:
         """
         try:
             return await self._inspector.tools()
+        except StoreError as exc:
+            raise unavailable(exc) from exc
+
+    async def paused(self) -> set[str]:
+        """Name the tools whose calls wait, for an operator has paused them.
+
+        Raises:
+            RedisUnavailable: if Redis cannot be reached.
+        """
+        try:
+            return set((await self._control.read()).paused)
         except StoreError as exc:
             raise unavailable(exc) from exc
 

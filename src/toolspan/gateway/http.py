@@ -105,8 +105,9 @@ class _Gateway:
 
     async def tools(self, request: Request) -> Response:
         principal = self._principal(request)
-        served = await self._client.tools()
-        listed = [asdict(tool) for tool in served if principal is None or principal.may_call(tool.name)]
+        served, paused = await self._client.tools(), await self._client.paused()
+        described = [(tool, tool.name in paused) for tool in served]
+        listed = [{**asdict(tool), "paused": waits} for tool, waits in described if principal is None or principal.may_call(tool.name)]
         return as_json({"tools": listed})
 
     def _principal(self, request: Request) -> Principal | None:

@@ -186,7 +186,7 @@ class Inspector:
             parked=parked,
             undelivered=_difference(length, pending),
             consumers=consumers,
-            live_workers=_difference(live, draining),
+            live_workers=live if draining is None else _difference(live, draining),
             silent_workers=silent,
             draining_workers=draining,
             oldest_undelivered_age=_age(now, oldest),
