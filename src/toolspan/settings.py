@@ -13,7 +13,9 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfig
 from toolspan.errors import SettingsError
 from toolspan.keys import Keys
 
-_ENV_PREFIX = "TOOLSPAN_"
+PREFIX = "TOOLSPAN_"
+"""What every variable of ours begins with."""
+
 _ENV_FILE = ".env"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 _SCHEMES = ("redis", "rediss", "unix")
@@ -25,7 +27,7 @@ class Settings(BaseSettings):
     """Everything that can be set; each field is the variable `TOOLSPAN_<NAME>`."""
 
     model_config = SettingsConfigDict(
-        env_prefix=_ENV_PREFIX, env_file=_ENV_FILE, env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix=PREFIX, env_file=_ENV_FILE, env_file_encoding="utf-8", extra="ignore", frozen=True
     )
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where Redis is: redis, rediss or unix URL")
@@ -152,7 +154,7 @@ class Settings(BaseSettings):
 
 def variables() -> list[str]:
     """Name all variables of ours that are read."""
-    return [f"{_ENV_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    return [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
 
 
 def unknown_variables() -> list[tuple[str, str]]:
@@ -164,7 +166,7 @@ def unknown_variables() -> list[tuple[str, str]]:
         (name, place)
         for names, place in ((os.environ, "the environment"), (in_file, _ENV_FILE))
         for name in sorted(names)
-        if name.upper().startswith(_ENV_PREFIX) and name.upper() not in known
+        if name.upper().startswith(PREFIX) and name.upper() not in known
     ]
 
 

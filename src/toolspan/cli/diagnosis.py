@@ -37,7 +37,9 @@ def doctor(roles: tuple[Role, ...], as_json: bool) -> None:
     from toolspan.operate.doctor import examine  # noqa: PLC0415
 
     # What an exporter has to say stands in its finding.
-    logging.getLogger("opentelemetry").propagate = False
+    library = logging.getLogger("opentelemetry")
+    library.addHandler(logging.NullHandler())
+    library.propagate = False
 
     async def main(connection: Connection, settings: Settings) -> list[Finding]:
         return await examine(connection, settings, roles=roles)

@@ -214,7 +214,7 @@ WORKERS = Metric(
     "toolspan.workers",
     "gauge",
     "{worker}",
-    "Registered workers, by whether they were heard of within their lease",
+    "Registered workers: live, or draining, or not heard of within their lease",
     (at.STATE,),
 )
 DLQ_LENGTH = Metric("toolspan.dlq.length", "gauge", "{message}", "Dead letters that lie there")

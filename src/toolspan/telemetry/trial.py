@@ -23,15 +23,17 @@ _EXPORTERS_LOG: Final = "opentelemetry.exporter"
 class _Said(logging.Handler):
     """Keeps what the exporter says of its failures: it gives no other reason."""
 
-    def __init__(self, thread: threading.Thread) -> None:
+    def __init__(self, thread: threading.Thread, told: threading.Event) -> None:
         super().__init__()
         self._thread = thread
+        self._told = told
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         # Others may export at the same time.
         if record.thread == self._thread.ident:
             self.lines.append(record.getMessage())
+            self._told.set()
 
 
 def trial(otlp: OtlpSettings, signal: Signal) -> str | None:
@@ -45,14 +47,18 @@ def trial(otlp: OtlpSettings, signal: Signal) -> str | None:
         except Exception as exc:  # noqa: BLE001
             # Whatever the exporter's libraries raise is the reason.
             failures.append(f"{type(exc).__name__}: {exc}")
+        finally:
+            told.set()
 
+    # It would try again for longer than anybody wants to wait: the first failure is enough.
+    told = threading.Event()
     thread = threading.Thread(target=export, name="trial", daemon=True)
-    said = _Said(thread)
+    said = _Said(thread, told)
     log = logging.getLogger(_EXPORTERS_LOG)
     log.addHandler(said)
     try:
         thread.start()
-        thread.join(_SECONDS)
+        told.wait(_SECONDS)
     finally:
         log.removeHandler(said)
     if accepted == [True]:

@@ -11,6 +11,7 @@ from toolspan.operate.doctor.fleet import fleet, kinds
 from toolspan.operate.doctor.permissions import permissions
 from toolspan.operate.doctor.server import clock, server
 from toolspan.operate.doctor.surroundings import environment, exporter
+from toolspan.store import Inspector
 from toolspan.store.server import ServerReader
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ async def examine(connection: Connection, settings: Settings, *, roles: Sequence
     }
     found = environment()
     try:
+        await _let_in(Inspector(connection, settings.keys))
         for name, check in checks.items():
             found += await looked_at(name, check)
     except StoreUnavailableError as exc:
@@ -42,3 +44,12 @@ async def examine(connection: Connection, settings: Settings, *, roles: Sequence
     except StoreError as exc:
         found.append(problem("redis", f"Redis refused: {exc}", "is the user of TOOLSPAN_REDIS_URL right?"))
     return found + await exporter()
+
+
+async def _let_in(inspector: Inspector) -> None:
+    """Make sure that Redis takes us for the user that we say we are; what that one may do is another question."""
+    try:
+        await inspector.ping()
+    except StoreError as exc:
+        if "permission" not in str(exc):
+            raise

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from toolspan.store.permissions import Role
     from toolspan.store.server import ServerReader
 
-_COMMAND: Final = re.compile(r"'([a-z|]+)'")
+_COMMAND: Final = re.compile(r"run the '([a-z|]+)' command")
+_PLACE: Final = re.compile(r"access .*\b(key|channel)s?\b")
 _NAMED: Final = 5
 
 
@@ -43,10 +44,14 @@ async def permissions(reader: ServerReader, keys: Keys, roles: Sequence[Role]) -
 def _finding(user: str, role: Role, refused: Sequence[str], keys: Keys, *, useless: bool) -> Finding:
     check = f"permissions of the {role}"
     if not refused:
-        return ok(check, f"the user {user} may do all that a {role} does")
+        return ok(check, f"the user {user} may do all that the {role} does")
     named = sorted({found[1] for one in refused if (found := _COMMAND.search(one))})
-    about = "commands: " + ", ".join(named[:_NAMED]) + (" …" if named[_NAMED:] else "") if named else "keys or channels"
+    places = {found[1] for one in refused if (found := _PLACE.search(one))}
+    about = [", ".join(named[:_NAMED]) + (" …" if named[_NAMED:] else "")] if named else []
+    about += [f"{kind}s of ours" for kind in sorted(places, reverse=True)]
     level: Level = "problem" if useless else "warn"
-    grants = " ".join(f"+{name}" for name in named)
-    fix = f"ACL SETUSER {user} ~{keys.prefix}:* &{keys.prefix}:* {grants}".strip()
-    return Finding(check, level, f"the user {user} may not do all that a {role} does; refused {about}", fix)
+    grants = [f"+{name}" for name in named]
+    grants += [f"{sign}{keys.prefix}:*" for kind, sign in (("key", "~"), ("channel", "&")) if kind in places]
+    fix = f"ACL SETUSER {user} {' '.join(grants)}"
+    message = f"the user {user} may not do all that the {role} does; refused: {'; '.join(about)}"
+    return Finding(check, level, message, fix)

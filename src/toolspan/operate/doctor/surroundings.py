@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from toolspan.operate.doctor.findings import Finding, ok, problem, warn
-from toolspan.settings import OtlpSettings, unknown_variables, variables
+from toolspan.settings import PREFIX, OtlpSettings, unknown_variables, variables
 from toolspan.telemetry.trial import SIGNALS, trial
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ def environment() -> list[Finding]:
 
 
 def _stranger(name: str, source: str) -> Finding:
-    near = get_close_matches(name.upper(), variables(), 1)
-    fix = f"did you mean {near[0]}?" if near else "toolspan config lists those that are read"
+    # What all of them begin with makes none of them alike.
+    known = {variable.removeprefix(PREFIX): variable for variable in variables()}
+    near = get_close_matches(name.upper().removeprefix(PREFIX), known, 1)
+    fix = f"did you mean {known[near[0]]}?" if near else "toolspan config lists those that are read"
     return warn("variables", f"nothing reads {name}, which is set in {source}", fix)
 
 

@@ -31,5 +31,5 @@ end
 redis.call('HDEL', key, field)
 redis.call('HSET', key, field, control.order(who, why, now))
 audit(KEYS[3], now, 'drain', who, 'consumer', consumer, 'why', why)
-control.announce(key, field)
+redis.pcall('PUBLISH', key, field)
 return { 1, now - tonumber(beat) }

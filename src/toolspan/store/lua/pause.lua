@@ -24,5 +24,5 @@ redis.call('HDEL', key, field)
 local now = now_ms()
 redis.call('HSET', key, field, control.order(who, why, now))
 audit(KEYS[2], now, 'pause', who, 'tool', tool, 'why', why)
-control.announce(key, field)
+redis.pcall('PUBLISH', key, field)
 return nil

@@ -10,7 +10,6 @@
 --
 -- include clock
 -- include audit
--- include control
 
 local key, tool, who, why = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local field = 'pause:' .. tool
@@ -21,5 +20,5 @@ if not known then
 end
 redis.call('HDEL', key, field)
 audit(KEYS[2], now_ms(), 'resume', who, 'tool', tool, 'why', why)
-control.announce(key, field)
+redis.pcall('PUBLISH', key, field)
 return known
