@@ -90,7 +90,7 @@ class Patient:
         for setting, value in _WELL.items():
             await self.call("CONFIG SET", setting, value)
         for name in await self.call("ACL USERS"):
-            if name != b"default":
+            if name not in {"default", b"default"}:
                 await self.call("ACL DELUSER", name)
         await self.call("FLUSHALL")
         await self._connection.aclose()
