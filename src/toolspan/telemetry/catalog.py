@@ -357,6 +357,9 @@ EVENTS: Final = (
         "An operator threw a dead letter away",
         ("dlq.id", "dlq.reason"),
     ),
+    Event("toolspan.pause", "tool.paused", "An operator has the calls of a tool wait", (at.TOOL_NAME,)),
+    Event("toolspan.resume", "tool.resumed", "An operator has the calls of a tool run again", (at.TOOL_NAME,)),
+    Event("toolspan.drain", "drain.asked", "An operator has asked a worker to finish and go", (at.CLIENT_ID,)),
     Event("gen_ai.execute_tool.exception", "", "A tool raised", _OF_AN_EXCEPTION),
     Event("messaging.process.exception", "", "Work on a delivery raised outside of the tool", _OF_AN_EXCEPTION),
 )
