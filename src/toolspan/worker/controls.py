@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ class Controls:
         self._me = me
         self._drain = drain
         self._asked_to_go = False
+        # Two threads change what is paused; whoever only looks needs no lock.
+        self._changing = threading.Lock()
 
     def hear(self, control: Control) -> None:
         """Heed what is asked for now."""
-        known, self.paused = self.paused, {tool: order.at_ms for tool, order in control.paused.items()}
+        with self._changing:
+            known, self.paused = self.paused, {tool: order.at_ms for tool, order in control.paused.items()}
         for tool in self.paused.keys() - known.keys():
             self._probe.heard_pause(tool, control.paused[tool])
         for tool in known.keys() - self.paused.keys():
@@ -38,4 +42,5 @@ class Controls:
 
     def forget(self, tool: str) -> None:
         """Believe that *tool* is not paused any more, until the next heartbeat knows."""
-        self.paused = {name: since for name, since in self.paused.items() if name != tool}
+        with self._changing:
+            self.paused = {name: since for name, since in self.paused.items() if name != tool}
