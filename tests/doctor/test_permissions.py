@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from toolspan.store.permissions import Role
 
 _SCRIPTS: Final[dict[Role, set[str]]] = {
-    "gateway": {"append"},
+    "gateway": {"append", "append_if"},
     "worker": {
         *("claim", "claim_due", "keep", "park", "quarantine", "reap", "recover", "restore", "settle", "start", "tidy"),
     },

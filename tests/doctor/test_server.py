@@ -90,11 +90,11 @@ async def test_without_an_append_only_file_snapshots_are_said_to_save_what_they_
 
 async def test_memory_that_is_nearly_used_up_is_said_in_time(patient: Patient) -> None:
     used = int((await patient.call("INFO", "memory"))["used_memory"])
-    await patient.call("CONFIG SET", "maxmemory", int(used / 0.84))
+    await patient.call("CONFIG SET", "maxmemory", int(used / 0.82))
     found = (await patient.findings())["memory"]
 
     assert found.level == "warn"
-    assert re.search(r"[01] of 1 MiB are used, (8|9)[0-9]%$", found.message)
+    assert re.search(r"\d of \d MiB are used, (8|9)[0-9]%$", found.message)
 
 
 async def test_a_replica_takes_no_writes(patient: Patient) -> None:

@@ -107,7 +107,11 @@ class _Gateway:
         principal = self._principal(request)
         served, paused = await self._client.tools(), await self._client.paused()
         described = [(tool, tool.name in paused) for tool in served]
-        listed = [{**asdict(tool), "paused": waits} for tool, waits in described if principal is None or principal.may_call(tool.name)]
+        listed = [
+            {**asdict(tool), "paused": waits}
+            for tool, waits in described
+            if principal is None or principal.may_call(tool.name)
+        ]
         return as_json({"tools": listed})
 
     def _principal(self, request: Request) -> Principal | None:

@@ -24,7 +24,9 @@ _EXCEPTIONS = ("XADD events * x y", "HGET attempts x", "HDEL attempts x", "XPEND
 _COMMANDS: Final[dict[Role, tuple[str, ...]]] = {
     "gateway": (
         *(*_CONNECTION, *_SCRIPTS, *_REGISTRY, "XADD stream * x y", "XREAD COUNT 1 STREAMS reply 0"),
-        *("XTRIM reply MINID 0", "DEL reply", "HGETALL control"),
+        *("XTRIM reply MINID 0", "DEL reply", "HGETALL control", "XINFO GROUPS stream", "XLEN stream", "ZCARD parked"),
+        *("GET once", "SET once x", "SUBSCRIBE once", "UNSUBSCRIBE once", "PUBLISH once x"),
+        *("XRANGE stream - +", "XPENDING stream group"),
     ),
     "worker": (
         *(*_CONNECTION, *_SCRIPTS, *_REGISTRY, *_EXCEPTIONS, "XGROUP CREATE stream group 0 MKSTREAM"),
@@ -35,6 +37,7 @@ _COMMANDS: Final[dict[Role, tuple[str, ...]]] = {
         *("HSET worker x y", "HGET worker x", "HEXISTS worker x", "MULTI", "EXEC", "SADD streams x", "SET schema x"),
         *("ZADD parked 1 x", "ZREM parked x", "ZCARD parked", "ZRANGEBYSCORE parked 0 1", "HSET attempts x y"),
         *("HSCAN attempts 0", "HGETALL control", "HSETNX control x y", "HDEL control x", "SUBSCRIBE control"),
+        *("GET once", "SET once x", "PUBLISH once x"),
     ),
     "monitor": (
         *(*_CONNECTION, *_SCRIPTS, *_REGISTRY, *_GROUP, "SET monitor x", "GET monitor", "DEL monitor"),
@@ -66,6 +69,7 @@ def commands(role: Role, keys: Keys) -> list[Sequence[str]]:
         "events": keys.events,
         "schema": keys.schema("doctor"),
         "streams": keys.streams,
+        "once": keys.once("doctor"),
         "control": keys.control,
         "audit": keys.audit,
         "monitor": keys.monitor,
