@@ -14,6 +14,7 @@ ToolspanError
 │   ├── WrongTypeError            … because something else lies under our key
 │   └── ServerFullError           … because it has no memory left
 ├── NotReplayableError            a dead letter that must not be put back
+├── NotDoneError                  what an operator asked for cannot be done, or was not in time
 ├── RedisUnavailable              a caller could not reach Redis
 ├── TooLarge                      a call over a limit, refused before it was sent
 ├── BacklogFull                   too many calls wait already
@@ -122,6 +123,10 @@ class ServerFullError(StoreError):
 
 class NotReplayableError(ToolspanError):
     """A dead letter was not replayed, for the reason given: it cannot be, or must be asked for explicitly."""
+
+
+class NotDoneError(ToolspanError):
+    """What an operator asked for was not done, for the reason given."""
 
 
 class RedisUnavailable(ToolspanError):

@@ -101,6 +101,11 @@ class Keys:
         return f"{self.prefix}:audit:{self.stream}"
 
     @property
+    def control(self) -> str:
+        """Hash: what operators ask for, as `pause:<tool>` and `drain:<consumer>`; also the channel that tells of it."""
+        return f"{self.prefix}:control:{self.stream}"
+
+    @property
     def monitor(self) -> str:
         """String with a TTL: which process reports the group's gauges."""
         return f"{self.prefix}:monitor:{self.stream}"

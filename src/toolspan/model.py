@@ -325,6 +325,23 @@ class ToolInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """Who asked for something, why, and when: unix ms by Redis' clock, 0 where that is not on record."""
+
+    who: str
+    why: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What operators ask of the workers of a stream: tools whose calls wait, and consumers that shall finish and go."""
+
+    paused: dict[str, Order]
+    draining: dict[str, Order]
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSnapshot:
     """What the group looks like at one moment. Ages are seconds; None where it cannot be known."""
 
@@ -338,3 +355,5 @@ class GroupSnapshot:
     oldest_undelivered_age: float | None
     dead_letters: int | None
     oldest_dead_letter_age: float | None
+    draining_workers: int | None = 0
+    """Those that were heard of and take nothing more; they are not among the live ones."""

@@ -15,6 +15,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from toolspan.errors import SettingsError
 from toolspan.keys import Keys
 
+_PREFIX = "TOOLSPAN_"
+_ENV_FILE = ".env"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$"
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 """What the URL of a Redis may begin with."""
@@ -28,7 +30,7 @@ class Settings(BaseSettings):
     """Everything that can be set; each field is the variable `TOOLSPAN_<NAME>`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TOOLSPAN_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix=_PREFIX, env_file=_ENV_FILE, env_file_encoding="utf-8", extra="ignore", frozen=True
     )
 
     redis_url: str = Field(
@@ -171,27 +173,28 @@ class Settings(BaseSettings):
 
 def unknown_variables() -> list[UnknownVariable]:
     """Give the `TOOLSPAN_*` names of the environment and of `.env` that set nothing, for they are none of ours."""
-    known = [f"TOOLSPAN_{name.upper()}" for name in Settings.model_fields]
-    ours = {name for name in (*os.environ, *_dotenv()) if name.upper().startswith("TOOLSPAN_")}
+    known = [f"{_PREFIX}{name.upper()}" for name in Settings.model_fields]
+    places = dict.fromkeys(_dotenv(), _ENV_FILE) | dict.fromkeys(os.environ, "the environment")
     return [
-        UnknownVariable(name, next(iter(get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)), None))
-        for name in sorted(ours)
-        if name.upper() not in known
+        UnknownVariable(name, place, next(iter(get_close_matches(name.upper(), known, n=1, cutoff=_ALIKE)), None))
+        for name, place in sorted(places.items())
+        if name.upper().startswith(_PREFIX) and name.upper() not in known
     ]
 
 
 def _dotenv() -> list[str]:
     try:
-        return list(dotenv_values(".env", encoding="utf-8"))
+        return list(dotenv_values(_ENV_FILE, encoding="utf-8"))
     except UnicodeDecodeError:
         # `Settings.load` says so.
         return []
 
 
 class UnknownVariable(NamedTuple):
-    """A variable that sets nothing, and what may have been meant."""
+    """A variable that sets nothing, where it stands, and what may have been meant."""
 
     variable: str
+    place: str
     nearest: str | None
 
     def __str__(self) -> str:

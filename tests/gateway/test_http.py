@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import settings_for
 from tests.support.eventually import eventually
+from tests.support.toolbox import echo
 from toolspan import ToolClient, tool
 from toolspan.gateway.http import build_app
 from toolspan.testing import running_worker
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.gateway.answerer import Answerer
+    from tests.support.plane import Plane
     from toolspan.settings import Settings
     from toolspan.testing import Recorder
 
@@ -260,7 +262,15 @@ async def test_tools_are_described_with_their_schemas(http: httpx.AsyncClient, s
     (described,) = answer.json()["tools"]
     assert (described["name"], described["description"]) == ("search", "Search the index.")
     assert described["schema"]["properties"].keys() == {"query", "limit"}
-    assert described["delivery"] == "at_least_once"
+    assert (described["delivery"], described["paused"]) == ("at_least_once", False)
+
+
+async def test_a_paused_tool_is_described_as_paused(http: httpx.AsyncClient, settings: Settings, plane: Plane) -> None:
+    async with running_worker(echo, settings=settings):
+        await plane.redis.hset(plane.keys.control, "pause:echo", "{}")
+        answer = await http.get("/v1/tools")
+
+    assert [one["paused"] for one in answer.json()["tools"]] == [True]
 
 
 async def test_the_gateway_is_live_and_ready(http: httpx.AsyncClient) -> None:

@@ -109,7 +109,7 @@ async def test_the_tools_of_all_streams_are_listed(
     async with running_worker(quick, settings=settings), running_worker(slow, settings=batch, name="batch"):
         assert [one.name for one in await client.tools()] == ["quick", "slow"]
         assert [one["name"] for one in (await http.get("/v1/tools")).json()["tools"]] == ["quick", "slow"]
-        assert [one.name for one in await served(settings)] == ["quick", "slow"]
+        assert [one.name for one, _ in await served(settings)] == ["quick", "slow"]
         answer = await http.post("/v1/tools/slow/calls", json={"args": {}})
         assert answer.json()["result"] == "slow"
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,27 +29,6 @@ async def test_what_was_given_up_is_found_until_its_time_is_over(
 
     assert await store.given_up(["one", "two", "three"]) == ["two"]
     assert 0 < await plane.redis.pttl(plane.keys.cancel("two")) <= 60_000
-
-
-async def test_whoever_listens_hears_of_it_at_once(callers: CallerStore, store: CancellationStore) -> None:
-    async with store.subscribed() as subscription:
-        hearing = asyncio.create_task(subscription.next())
-        await callers.cancel("a call: ünï", ttl_ms=1_000)
-
-        assert await hearing == "a call: ünï"
-
-
-async def test_a_subscription_that_is_cut_says_so_rather_than_miss_a_message(
-    store: CancellationStore, plane: Plane
-) -> None:
-    from toolspan.errors import StoreUnavailableError  # noqa: PLC0415
-
-    async with store.subscribed() as subscription:
-        hearing = asyncio.create_task(subscription.next())
-        await plane.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-
-        with pytest.raises(StoreUnavailableError):
-            await hearing
 
 
 async def test_a_parked_call_is_due_at_once_but_never_later_than_it_was(callers: CallerStore, plane: Plane) -> None:

@@ -10,11 +10,11 @@ from tests.conftest import settings_for
 from tests.redis.stage import Stage
 from tests.support.plane import Plane
 from toolspan.errors import ServerFullError
-from toolspan.store import CallerStore, Connection, Inspector
+from toolspan.store import CallerStore, Connection, ControlStore, Inspector
 from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
 from toolspan.store.limits import LimitStore
-from toolspan.store.stream import Burial, Quarantined, Settled, Settlement, Start, Started
+from toolspan.store.stream import Burial, Parked, Quarantined, Settled, Settlement, Start, Started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,6 +52,24 @@ async def test_a_full_server_lets_the_fleet_finish_what_it_holds(alone: Stage) -
     assert await store.settle(1, [Settlement(settled, 1, False, alone.reply_to, ["id", "c"])], held=5) == [Settled.DONE]
     assert await store.park(parked, 1, count=1, delay_ms=1, reason="tool_error")
     assert (await store.quarantine(Burial(buried, 1, "malformed", "malformed", about))).status == Quarantined.DONE
+    keeper.close()
+
+
+async def test_a_full_server_lets_an_operator_pause_and_resume(alone: Stage) -> None:
+    control, store, keeper = ControlStore(alone._connection, alone.keys), alone.store(), _keeper(alone)
+    held, due = await alone.held(), await alone.parked()
+    await alone.beats("w")
+    await alone.call("CONFIG", "SET", "maxmemory", 1)
+
+    assert await control.pause("echo", who="ann", why="") is None
+    assert await store.hold_back(held, 1, count=0, tool="echo") is Parked.DONE
+    assert (await store.claim_due(count=10, suspects=1, max_attempts=4)).claimed == []
+    assert await control.resume("echo", who="ann", why="") is not None
+    assert await control.hasten("echo") == 2
+    assert await control.drain("w", who="ann", why="") is not None
+    keeper.keep([], running={}, draining=True)
+    assert (await control.read()).draining.keys() == {"w", "me"}
+    assert due in await alone.plane.pending()
     keeper.close()
 
 

@@ -26,7 +26,7 @@ def inspector(stage: Stage, connection: Connection) -> Inspector:
 async def test_an_empty_group_has_no_figures(stage: Stage, inspector: Inspector) -> None:
     before = await stage.everything()
 
-    assert await inspector.snapshot(lease_ms=LEASE_MS) == GroupSnapshot(0, 0, 0, 0, 0, 0, 0, None, 0, None)
+    assert await inspector.snapshot(lease_ms=LEASE_MS) == GroupSnapshot(0, 0, 0, 0, 0, 0, 0, None, 0, None, 0)
     assert await stage.everything() == before
 
 
@@ -112,7 +112,8 @@ async def test_without_the_group_there_is_nothing_to_measure(stage: Stage, inspe
     ("key", "unknown"),
     [
         ("dead_letters", {"dead_letters", "oldest_dead_letter_age"}),
-        ("workers", {"live_workers", "silent_workers"}),
+        ("workers", {"live_workers", "silent_workers", "draining_workers"}),
+        ("control", {"draining_workers"}),
         ("parked", {"parked", "pending"}),
         ("calls", {"length", "pending", "undelivered", "consumers"}),
     ],
@@ -127,7 +128,7 @@ async def test_what_cannot_be_known_is_absent_and_the_rest_is_told(
     await stage.call("SET", getattr(stage.keys, key), "something else", "EX", 60)
 
     found = await inspector.snapshot(lease_ms=LEASE_MS)
-    await stage.call("DEL", stage.keys.parked)
+    await stage.call("DEL", stage.keys.parked, stage.keys.control)
 
     figures = {field.name: getattr(found, field.name) for field in fields(found)}
     # Nothing is undelivered, so that it has no age either.

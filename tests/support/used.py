@@ -27,6 +27,9 @@ _KINDS: Final = {
     "replies": ("reply",),
     "record": ("once",),
     "others": ("reply", "once"),
+    "orders": ("control",),
+    "bucket": ("rate",),
+    "cancels": ("cancel",),
 }
 _SEARCHED: Final = ("stream", "dlq", "events", "audit")
 # And where a name stands for another key in each file.
@@ -36,12 +39,18 @@ _LOCAL: Final = {
     ("once", "key"): ("once",),
     ("audit", "key"): ("audit",),
     ("resign", "KEYS[1]"): ("monitor",),
+    ("progress", "key"): ("reply",),
+    ("keep", "unpack"): ("cancel",),
+    ("control", "key"): ("control",),
+    ("pause", "key"): ("control",),
+    ("resume", "key"): ("control",),
+    ("drain", "key"): ("control",),
     # What it looks through is whatever it is told.
     ("find", "stream"): _SEARCHED,
 }
 # What stands in a piece that the script includes, in a function that it does not call.
 _UNUSED: Final = {"append_if": {("del", "once")}}
-_SNAPSHOT: Final = {"TYPE": ("stream", "workers", "dlq", "parked"), "XRANGE": ("stream", "dlq")}
+_SNAPSHOT: Final = {"TYPE": ("stream", "workers", "dlq", "parked", "control"), "XRANGE": ("stream", "dlq")}
 _WITHOUT_KEYS: Final = {"TIME", "PUBLISH"}
 _WITH_PARTS: Final = {"XINFO", "XGROUP"}
 
@@ -108,6 +117,9 @@ class Sent:
         if command == "evalsha":
             self.scripts.setdefault(user, set()).add(self._names[words[1]])
             return
+        if command == "acl|dryrun":
+            # What is asked about is not run.
+            words = words[:1]
         # The name of a group looks like a key, and has but one colon.
         keys = [word for word in words[1:] if word.startswith(self._prefix) and word.count(":") > 1]
         keys += [word for word in words[1:2] if word == f"{self._prefix}streams"]

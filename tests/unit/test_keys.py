@@ -18,6 +18,7 @@ NAMES = {
     "events": "{p}:events:{s}",
     "streams": "{p}:streams",
     "audit": "{p}:audit:{s}",
+    "control": "{p}:control:{s}",
     "monitor": "{p}:monitor:{s}",
 }
 OF_ONE_THING = {

@@ -201,7 +201,7 @@ async def test_calls_of_other_tools_pass_a_long_line(plane: Plane, settings: Set
         # All this takes place while not one of the others ends.
         await eventually(lambda: _answered(plane, 50), because="the quick ones find room", within=15)
         assert crew.now == 2
-        assert worker._engine._inflight.room >= 10
+        assert worker._engine._roles.inflight.room >= 10
         crew.release.set()
         await eventually(lambda: _answered(plane, 250), because="the line gets short by itself", within=60)
 
@@ -322,4 +322,4 @@ async def _later(plane: Plane, than: float) -> bool:
 
 
 def _waits(worker: Worker, name: str) -> bool:
-    return worker._engine._admission.waiting().get(name) == 1
+    return worker._engine._roles.admission.waiting().get(name) == 1

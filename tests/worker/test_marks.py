@@ -86,7 +86,7 @@ async def test_a_call_that_waits_for_a_thread_at_the_drain_is_given_back(plane: 
 
     assert await _parked(plane, entry_id)
     assert await plane.dead_letters() == []
-    await plane.redis.delete(plane.keys.parked, plane.keys.calls)
+    await plane.redis.delete(plane.keys.parked, plane.keys.calls, plane.keys.attempts)
 
 
 async def _parked(plane: Plane, entry_id: str) -> bool:

@@ -108,19 +108,25 @@ def tools(as_json: bool) -> None:
     """List the tools that live workers serve now."""
     settings = Settings.load()
 
-    async def main() -> list[ToolInfo]:
+    async def main() -> list[tuple[ToolInfo, bool]]:
         from toolspan.operate.tools import served  # noqa: PLC0415
 
         return await served(settings)
 
     found = run(main())
     if as_json:
-        print_json([asdict(tool) for tool in found])
+        print_json([{**asdict(tool), "paused": paused} for tool, paused in found])
         return
     rows = [
-        (tool.name, ", ".join(tool.schema.get("properties", {})), tool.delivery, tool.description) for tool in found
+        (
+            *(tool.name, ", ".join(tool.schema.get("properties", {})), tool.delivery),
+            *("paused" if paused else "served", tool.description),
+        )
+        for tool, paused in found
     ]
-    print_table(("tool", "arguments", "delivery", "description"), rows, empty="No live worker serves any tool.")
+    print_table(
+        ("tool", "arguments", "delivery", "state", "description"), rows, empty="No live worker serves any tool."
+    )
 
 
 def _about(reply: Reply) -> dict[str, Any]:

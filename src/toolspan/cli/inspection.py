@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from toolspan.operate.consumers import Consumer
     from toolspan.operate.explain import Life
     from toolspan.operate.pending import PendingCall
-    from toolspan.operate.status import Status
+    from toolspan.operate.status import Paused, Status
     from toolspan.store import Connection
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ def status(as_json: bool) -> None:
     """Show what the group looks like now, and whether somebody should look."""
     from toolspan.operate.status import status as measured  # noqa: PLC0415
 
-    found = _asked(measured)
+    found = ask(measured)
     if as_json:
         print_json(asdict(found))
         return
@@ -48,12 +48,23 @@ def status(as_json: bool) -> None:
     ]
     print_table(("calls", "count", "oldest"), rows, empty="")
     click.echo(_workers(found))
+    for one in found.paused:
+        say(said(one))
     say("look: " + "; ".join(found.attention) if found.attention else "nobody need look")
 
 
+def said(paused: Paused) -> str:
+    """Say since when a tool is paused, by whom and why."""
+    since = "" if paused.since is None else f" for {told(paused.since)}"
+    by = f" by {paused.who}" if paused.who else ""
+    return f"paused: {paused.tool}{since}{by}{f': {paused.why}' if paused.why else ''}"
+
+
 def _workers(found: Status) -> str:
+    draining = f", {found.draining_workers} draining" if found.draining_workers else ""
     unreadable = f", {len(found.unreadable)} that cannot be read" if found.unreadable else ""
-    return f"workers: {found.live_workers} live, {found.silent_workers} silent{unreadable}; room for {found.room} calls"
+    workers = f"{found.live_workers} live{draining}, {found.silent_workers} silent{unreadable}"
+    return f"workers: {workers}; room for {found.room} calls"
 
 
 def _figure(figure: int | None) -> str:
@@ -67,7 +78,7 @@ def consumers(as_json: bool) -> None:
     """List the workers, and whoever else is in the group, with what each runs now."""
     from toolspan.operate.consumers import consumers as known  # noqa: PLC0415
 
-    found = _asked(known)
+    found = ask(known)
     if as_json:
         print_json([_consumer(one) for one in found])
         return
@@ -133,7 +144,7 @@ def pending(older: int, parked: bool, limit: int, as_json: bool) -> None:
     from toolspan.operate.pending import pending as listed  # noqa: PLC0415
 
     try:
-        found = _asked(lambda *plane: listed(*plane, older_ms=older * 1000, parked=parked, limit=limit))
+        found = ask(lambda *plane: listed(*plane, older_ms=older * 1000, parked=parked, limit=limit))
     except GroupMissingError:
         found = None
     if as_json:
@@ -176,7 +187,7 @@ def explain(asked: str, scan: int, as_json: bool) -> None:
     """Tell the life of one call: where it is, its attempts, what happened to it, what can be done."""
     from toolspan.operate.explain import explain as explained  # noqa: PLC0415
 
-    found = _asked(lambda connection, settings: explained(connection, settings, asked, scan=scan))
+    found = ask(lambda connection, settings: explained(connection, settings, asked, scan=scan))
     bound = f"only the newest {scan} entries were searched, say --scan for more" if found.bounded else ""
     if not found.lives:
         meaning = (
@@ -231,7 +242,7 @@ def _place(life: Life) -> str:
     return {"waiting": "waiting for a worker", "passed_by": "passed by", "gone": "gone"}[life.place]
 
 
-def _asked(question: Callable[[Connection, Settings], Awaitable[T]]) -> T:
+def ask(question: Callable[[Connection, Settings], Awaitable[T]]) -> T:
     """Ask Redis a question, on a connection of its own."""
     settings = Settings.load()
 

@@ -22,6 +22,7 @@ from toolspan.errors import (
     ToolDefinitionError,
     ToolspanError,
     UntrustedServerError,
+    WrongTypeError,
 )
 from toolspan.redaction import without_secrets
 
@@ -91,16 +92,24 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         except RedisUnavailable as exc:
             cause = exc.__cause__
             if isinstance(cause, StoreError) and not isinstance(cause, StoreUnavailableError):
-                fail(f"Redis refused: {cause}", FAILED)
+                fail(_refused(cause), FAILED)
             fail(f"{exc}; is it running, and is TOOLSPAN_REDIS_URL right?", NO_REDIS)
         except InvalidArguments as exc:
             fail(str(exc), FAILED)
         except StoreError as exc:
-            fail(f"Redis refused: {exc}", FAILED)
+            fail(_refused(exc), FAILED)
         except ToolspanError as exc:
             fail(str(exc), FAILED)
 
     return wrapper
+
+
+def _refused(exc: StoreError) -> str:
+    if isinstance(exc, WrongTypeError):
+        return f"Redis refused: {exc}; `toolspan doctor` names the key under which something else lies"
+    if "ermission" in str(exc):
+        return f"Redis refused: {exc}; `toolspan doctor` says what this user lacks"
+    return f"Redis refused: {exc}"
 
 
 def fail(message: str, code: int) -> NoReturn:

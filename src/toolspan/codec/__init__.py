@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from toolspan.codec.control import decode_control, decode_order
 from toolspan.codec.dead_letters import (
     dead_letter_fields,
     decode_attempts,
@@ -33,7 +34,9 @@ __all__ = [
     "call_id_in",
     "dead_letter_fields",
     "decode_attempts",
+    "decode_control",
     "decode_dead_letter",
+    "decode_order",
     "decode_record",
     "dumps",
     "encode_outcome",

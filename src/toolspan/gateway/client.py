@@ -263,6 +263,17 @@ class ToolClient:
         except StoreError as exc:
             raise RedisUnavailable(f"Redis is unavailable ({exc})") from exc
 
+    async def tools_and_pauses(self) -> list[tuple[ToolInfo, bool]]:
+        """Do what `tools` does, and tell of each whether its calls wait, for an operator has paused it.
+
+        Raises:
+            RedisUnavailable: if Redis cannot be reached.
+        """
+        try:
+            return await self._directory.tools_and_pauses()
+        except StoreError as exc:
+            raise RedisUnavailable(f"Redis is unavailable ({exc})") from exc
+
     async def check(self) -> None:
         """Make sure that Redis answers.
 

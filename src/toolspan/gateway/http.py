@@ -135,8 +135,11 @@ class _Gateway:
 
     async def tools(self, request: Request) -> Response:
         principal = self._principal(request)
-        served = await self._client.tools()
-        listed = [asdict(tool) for tool in served if principal is None or principal.may_call(tool.name)]
+        listed = [
+            {**asdict(tool), "paused": paused}
+            for tool, paused in await self._client.tools_and_pauses()
+            if principal is None or principal.may_call(tool.name)
+        ]
         return as_json({"tools": listed})
 
     def _principal(self, request: Request) -> Principal | None:

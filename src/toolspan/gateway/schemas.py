@@ -92,6 +92,7 @@ class ToolDescription(_Body):
     parameters: dict[str, Any] = Field(alias="schema", description="JSON schema of the arguments")
     delivery: DeliveryContract
     timeout_seconds: float | None
+    paused: bool = Field(description="Whether its calls wait until an operator resumes it")
 
 
 class ToolList(_Body):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from toolspan.errors import MalformedEntryError
 from toolspan.operate.calls import About, about, codec_of, trace_id_in
 from toolspan.operate.consumers import consumers
-from toolspan.store import DeadLetterStore, EntryReader
+from toolspan.store import ControlStore, DeadLetterStore, EntryReader
 from toolspan.store.stream import PARKED
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class _Explainer:
         self._connection = connection
         self._settings = settings
         self._entries = EntryReader(connection, settings.keys)
+        self._control = ControlStore(connection, settings.keys)
         self._letters = DeadLetterStore(connection, settings.keys)
         self._codec = codec_of(settings)
 
@@ -155,7 +156,7 @@ class _Explainer:
                 life.note = "nobody holds it and the group has passed it, so nobody will be given it: send it again"
                 life.next = []
                 return
-            life.note = await self._served(life.tool)
+            await self._await_its_turn(life)
             return
         life.held_by, life.attempt, life.idle = held.consumer, held.attempt, held.idle_ms / 1000
         if glance.body.fields is None:
@@ -165,11 +166,20 @@ class _Explainer:
             life.place = "parked"
             life.due = None if glance.due_ms is None else (glance.due_ms - glance.now_ms) / 1000
             life.reason = _why_parked(life)
-            life.note = await self._served(life.tool)
+            await self._await_its_turn(life)
         else:
             life.place = "in_flight"
             life.note = await self._holder(held.consumer)
             life.next = ["toolspan consumers", "toolspan pending"]
+
+    async def _await_its_turn(self, life: Life) -> None:
+        """Say what a call that nobody runs waits for."""
+        life.note = await self._served(life.tool)
+        order = (await self._control.read()).paused.get(life.tool or "")
+        if order is not None:
+            why = f": {order.why}" if order.why else ""
+            life.note = f"its tool is paused by {order.who or 'nobody knows whom'}{why}; {life.note}"
+            life.next = [f"toolspan resume {life.tool}", *life.next]
 
     async def _served(self, tool: str | None) -> str:
         serving = [
@@ -181,8 +191,8 @@ class _Explainer:
 
     async def _holder(self, name: str) -> str:
         for one in await consumers(self._connection, self._settings):
-            if one.name == name and one.state == "live":
-                return "its worker is live"
+            if one.name == name and one.state in {"live", "draining"}:
+                return f"its worker is {one.state}"
             if one.name == name and one.state == "silent":
                 return "its worker is silent: a live one claims the call a lease after its last renewal"
         return "no worker is registered under that name: a live one claims the call a lease after its last renewal"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from toolspan.errors import GroupMissingError
 from toolspan.model import GroupSnapshot
 from toolspan.operate.consumers import consumers
-from toolspan.store import EntryReader, Inspector
+from toolspan.store import ControlStore, EntryReader, Inspector
 from toolspan.store.stream import PARKED
 
 if TYPE_CHECKING:
@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from toolspan.operate.consumers import Consumer
     from toolspan.settings import Settings
     from toolspan.store import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """A tool whose calls wait: for how many seconds, None where that is not on record, by whom and why."""
+
+    tool: str
+    since: float | None
+    who: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +45,13 @@ class Status:
     oldest_pending_age: float | None
     oldest_parked_age: float | None
     live_workers: int
+    draining_workers: int
     silent_workers: int
     unreadable: list[str]
     room: int
     dead_letters: int | None
     oldest_dead_letter_age: float | None
+    paused: list[Paused]
     attention: list[str]
 
 
@@ -52,22 +64,39 @@ async def status(connection: Connection, settings: Settings) -> Status:
     entries = EntryReader(connection, settings.keys)
     known = await consumers(connection, settings)
     now_ms = await entries.now_ms()
+    stopped = await paused(connection, settings)
     try:
         measured = await Inspector(connection, settings.keys).snapshot(lease_ms=settings.lease_ms)
         held = {name: pending for name, pending in (await entries.holders()).items() if pending}
         oldest_held = await entries.oldest_held(name for name in held if name != PARKED)
         oldest_parked = await entries.oldest_held(name for name in held if name == PARKED)
     except GroupMissingError:
-        return await _without_group(entries, known, now_ms)
+        return await _without_group(entries, known, stopped, now_ms)
     return _status(
         known,
         measured,
+        stopped,
         oldest_pending_age=_oldest(now_ms, oldest_held),
         oldest_parked_age=_oldest(now_ms, oldest_parked),
     )
 
 
-async def _without_group(entries: EntryReader, known: Sequence[Consumer], now_ms: int) -> Status:
+async def paused(connection: Connection, settings: Settings) -> list[Paused]:
+    """List the tools that are paused, by name.
+
+    Raises:
+        StoreError: if Redis cannot be asked.
+    """
+    control = ControlStore(connection, settings.keys)
+    orders = (await control.read()).paused
+    now_ms = await control.now_ms()
+    return [
+        Paused(tool, (now_ms - order.at_ms) / 1000 if order.at_ms else None, order.who, order.why)
+        for tool, order in sorted(orders.items())
+    ]
+
+
+async def _without_group(entries: EntryReader, known: Sequence[Consumer], stopped: list[Paused], now_ms: int) -> Status:
     waiting, first = await entries.waiting()
     letters, letter = await entries.dead_letters()
     measured = GroupSnapshot(
@@ -82,18 +111,20 @@ async def _without_group(entries: EntryReader, known: Sequence[Consumer], now_ms
         dead_letters=letters,
         oldest_dead_letter_age=_oldest(now_ms, [letter] if letter else []),
     )
-    return _status(known, measured, group=False)
+    return _status(known, measured, stopped, group=False)
 
 
 def _status(
     known: Sequence[Consumer],
     measured: GroupSnapshot,
+    stopped: list[Paused],
     *,
     group: bool = True,
     oldest_pending_age: float | None = None,
     oldest_parked_age: float | None = None,
 ) -> Status:
     live = [one.worker for one in known if one.state == "live" and one.worker]
+    draining = [one.name for one in known if one.state == "draining"]
     silent = [one.name for one in known if one.state == "silent"]
     unreadable = [one.name for one in known if one.state == "unreadable"]
     return Status(
@@ -105,20 +136,32 @@ def _status(
         oldest_pending_age=oldest_pending_age,
         oldest_parked_age=oldest_parked_age,
         live_workers=len(live),
+        draining_workers=len(draining),
         silent_workers=len(silent),
         unreadable=unreadable,
         room=sum(max(0, worker.concurrency - len(worker.running)) for worker in live),
         dead_letters=measured.dead_letters,
         oldest_dead_letter_age=measured.oldest_dead_letter_age,
-        attention=_attention(measured, live=len(live), silent=silent, unreadable=unreadable),
+        paused=stopped,
+        attention=_attention(
+            measured,
+            live=len(live),
+            silent=silent,
+            unreadable=unreadable,
+            paused=[one.tool for one in stopped],
+        ),
     )
 
 
-def _attention(measured: GroupSnapshot, *, live: int, silent: Sequence[str], unreadable: Sequence[str]) -> list[str]:
+def _attention(
+    measured: GroupSnapshot, *, live: int, silent: Sequence[str], unreadable: Sequence[str], paused: Sequence[str]
+) -> list[str]:
     problems = []
     waiting = sum(figure or 0 for figure in (measured.undelivered, measured.pending, measured.parked))
     if waiting and not live:
         problems.append(f"no live worker, and {waiting} calls wait")
+    if paused:
+        problems.append(f"paused, so that their calls wait: {', '.join(paused)}")
     if silent:
         problems.append(f"{len(silent)} workers are silent")
     if unreadable:

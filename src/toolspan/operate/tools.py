@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from toolspan.settings import Settings
 
 
-async def served(settings: Settings) -> list[ToolInfo]:
-    """Describe the tools of all live workers of all streams, by name.
+async def served(settings: Settings) -> list[tuple[ToolInfo, bool]]:
+    """Describe the tools of all live workers of all streams, by name; with each, whether it is paused.
 
     Raises:
         StoreError: if Redis cannot be asked.
     """
     connection = Connection.to(settings.redis_url)
     try:
-        return await Directory(connection, settings.keys).tools()
+        return await Directory(connection, settings.keys).tools_and_pauses()
     finally:
         await connection.aclose()

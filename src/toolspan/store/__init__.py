@@ -5,6 +5,7 @@ from redis.asyncio import Redis
 from toolspan.store.callers import CallerStore
 from toolspan.store.channels import Channels
 from toolspan.store.connection import Connection
+from toolspan.store.control import ControlStore
 from toolspan.store.dead_letters import DeadLetterStore
 from toolspan.store.directory import Directory
 from toolspan.store.entries import Body, EntryReader, Glance, Held
@@ -16,6 +17,7 @@ __all__ = [
     "CallerStore",
     "Channels",
     "Connection",
+    "ControlStore",
     "DeadLetterStore",
     "Directory",
     "EntryReader",

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.keys import Keys
 from toolspan.store.connection import translated
+from toolspan.store.control import ControlStore
 from toolspan.store.inspect import Inspector
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from toolspan.model import ToolInfo
     from toolspan.store.connection import Connection
 
@@ -48,11 +51,23 @@ class Directory:
 
     async def tools(self) -> list[ToolInfo]:
         """Describe the tools that live workers of any stream serve, by name; each as callers of ours reach it."""
-        found: dict[str, ToolInfo] = {}
+        return [tool for tool, _ in await self._served()]
+
+    async def tools_and_pauses(self) -> list[tuple[ToolInfo, bool]]:
+        """Do what `tools` does, and tell of each whether it is paused in the stream to which its calls go."""
+        served = await self._served()
+        paused = {stream: await self._paused(stream) for stream in {stream for _, stream in served}}
+        return [(tool, tool.name in paused[stream]) for tool, stream in served]
+
+    async def _served(self) -> list[tuple[ToolInfo, str]]:
+        found: dict[str, tuple[ToolInfo, str]] = {}
         for stream in await self.streams():
             for tool in await self._of(stream).tools():
-                found.setdefault(tool.name, tool)
+                found.setdefault(tool.name, (tool, stream))
         return [found[name] for name in sorted(found)]
+
+    async def _paused(self, stream: str) -> Collection[str]:
+        return (await ControlStore(self._connection, Keys(self._own.prefix, stream)).read()).paused
 
     def _of(self, stream: str) -> Inspector:
         return Inspector(self._connection, Keys(self._own.prefix, stream))

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from toolspan.codec import dumps
+from toolspan.codec import decode_control, dumps
 from toolspan.store.connection import translated
 from toolspan.store.limits import run_of
 from toolspan.store.scripts import Script
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from toolspan.keys import Keys
-    from toolspan.model import ToolInfo
+    from toolspan.model import Control, ToolInfo
     from toolspan.store.clock import RedisClock
     from toolspan.store.connection import Connection
 
@@ -45,11 +45,15 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The answer to a heartbeat. *lost*: entry id and attempt of what is no longer ours; *cancelled*: call ids."""
+    """The answer to a heartbeat. *lost*: entry id and attempt of what is no longer ours; *cancelled*: call ids.
+
+    *control* is what operators ask for; None where that cannot be known, for something else lies there.
+    """
 
     registered: bool
     lost: list[tuple[str, int]]
     cancelled: list[str]
+    control: Control | None = None
 
 
 class Keeper:
@@ -66,25 +70,29 @@ class Keeper:
         self._keep = Script("keep")
         self._renew = Script("renew")
 
-    def keep(self, held: Sequence[Held], *, running: Mapping[str, str], calls: Sequence[str] = ()) -> Kept:
+    def keep(
+        self, held: Sequence[Held], *, running: Mapping[str, str], calls: Sequence[str] = (), draining: bool = False
+    ) -> Kept:
         """Renew the heartbeat and every lease of *held*.
 
-        *running* is entry id to tool, for operators to see; *calls* are the ids of the calls of which it is asked
-        whether they were given up.
+        *running*, entry id to tool, and whether we are *draining* are for operators to see; *calls* are the ids of the
+        calls of which it is asked whether they were given up.
         """
         asked_ns = time.monotonic_ns()
         with translated():
-            now_ms, registered, lost, cancelled = self._keep.run_blocking(
+            now_ms, registered, lost, cancelled, control = self._keep.run_blocking(
                 self._redis,
                 stream=self._keys.calls,
                 workers=self._keys.workers,
                 worker=self._keys.worker(self._me),
                 attempts=self._keys.attempts,
+                control=self._keys.control,
                 cancels=[self._keys.cancel(call_id) for call_id in calls],
                 group=self._keys.group,
                 consumer=self._me,
                 ttl_ms=self._ttl_ms,
                 running=dumps(dict(running)),
+                draining="1" if draining else "0",
                 held=[part for h in _ordered(held) for part in (h.entry_id, h.attempt, "1" if h.noted else "0")],
             )
         self._clock.set(now_ms, asked_ns=asked_ns, answered_ns=time.monotonic_ns())
@@ -92,6 +100,7 @@ class Keeper:
             bool(registered),
             [(lost[i].decode(), int(lost[i + 1])) for i in range(0, len(lost), 2)],
             [calls[number - 1] for number in cancelled],
+            None if control is None else decode_control(control),
         )
 
     def renew_slots(self, tool: str, entry_ids: Sequence[str], *, lease_ms: int) -> int:

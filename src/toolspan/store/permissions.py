@@ -24,6 +24,9 @@ class Role:
     keys: Mapping[str, str]
     publishes: str = ""
     subscribes: str = ""
+    """Kinds of channels to which it listens one by one."""
+    overhears: str = ""
+    """Kinds to all of whose channels it listens, through a pattern."""
 
 
 _ALL: Final = "ping select role time script|load"
@@ -31,27 +34,29 @@ _ALL: Final = "ping select role time script|load"
 _REPORTER: Final = {
     "stream": "type xlen xrange xinfo|groups",
     "dlq": "type xlen xrange xrevrange xtrim xdel",
-    "workers": "type zcount zcard zrange",
+    "workers": "type zcount zcard zrange zscore",
     "worker": "hmget",
     "parked": "type zcard",
     "monitor": "get set pexpire del",
     "audit": "xadd xdel",
+    "control": "type hkeys",
 }
 
 ROLES: Final[Mapping[str, Role]] = {
     "gateway": Role(
         f"{_ALL} wait",
-        "stream parked once cancel streams",
+        "stream parked once cancel",
         {
             "stream": "xadd xlen xpending xrange xinfo|groups",
-            "parked": "zcard",
+            "parked": "zcard zadd",
             "reply": "xread xtrim del",
             "workers": "zrange",
             "worker": "hmget",
             "schema": "mget",
             "streams": "smembers",
             "once": "get set",
-            "cancel": "set",
+            "cancel": "set del",
+            "control": "hgetall",
         },
         publishes="cancel",
         subscribes="once",
@@ -61,12 +66,12 @@ ROLES: Final[Mapping[str, Role]] = {
         "stream reply dlq workers worker parked attempts events audit monitor once cancel slots rate streams control",
         {
             "stream": (
-                f"{_REPORTER['stream']} xreadgroup xack xclaim xdel xpending exists xinfo|consumers xgroup|create "
-                "xgroup|delconsumer"
+                f"{_REPORTER['stream']} xreadgroup xack xclaim xdel xpending exists xinfo|stream xinfo|consumers "
+                "xgroup|create xgroup|delconsumer"
             ),
-            "reply": "xadd expire",
+            "reply": "xadd xlen expire",
             "dlq": f"{_REPORTER['dlq']} xadd",
-            "workers": f"{_REPORTER['workers']} zadd zscore zrem",
+            "workers": f"{_REPORTER['workers']} zadd zrem",
             "worker": f"{_REPORTER['worker']} hget hset hexists pexpire del",
             "parked": f"{_REPORTER['parked']} zadd zrem zrangebyscore",
             "attempts": "hget hset hdel hscan",
@@ -76,31 +81,34 @@ ROLES: Final[Mapping[str, Role]] = {
             "schema": "set",
             "streams": "sadd smembers srem",
             "once": "get set del",
-            "cancel": "get mget exists",
-            "slots": "zadd zrem zcard zscore zremrangebyscore pexpire",
-            "rate": "get set pexpire",
-            "control": "hget hgetall",
+            "cancel": "mget",
+            "slots": "zadd zrem zcard zscore zremrangebyscore pttl pexpire",
+            "rate": "get set",
+            "control": f"{_REPORTER['control']} hgetall hsetnx hdel",
         },
         publishes="once",
-        subscribes="cancel control",
+        subscribes="control",
+        overhears="cancel",
     ),
-    "monitor": Role(_ALL, "stream dlq workers parked audit monitor streams", {**_REPORTER, "streams": "smembers"}),
+    "monitor": Role(_ALL, "stream dlq workers parked audit monitor control", {**_REPORTER, "streams": "smembers"}),
     "operator": Role(
-        f"{_ALL} multi exec",
-        "stream dlq workers parked audit events control streams",
+        # The last ones are the doctor's. CONFIG GET is not among them: it tells passwords.
+        f"{_ALL} multi exec info acl|whoami acl|dryrun",
+        "stream dlq workers parked audit events control",
         {
             "stream": "type xlen xrange xrevrange xpending xinfo|groups xinfo|consumers xadd",
             "dlq": "type xlen xrange xrevrange xtrim xdel",
             "reply": "xread xtrim del",
-            "events": "xadd xrange xrevrange",
-            "audit": "xadd xdel xrange xrevrange",
-            "attempts": "hget",
-            "parked": "type zcard zscore",
-            "workers": "type zcount zcard zrange",
+            "events": "type xadd xrange xrevrange",
+            "audit": "type xadd xdel xrange xrevrange",
+            "attempts": "type hget",
+            "parked": "type zcard zscore zscan zadd",
+            "workers": "type zcount zcard zrange zscore",
             "worker": "hmget",
             "schema": "mget",
-            "streams": "smembers",
-            "control": "hset hdel hgetall",
+            "streams": "type smembers",
+            "monitor": "type",
+            "control": "type hkeys hget hexists hset hdel hgetall",
         },
         publishes="control",
     ),
@@ -109,13 +117,13 @@ ROLES: Final[Mapping[str, Role]] = {
 
 _SUBSCRIBING: Final = ("+psubscribe", "+punsubscribe", "+subscribe", "+unsubscribe")
 _READING: Final = (
-    "exists get hexists hget hgetall hmget hscan mget smembers type xinfo|consumers xinfo|groups xlen xpending xrange "
-    "xread xrevrange zcard zcount zrange zrangebyscore zscore"
+    "exists get hexists hget hgetall hkeys hmget hscan mget pttl smembers type xinfo|consumers xinfo|groups "
+    "xinfo|stream xlen xpending xrange xread xrevrange zcard zcount zrange zrangebyscore zscan zscore"
 )
 """For these a key pattern with %R~ is enough."""
 
 _WRITING: Final = (
-    "del expire hdel hset pexpire sadd set srem xack xadd xdel xgroup|create xgroup|delconsumer xtrim zadd zrem "
+    "del expire hdel hset hsetnx pexpire sadd set srem xack xadd xdel xgroup|create xgroup|delconsumer xtrim zadd zrem "
     "zremrangebyscore"
 )
 """For these one with %W~; what does both is in neither."""
@@ -151,12 +159,13 @@ def acl_file(prefix: str) -> str:
 
 def _rules(role: Role, prefix: str) -> list[str]:
     """Give the commands without keys, and selectors: a command is allowed by one of them as a whole."""
-    scripts = ["+evalsha", *(f"~{_pattern(prefix, kind)}" for kind in role.scripted.split())]
+    heard = [*role.overhears.split(), *role.subscribes.split()]
+    scripts = ["+evalsha", *(f"~{pattern(prefix, kind)}" for kind in role.scripted.split())]
     selectors = [
         scripts,
         *([*_allowed(commands), _key(prefix, kind, commands)] for kind, commands in role.keys.items()),
-        *(["+publish", f"&{prefix}:{kind}:*"] for kind in role.publishes.split()),
-        [*_SUBSCRIBING, *(f"&{prefix}:{kind}:*" for kind in role.subscribes.split())] if role.subscribes else [],
+        *(["+publish", f"&{pattern(prefix, kind)}"] for kind in role.publishes.split()),
+        [*_SUBSCRIBING, *(f"&{pattern(prefix, kind)}" for kind in heard)] if heard else [],
     ]
     return ["reset", *_allowed(role.free), *(f"({' '.join(selector)})" for selector in selectors if selector)]
 
@@ -168,9 +177,10 @@ def _allowed(commands: str) -> list[str]:
 def _key(prefix: str, kind: str, commands: str) -> str:
     asked = set(commands.split())
     access = "%R~" if asked <= set(_READING.split()) else "%W~" if asked <= set(_WRITING.split()) else "~"
-    return f"{access}{_pattern(prefix, kind)}"
+    return f"{access}{pattern(prefix, kind)}"
 
 
-def _pattern(prefix: str, kind: str) -> str:
+def pattern(prefix: str, kind: str) -> str:
+    """Give the pattern of all keys, or channels, of a kind."""
     # The one key of its kind has no name behind it.
     return Keys(prefix).streams if kind == "streams" else f"{prefix}:{kind}:*"

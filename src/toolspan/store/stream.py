@@ -43,6 +43,14 @@ class Settled(IntEnum):
     UNDELIVERED = 3
 
 
+class Parked(IntEnum):
+    """What holding a delivery back answers. DUE: it is parked, but its tool is not paused any more."""
+
+    NOT_OURS = 0
+    DONE = 1
+    DUE = 2
+
+
 class Quarantined(IntEnum):
     """What a quarantine answers for a delivery. UNWRITABLE: the dead letters. UNANSWERED: done, but for the reply."""
 
@@ -246,7 +254,7 @@ class StreamStore:
         )
 
     async def claim_due(self, *, count: int, suspects: int, max_attempts: int, skipped: Iterable[str] = ()) -> Claims:
-        """Take up to *count* parked calls that are due, but none of *skipped*.
+        """Take up to *count* parked calls that are due, but none of *skipped*, and none whose tool is paused.
 
         Suspects that have to wait stand in nobody's way, up to a bound.
         """
@@ -261,6 +269,7 @@ class StreamStore:
                     parked=self._keys.parked,
                     attempts=self._keys.attempts,
                     events=self._keys.events,
+                    control=self._keys.control,
                     group=self._keys.group,
                     consumer=self.me,
                     count=count - len(due),
@@ -396,14 +405,28 @@ class StreamStore:
 
     async def park(self, entry_id: str, attempt: int, *, count: int, delay_ms: int, reason: str) -> bool:
         """Park a delivery until its next attempt, *count* attempts counting from now on; False: no longer ours."""
+        parked = await self._parked(entry_id, attempt, count=count, delay_ms=delay_ms, reason=reason)
+        return parked is not Parked.NOT_OURS
+
+    async def hold_back(
+        self, entry_id: str, attempt: int, *, count: int, tool: str, at_most_ms: int | None = None
+    ) -> Parked:
+        """Park a delivery of a *tool* that is paused and give it back; it is looked at again within *at_most_ms*."""
+        most = "" if at_most_ms is None else at_most_ms
+        return await self._parked(entry_id, attempt, count=count, delay_ms=most, reason="released", paused=tool)
+
+    async def _parked(
+        self, entry_id: str, attempt: int, *, count: int, delay_ms: int | str, reason: str, paused: str = ""
+    ) -> Parked:
         with translated():
-            return bool(
+            return Parked(
                 await self._park.run(
                     self._redis,
                     stream=self._keys.calls,
                     parked=self._keys.parked,
                     attempts=self._keys.attempts,
                     events=self._keys.events,
+                    control=self._keys.control,
                     group=self._keys.group,
                     consumer=self.me,
                     entry_id=entry_id,
@@ -411,6 +434,7 @@ class StreamStore:
                     count=count,
                     delay_ms=delay_ms,
                     reason=reason,
+                    paused=paused,
                 )
             )
 
@@ -453,6 +477,7 @@ class StreamStore:
                     workers=self._keys.workers,
                     worker=raw_of(self._keys.worker(consumer)),
                     streams=self._keys.streams,
+                    control=self._keys.control,
                     group=self._keys.group,
                     consumer=raw_of(consumer),
                     silent_ms=silent_ms,

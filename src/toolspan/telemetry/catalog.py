@@ -231,7 +231,7 @@ WORKERS = Metric(
     "toolspan.workers",
     "gauge",
     "{worker}",
-    "Registered workers, by whether they were heard of within their lease",
+    "Registered workers: live, or draining, or not heard of within their lease",
     (at.STATE,),
 )
 DLQ_LENGTH = Metric("toolspan.dlq.length", "gauge", "{message}", "Dead letters that lie there")
@@ -374,6 +374,9 @@ EVENTS: Final = (
         "An operator threw a dead letter away",
         (at.LETTER_ID, "dlq.id", "dlq.reason"),
     ),
+    Event("toolspan.pause", "tool.paused", "An operator has the calls of a tool wait", (at.TOOL_NAME,)),
+    Event("toolspan.resume", "tool.resumed", "An operator has the calls of a tool run again", (at.TOOL_NAME,)),
+    Event("toolspan.drain", "drain.asked", "An operator has asked a worker to finish and go", (at.CLIENT_ID,)),
     Event("gen_ai.execute_tool.exception", "", "A tool raised", _OF_AN_EXCEPTION),
     Event("messaging.process.exception", "", "Work on a delivery raised outside of the tool", _OF_AN_EXCEPTION),
 )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Delivery,
         GroupSnapshot,
         LossReason,
+        Order,
         Outcome,
         Run,
         TraceFields,
@@ -268,6 +269,14 @@ class Probe:
         self._spans.drop(run)
         self._attempted(run, "released")
 
+    def held_back(self, run: Run, tool: str) -> None:
+        """A call was given back without an attempt having counted, for its *tool* is paused."""
+        if log.is_enabled_for(_DEBUG):
+            log.debug("delivery.held_back", **self._line(run), paused=tool)
+        if not run.tool_began_ns:
+            self._spans.drop(run)
+        self._attempted(run, "released")
+
     def stale(self, run: Run) -> None:
         """Somebody else holds the call by now: our result was refused and dropped."""
         self._wasted(run, "")
@@ -402,7 +411,11 @@ class Probe:
         def workers() -> Iterable[tuple[float, tuple[str, ...]]]:
             figures = snapshot()
             if figures is not None:
-                for count, state in ((figures.live_workers, "live"), (figures.silent_workers, "silent")):
+                for count, state in (
+                    (figures.live_workers, "live"),
+                    (figures.draining_workers, "draining"),
+                    (figures.silent_workers, "silent"),
+                ):
                     if count is not None:
                         yield count, (state,)
 
@@ -511,6 +524,31 @@ class Probe:
     def purged(self, count: int, *, up_to: str, who: str) -> None:
         """The dead letters up to the id *up_to* were deleted, for they were old."""
         log.info("dead_letter.purged", count=count, up_to=up_to, who=who)
+
+    def paused(self, tool: str, *, who: str, why: str) -> None:
+        """An operator has the calls of *tool* wait."""
+        self._asked("tool.paused", "toolspan.pause", {at.TOOL_NAME: tool}, tool=tool, who=who, why=why)
+
+    def resumed(self, tool: str, *, who: str, why: str, hastened: int) -> None:
+        """An operator has the calls of *tool* run again; *hastened* is how many parked ones became due with that."""
+        attributes = {at.TOOL_NAME: tool}
+        self._asked("tool.resumed", "toolspan.resume", attributes, tool=tool, who=who, why=why, hastened=hastened)
+
+    def asked_to_drain(self, consumer: str, *, who: str, why: str) -> None:
+        """An operator has asked a worker to finish what it holds and go."""
+        attributes = {at.CLIENT_ID: consumer}
+        self._asked("drain.asked", "toolspan.drain", attributes, consumer=consumer, who=who, why=why)
+
+    def _asked(self, line: str, event: str, attributes: dict[str, Any], **fields: Any) -> None:
+        self._events.emit(line, event=event, level="info", attributes=attributes, **fields)
+
+    def heard_pause(self, tool: str, order: Order) -> None:
+        """This worker has heard that a tool is paused."""
+        log.info("pause.heard", tool=tool, who=order.who, why=order.why)
+
+    def heard_resume(self, tool: str) -> None:
+        """This worker has heard that a tool is paused no more."""
+        log.info("resume.heard", tool=tool)
 
     # ── details ────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from toolspan.codec import FORGOTTEN, dead_letter_fields, encode_outcome, encode_remembered, once_digest
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded
-from toolspan.store.stream import Burial, Ending, Quarantined, Settled, Settlement, Start, Started
+from toolspan.store.stream import Burial, Ending, Parked, Quarantined, Settled, Settlement, Start, Started
 from toolspan.worker.batcher import Batcher
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from toolspan.codec import Codec
     from toolspan.errors import MalformedEntryError
-    from toolspan.model import DeadLetterReason, Outcome, Run, ToolCall
+    from toolspan.model import DeadLetterReason, Delivery, Outcome, Run, ToolCall
     from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight, Work
@@ -103,18 +103,36 @@ class Completer:
         times = self.inflight.remember_release(work)
         delay_ms = 0 if at_once else min(_RELEASE_MS * 2**times, _LONGEST_RELEASE_MS)
         delay_ms = int(delay_ms * random.uniform(0.8, 1.2))  # noqa: S311
-        # A claimed call that was not started keeps its count, or poison would loop for ever.
-        count = delivery.attempt - 1 if delivery.counted else delivery.attempt
-        if await self._park(work, count=count, delay_ms=delay_ms, reason="released"):
+        if await self._park(work, count=_given_back(delivery), delay_ms=delay_ms, reason="released"):
             self._probe.released(work.run, reason=reason, delay_ms=delay_ms)
 
     async def turn_away(self, work: Work, *, delay_ms: int) -> None:
         """Park a delivery that could not begin yet, and give its attempt back; whoever has room then takes it."""
         work.decided = work.parting = True
-        delivery = work.run.delivery
-        count = delivery.attempt - 1 if delivery.counted else delivery.attempt
+        count = _given_back(work.run.delivery)
         if await self._park(work, count=count, delay_ms=delay_ms, reason="not_admitted"):
             self._probe.not_admitted(work.run, delay_ms=delay_ms)
+
+    async def hold_back(self, work: Work, tool: str, *, at_most_ms: int | None = None) -> bool:
+        """Park a delivery of a paused tool and give its attempt back; False: its tool is not paused any more.
+
+        It is looked at again within *at_most_ms*. It is not remembered: others leave it waiting as we do.
+        """
+        work.decided = work.parting = True
+        delivery = work.run.delivery
+        status = await self._held(
+            "park",
+            lambda: self._store.hold_back(
+                work.entry_id, delivery.attempt, count=_given_back(delivery), tool=tool, at_most_ms=at_most_ms
+            ),
+            done=Parked.DONE,
+        )
+        work.ended = True
+        if status is Parked.NOT_OURS:
+            self._probe.stale(work.run)
+        else:
+            self._probe.held_back(work.run, tool)
+        return status is not Parked.DUE
 
     async def quarantine(
         self,
@@ -294,6 +312,12 @@ class Completer:
             timings=run.timings,
             traceparent=self._probe.reply_traceparent(run),
         )
+
+
+def _given_back(delivery: Delivery) -> int:
+    """Give how many attempts count without this one."""
+    # A claimed call that was not started keeps its count, or poison would loop for ever.
+    return delivery.attempt - 1 if delivery.counted else delivery.attempt
 
 
 def _reply_to(work: Work) -> str | None:

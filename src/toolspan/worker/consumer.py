@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from toolspan.store import Redis
     from toolspan.telemetry.probe import Probe
     from toolspan.telemetry.setup import Telemetry
-    from toolspan.worker.engine import Parts
     from toolspan.worker.inflight import Work
+    from toolspan.worker.roles import Parts
 
 _BACKOFF = (1.0, 60.0)
 
@@ -195,13 +195,19 @@ class PayloadProcessor:
                 work, "malformed", Failed("malformed", self._probe.redact(str(exc))), malformed=exc
             )
             return
-        work.run.is_of(self._described(work, payload))
+        call = self._described(work, payload)
+        work.run.is_of(call)
         self._probe.began(work.run)
         if work.verdict is not None:
             await completer.quarantine(work, work.verdict.reason, work.verdict.failure)
             return
-        if work.run.call is not None and work.run.call.id in self._parts.cancellations:
+        if call.id in self._parts.cancellations:
             await completer.cancel(work)
+            return
+        if call.tool in self._parts.controls.paused:
+            # The program answers its callers itself, also those whose deadline has passed.
+            if not await completer.hold_back(work, call.tool):
+                self._parts.controls.forget(call.tool)
             return
         failure = await self._hand_over(work, payload)
         if failure is None:

@@ -8,7 +8,7 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Final, Self
 
-from toolspan.errors import StoreError
+from toolspan.errors import StoreError, WrongTypeError
 from toolspan.store.keeper import Held
 from toolspan.worker.standstill import Standstill
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from toolspan.model import ToolInfo
+    from toolspan.model import Control, ToolInfo
     from toolspan.store.keeper import Keeper, Kept, Registration
     from toolspan.telemetry.probe import Probe
+    from toolspan.worker.controls import Controls
     from toolspan.worker.inflight import InFlight, Work
     from toolspan.worker.link import Link
     from toolspan.worker.vitals import Vitals
@@ -43,6 +44,7 @@ class Heartbeater:
         probe: Probe,
         *,
         cancel: Callable[[list[str]], None],
+        controls: Controls,
         registration: Registration,
         tools: Mapping[str, ToolInfo],
         lease_ms: int,
@@ -53,6 +55,7 @@ class Heartbeater:
         self._vitals = vitals
         self._probe = probe
         self._cancel = cancel
+        self._controls = controls
         self._registration = registration
         self._tools = tools
         self._lease_ms = lease_ms
@@ -63,6 +66,7 @@ class Heartbeater:
         self._stalled = False
         self._standstill = Standstill(at_least=self._lease / 2)
         self._stop = threading.Event()
+        self._woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     async def __aenter__(self) -> Self:
@@ -75,7 +79,12 @@ class Heartbeater:
     ) -> None:
         """End the thread after the beat that is under way, if that is soon."""
         self._stop.set()
+        self._woken.set()
         await asyncio.to_thread(self._thread.join, _LAST_BEAT_SECONDS)
+
+    def hurry(self) -> None:
+        """Beat now, and not only when it is time."""
+        self._woken.set()
 
     async def tick(self) -> None:
         """Show the thread, until cancelled, that the loop is not stalled."""
@@ -96,9 +105,11 @@ class Heartbeater:
             [Held(entry_id, attempt, noted=entry_id not in unnoted) for entry_id, attempt in asked.items()],
             running={work.entry_id: work.run.tool for work in works},
             calls=calls,
+            draining=self._vitals.draining,
         )
         self._link.works()
         self._vitals.beats()
+        self._heed(kept.control)
         self._renew_slots(works)
         if not kept.registered:
             self._register()
@@ -140,6 +151,13 @@ class Heartbeater:
         except StoreError as exc:
             self._probe.outage("register", exc)
 
+    def _heed(self, control: Control | None) -> None:
+        if control is None:
+            self._probe.outage("control", WrongTypeError("something else lies under the key of what operators ask for"))
+        else:
+            self._controls.hear(control)
+            self._probe.recovered("control")
+
     def _lose(self, kept: Kept) -> None:
         for entry_id, attempt in kept.lost:
             self._inflight.lose(entry_id, attempt)
@@ -171,11 +189,12 @@ class Heartbeater:
                 wait = self._lease / BEATS_PER_LEASE
 
     def _waited(self, seconds: float) -> bool:
-        """Wait, and tell whether we are to stop."""
+        """Wait until it is time or somebody wants a beat, and tell whether we are to stop."""
         self._standstill.begins()
-        stopped = self._stop.wait(seconds)
+        self._woken.wait(seconds)
+        self._woken.clear()
         self._standstill.ends(after=seconds)
-        return stopped
+        return self._stop.is_set()
 
     def _is_stalled(self) -> bool:
         """Tell whether the loop stood still for longer than a lease: that worker counts as dead, and renews nothing."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toolspan.worker.admission import Admission
     from toolspan.worker.cancellations import Cancellations
     from toolspan.worker.completer import Completer
+    from toolspan.worker.controls import Controls
     from toolspan.worker.executor import Executor
     from toolspan.worker.inflight import Work
     from toolspan.worker.neighbours import Neighbours
@@ -46,6 +47,7 @@ class Processor:
         admission: Admission,
         neighbours: Neighbours,
         cancellations: Cancellations,
+        controls: Controls,
         clock: RedisClock,
         probe: Probe,
         max_attempts: int,
@@ -57,6 +59,7 @@ class Processor:
         self._admission = admission
         self._neighbours = neighbours
         self._cancellations = cancellations
+        self._controls = controls
         self._clock = clock
         self._probe = probe
         self._max_attempts = max_attempts
@@ -88,6 +91,8 @@ class Processor:
             await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
         elif call.id in self._cancellations:
             await self._completer.cancel(work)
+        elif call.tool in self._controls.paused:
+            await self._hold_back(work, call)
         elif tool is None:
             await self._unknown(work, call)
         else:
@@ -104,6 +109,11 @@ class Processor:
             refused = await self._executor.admit(call, tool)
             if refused is not None:
                 execution = Execution(refused)
+            elif call.tool in self._controls.paused:
+                # While it waited for its turn or for a thread.
+                self._executor.dismiss(tool)
+                await self._hold_back(work, call)
+                return
             elif await self._may_begin(work, tool):
                 execution = await self._executor.run(work.run, call, tool, arguments)
             else:
@@ -124,6 +134,15 @@ class Processor:
         # So that it is answered when its time is up, and not long after.
         delay_ms = int(min(self._admission.turned_away(work, tool), left * 1000))
         await self._completer.turn_away(work, delay_ms=delay_ms)
+
+    async def _hold_back(self, work: Work, call: ToolCall) -> None:
+        """Have a call of a paused tool wait, but answer one that nobody waits for any more."""
+        left_ms = None if call.deadline_ms is None else call.deadline_ms - self._clock.now_ms()
+        if left_ms is not None and left_ms <= 0:
+            work.run.outcome = Failed("deadline_exceeded", f"{call.tool} is paused, and the deadline has passed")
+            await self._end(work, call)
+        elif not await self._completer.hold_back(work, call.tool, at_most_ms=left_ms):
+            self._controls.forget(call.tool)
 
     async def _conclude(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> None:
         work.run.outcome = execution.outcome
@@ -175,6 +194,8 @@ class Processor:
         self._probe.began(work.run)
         if work.verdict is not None:
             await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+        elif tool in self._controls.paused:
+            await self._hold_back(work, call)
         elif await self._neighbours.serve(tool, version=newer.version):
             await self._completer.release(work, reason="of a higher version")
         else:

@@ -22,6 +22,11 @@ class Vitals:
         """The worker is registered, and about to take calls in."""
         self._joined = True
 
+    @property
+    def draining(self) -> bool:
+        """Whether the worker takes nothing more."""
+        return self._draining
+
     def drains(self) -> None:
         """The worker takes nothing more."""
         self._draining = True

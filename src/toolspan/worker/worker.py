@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from toolspan.worker.engine import Engine, Parts, consumer_name
+from toolspan.worker.engine import Engine, consumer_name
 from toolspan.worker.executor import Executor
 from toolspan.worker.processor import Processor
 from toolspan.worker.threads import Threads
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry
     from toolspan.worker.inflight import Work
+    from toolspan.worker.roles import Parts
     from toolspan.worker.vitals import Vitals
 
 
@@ -76,6 +77,7 @@ class Worker:
             admission=parts.admission,
             neighbours=parts.neighbours,
             cancellations=parts.cancellations,
+            controls=parts.controls,
             clock=parts.clock,
             probe=self._probe,
             max_attempts=settings.max_attempts,

@@ -1,9 +1,10 @@
--- Take parked calls whose next attempt is due.
+-- Take parked calls whose next attempt is due. Those of a paused tool wait on, unless their caller does no more.
 --
 -- KEYS[1] stream     tool calls
 -- KEYS[2] parked     entry id -> due time
 -- KEYS[3] attempts   entry id -> list of attempts; entry id:mark -> token
 -- KEYS[4] events     exceptional steps
+-- KEYS[5] control    what operators ask of the workers
 -- ARGV[1] group
 -- ARGV[2] consumer   we
 -- ARGV[3] count      how many we have room for
@@ -24,6 +25,8 @@
 -- include event
 -- include orphan
 -- include ids
+-- include control
+-- include called
 
 local stream, parked, attempts, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
@@ -38,8 +41,22 @@ end
 
 local now = now_ms()
 local claimed, gone = {}, {}
+local paused = control.paused(KEYS[5])
 
--- Whether the entry is parked no longer. What is none stays where somebody put it.
+-- Whether the call goes on waiting, for its tool is paused. Somebody has to answer it once its deadline has passed.
+local function waits_on(entry_id, fields)
+  local tool, deadline = called(fields)
+  local since = paused[tool or '']
+  if not since or (deadline and deadline <= now) then
+    return false
+  end
+  -- Only a script's first write is checked on a full server, and this one passes.
+  redis.call('XACK', stream, group, '0-0')
+  redis.call('ZADD', parked, now + control.delay_ms(now, since, deadline and deadline - now), entry_id)
+  return true
+end
+
+-- Whether the entry is due no longer. What is none stays where somebody put it.
 local function take(entry_id, due_ms)
   if not ids.valid(entry_id) then
     return false
@@ -50,6 +67,10 @@ local function take(entry_id, due_ms)
     redis.call('ZREM', parked, entry_id)
     return true
   end
+  local entry = redis.call('XRANGE', stream, entry_id, entry_id)[1]
+  if paused and entry and waits_on(entry_id, entry[2]) then
+    return true
+  end
   local deliveries = held[4]
   local list = history.read(attempts, entry_id)
   local mark = redis.call('HGET', attempts, entry_id .. ':mark')
@@ -57,7 +78,6 @@ local function take(entry_id, due_ms)
   if suspect and suspects == 0 then
     return false
   end
-  local entry = redis.call('XRANGE', stream, entry_id, entry_id)[1]
   redis.call('ZREM', parked, entry_id)
   if entry then
     suspects = suspects - (suspect and 1 or 0)

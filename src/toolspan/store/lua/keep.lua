@@ -4,28 +4,32 @@
 -- KEYS[2] workers    consumer -> last heartbeat
 -- KEYS[3] worker     our registration
 -- KEYS[4] attempts   entry id -> list of attempts
--- KEYS[5..] cancels  where it is told that a call which runs here was given up
+-- KEYS[5] control    what operators ask of the workers
+-- KEYS[6..] cancels  where it is told that a call which runs here was given up
 -- ARGV[1] group
 -- ARGV[2] consumer   we
 -- ARGV[3] ttl_ms     how long a registration lives without a heartbeat
 -- ARGV[4] running    JSON: what runs here now
--- ARGV[5..] held     entry id, attempt, 1 if that attempt is on record else 0; in the order of the ids
+-- ARGV[5] draining   1 when we finish and go, so that everybody can see it; else 0
+-- ARGV[6..] held     entry id, attempt, 1 if that attempt is on record else 0; in the order of the ids
 --
 -- Returns { Redis' clock in ms,
 --           1 if we are registered, 0 if our registration has to be written again,
 --           the entry ids that are no longer ours, with the attempt that was asked for each: id, attempt …;
 --           one that a re-created group has not handed out again yet is not among them,
---           which of the cancels there are, counted from 1 }.
+--           which of the cancels there are, counted from 1,
+--           the fields and values of control, or nil where something else lies there }.
 --
 -- include clock
 -- include history
 -- include group
 -- include ids
 -- include pending
+-- include control
 
-local stream, workers, worker, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local group, consumer, ttl_ms, running = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local CANCELS, HELD = 5, 5
+local stream, workers, worker, attempts, orders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local group, consumer, ttl_ms, running, draining = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local CANCELS, HELD = 6, 6
 local PAGE = 1000
 
 -- Only a script's first write is checked on a full server, and this one passes: the fleet must be able to finish.
@@ -36,6 +40,9 @@ local registered = redis.call('HEXISTS', worker, 'lease')
 if registered == 1 then
   redis.call('HSET', worker, 'running', running)
   redis.call('PEXPIRE', worker, ttl_ms)
+end
+if draining == '1' then
+  redis.pcall('HSETNX', orders, 'drain:' .. consumer, control.order(consumer, '', now))
 end
 
 local lost, ours = {}, {}
@@ -78,4 +85,6 @@ for i = CANCELS, #KEYS, PAGE do
     end
   end
 end
-return { now, registered, lost, cancelled }
+
+local asked = redis.pcall('HGETALL', orders)
+return { now, registered, lost, cancelled, not asked.err and asked }

@@ -4,25 +4,29 @@
 -- KEYS[2] parked     entry id -> due time
 -- KEYS[3] attempts   entry id -> list of attempts
 -- KEYS[4] events     exceptional steps
+-- KEYS[5] control    what operators ask of the workers
 -- ARGV[1] group
 -- ARGV[2] consumer   who believes it holds the delivery
 -- ARGV[3] entry_id
 -- ARGV[4] attempt
 -- ARGV[5] count      how many attempts count from now on: this one, or one less to give it back
--- ARGV[6] delay_ms
+-- ARGV[6] delay_ms   at most, for a call of a paused tool; empty if its caller waits for ever
 -- ARGV[7] reason     what ended the attempt: an error.type; `released`; or `not_admitted`: it never began, for a limit
 --                    was in its way, which is nothing exceptional and leaves no trace
+-- ARGV[8] paused     the tool that is paused, if that is why; else empty
 --
 -- Returns 1 when parked,
+--         2 when parked and due at once, for the tool is not paused any more,
 --         0 when the delivery is no longer ours, or its body is gone: nothing was written.
 --
 -- include clock
 -- include history
 -- include event
+-- include control
 
-local stream, parked, attempts, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local stream, parked, attempts, events, orders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry_id, attempt = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local count, delay_ms, reason = ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local count, delay_ms, reason, paused = ARGV[5], tonumber(ARGV[6]), ARGV[7], ARGV[8]
 
 -- Another worker may have claimed the entry while we were slow. It decides then, not we.
 local held = redis.call('XPENDING', stream, group, entry_id, entry_id, 1, consumer)[1]
@@ -31,6 +35,12 @@ if not held or held[4] ~= attempt or #redis.call('XRANGE', stream, entry_id, ent
 end
 
 local now = now_ms()
+local parked_now = 1
+if paused ~= '' then
+  local since = (control.paused(orders) or {})[paused]
+  delay_ms = since and control.delay_ms(now, since, delay_ms) or 0
+  parked_now = since and 1 or 2
+end
 local list = history.read(attempts, entry_id)
 local last = list[#list]
 -- What is given back before it was begun was no attempt.
@@ -56,6 +66,7 @@ elseif on_record then
   redis.call('HDEL', attempts, entry_id)
 end
 if reason ~= 'not_admitted' then
-  event(events, now, reason == 'released' and 'released' or 'retried', entry_id, consumer, attempt, reason)
+  event(events, now, reason == 'released' and 'released' or 'retried', entry_id, consumer, attempt,
+    paused == '' and reason or 'paused')
 end
-return 1
+return parked_now

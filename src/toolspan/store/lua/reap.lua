@@ -4,6 +4,7 @@
 -- KEYS[2] workers     consumer -> last heartbeat
 -- KEYS[3] worker      its registration
 -- KEYS[4] streams     names of the plane's streams
+-- KEYS[5] control     what operators ask of the workers
 -- ARGV[1] group
 -- ARGV[2] consumer    who shall go
 -- ARGV[3] silent_ms   how long it must have been silent; 0 for ourselves
@@ -15,7 +16,7 @@
 -- include clock
 -- include group
 
-local stream, workers, worker, streams = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local stream, workers, worker, streams, orders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, silent_ms, name = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
 -- How long nothing was heard of it. Idle time grows for a live worker on a quiet stream, so it only counts for a
@@ -44,6 +45,7 @@ end
 redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer)
 redis.call('ZREM', workers, consumer)
 redis.call('DEL', worker)
+redis.pcall('HDEL', orders, 'drain:' .. consumer)
 local length = redis.pcall('XLEN', stream)
 if length == 0 and redis.call('ZCARD', workers) == 0 then
   redis.pcall('SREM', streams, name)

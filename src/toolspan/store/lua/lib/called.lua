@@ -1,0 +1,12 @@
+-- What the fields of an entry say of its call: its tool, and its deadline in ms; nil where that cannot be read.
+local function called(fields)
+  local values = {}
+  for i = 1, #fields, 2 do
+    values[fields[i]] = fields[i + 1]
+  end
+  if values.payload and not values.tool then
+    local read, payload = pcall(cjson.decode, values.payload)
+    values = read and type(payload) == 'table' and payload or {}
+  end
+  return values.tool, tonumber(values.deadline)
+end
