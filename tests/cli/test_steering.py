@@ -74,6 +74,21 @@ async def test_machines_are_told_what_was_done(plane: Plane, shell: Shell) -> No
     assert len(await audit(plane)) == 2
 
 
+async def test_who_pauses_a_tool_of_another_stream_is_told_where_it_is_served(plane: Plane, shell: Shell) -> None:
+    batch = plane.settings.model_copy(update={"stream": "batch"})
+    async with running_worker(toolbox.echo, settings=batch):
+        here = await shell.run("pause", "echo")
+        seen_here = await shell.run("tools", "--json")
+        there = await shell.run("pause", "echo", TOOLSPAN_STREAM="batch")
+        seen_there = await shell.run("tools", "--json")
+        await shell.run("resume", "echo")
+        await shell.run("resume", "echo", TOOLSPAN_STREAM="batch")
+
+    assert here.sentence.startswith("echo is served in the stream batch and not paused there: TOOLSPAN_STREAM=batch")
+    assert (there.code, there.err) == (0, "")
+    assert [tool["paused"] for tool in (*seen_here.json, *seen_there.json)] == [False, True]
+
+
 async def test_what_cannot_be_asked_is_said_in_one_sentence(plane: Plane, shell: Shell) -> None:
     await plane.redis.zadd(plane.keys.workers, {"web-1-42-aaaa": 1})
     ends = await shell.each(

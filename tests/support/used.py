@@ -94,6 +94,8 @@ class Sent:
         self.pairs: dict[str, set[Pair]] = {}
         self.free: dict[str, set[str]] = {}
         self.scripts: dict[str, set[str]] = {}
+        self.heard: dict[str, set[Pair]] = {}
+        """How somebody listens, and to which kind of channels."""
         self._prefix = f"{prefix}:"
         names = [path.stem for path in folder.glob("*.lua")]
         self._names = {hashlib.sha1(compose(n).encode(), usedforsecurity=False).hexdigest(): n for n in names}
@@ -123,7 +125,9 @@ class Sent:
         # The name of a group looks like a key, and has but one colon.
         keys = [word for word in words[1:] if word.startswith(self._prefix) and word.count(":") > 1]
         keys += [word for word in words[1:2] if word == f"{self._prefix}streams"]
-        if keys:
+        if command in {"subscribe", "psubscribe"}:
+            self.heard.setdefault(user, set()).update((command, key.split(":")[1]) for key in keys)
+        elif keys and command != "unsubscribe":
             self.pairs.setdefault(user, set()).add((command, keys[0].split(":")[1]))
-        elif command != "auth":
+        elif command not in {"auth", "unsubscribe"}:
             self.free.setdefault(user, set()).add(command)

@@ -13,6 +13,7 @@ NAMES = {
     "dead_letters": "{p}:dlq:{s}",
     "workers": "{p}:workers:{s}",
     "worker_prefix": "{p}:worker:",
+    "cancel_prefix": "{p}:cancel:",
     "parked": "{p}:parked:{s}",
     "attempts": "{p}:attempts:{s}",
     "events": "{p}:events:{s}",
@@ -28,6 +29,7 @@ OF_ONE_THING = {
     "once": "{p}:once:x",
     "slots": "{p}:slots:x",
     "rate": "{p}:rate:x",
+    "cancel": "{p}:cancel:x",
 }
 PLANES = [("sg", "tools"), ("{sg}", "tools"), ("sg", "batch.2")]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from toolspan.cli.inspection import ask
-from toolspan.cli.output import FAILED, NO_REDIS, example, json_option, plain, print_json, reported
+from toolspan.cli.output import FAILED, NO_REDIS, example, json_option, print_json, reported, say
 from toolspan.store.permissions import ROLES
 
 if TYPE_CHECKING:
@@ -49,9 +49,9 @@ def doctor(roles: tuple[str, ...], as_json: bool) -> None:
         print_json([asdict(one) for one in found])
     else:
         for one in found:
-            click.echo(plain(f"{one.level:<9}{one.check}: {one.message}"))
+            say(f"{one.level:<9}{one.check}: {one.message}")
             if one.fix:
-                click.echo(plain(f"{_INDENT}change: {one.fix}"))
+                say(f"{_INDENT}change: {one.fix}")
         warnings = sum(one.level == "warn" for one in found)
         click.echo(f"{len(problems)} problems, {warnings} warnings, {len(found)} findings")
     if problems:

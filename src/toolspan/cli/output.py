@@ -15,6 +15,7 @@ from toolspan.cli import signals
 from toolspan.codec import dumps
 from toolspan.errors import (
     InvalidArguments,
+    NotPermittedError,
     RedisUnavailable,
     SettingsError,
     StoreError,
@@ -107,7 +108,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 def _refused(exc: StoreError) -> str:
     if isinstance(exc, WrongTypeError):
         return f"Redis refused: {exc}; `toolspan doctor` names the key under which something else lies"
-    if "ermission" in str(exc):
+    if isinstance(exc, NotPermittedError):
         return f"Redis refused: {exc}; `toolspan doctor` says what this user lacks"
     return f"Redis refused: {exc}"
 

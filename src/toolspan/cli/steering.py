@@ -9,7 +9,7 @@ import click
 
 from toolspan.cli.inspection import ask, said
 from toolspan.cli.operators import me, with_session
-from toolspan.cli.output import example, json_option, plain, print_json, reported, run
+from toolspan.cli.output import complain, example, json_option, print_json, reported, run, say
 from toolspan.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,18 +41,24 @@ def pause(tool: str | None, listed: bool, why: str, as_json: bool) -> None:
     if not tool:
         raise click.UsageError("Missing argument 'TOOL', or --list.")
 
-    async def main(operator: Operator) -> tuple[Order | None, int]:
-        return await operator.pause(tool, why=_legible(why)), await operator.served(tool)
+    async def main(operator: Operator) -> tuple[Order | None, int, str | None]:
+        return (
+            await operator.pause(tool, why=_legible(why)),
+            await operator.served(tool),
+            await operator.stream_of(tool),
+        )
 
-    known, served = _operate(main)
+    known, served, where = _operate(main)
     if as_json:
         print_json({"tool": tool, "anew": known is None, "served_by": served, "before": known and asdict(known)})
     elif known is not None:
-        click.echo(plain(f"{tool} was paused before, by {known.who}{f': {known.why}' if known.why else ''}"))
+        say(f"{tool} was paused before, by {known.who}{f': {known.why}' if known.why else ''}")
     else:
-        click.echo(f"{tool} is paused: its calls wait until `toolspan resume {tool}`, and those that run go on")
+        say(f"{tool} is paused: its calls wait until `toolspan resume {tool}`, and those that run go on")
     if not served:
-        click.echo(f"toolspan: no live worker serves {tool} now; is it spelt like that?", err=True)
+        complain(
+            f"no live worker serves {tool} now; is it spelt like that?" if where is None else _elsewhere(tool, where)
+        )
 
 
 @click.command(**example("toolspan resume search"))
@@ -70,7 +76,7 @@ def resume(tool: str, why: str, as_json: bool) -> None:
     if as_json:
         print_json({"tool": tool, "hastened": hastened})
     else:
-        click.echo(f"{tool} runs again; {hastened} calls that waited are due now")
+        say(f"{tool} runs again; {hastened} calls that waited are due now")
 
 
 @click.command(**example('toolspan drain web-1-4242-a1b2 --why "new kernel" --wait', "toolspan consumers"))
@@ -89,7 +95,7 @@ def drain(consumer: str, why: str, wait: bool, timeout: float, as_json: bool) ->
         anew = await operator.drain(consumer, why=_legible(why))
         if wait:
             if not as_json:
-                click.echo(plain(f"{consumer} is asked to go"), err=True)
+                say(f"{consumer} is asked to go", err=True)
             await operator.gone(consumer, within=timeout)
         return anew
 
@@ -97,10 +103,15 @@ def drain(consumer: str, why: str, wait: bool, timeout: float, as_json: bool) ->
     if as_json:
         print_json({"consumer": consumer, "anew": anew, "gone": wait})
     elif wait:
-        click.echo(plain(f"{consumer} has gone"))
+        say(f"{consumer} has gone")
     else:
         before = "" if anew else "was asked before: it "
-        click.echo(plain(f"{consumer} {before}finishes what it holds, and goes"))
+        say(f"{consumer} {before}finishes what it holds, and goes")
+
+
+def _elsewhere(tool: str, stream: str) -> str:
+    command = f"TOOLSPAN_STREAM={stream} toolspan pause {tool}"
+    return f"{tool} is served in the stream {stream} and not paused there: {command}"
 
 
 def _list(*, as_json: bool) -> None:
@@ -112,7 +123,7 @@ def _list(*, as_json: bool) -> None:
     elif not found:
         click.echo("Nothing is paused.")
     for one in () if as_json else found:
-        click.echo(plain(said(one)))
+        say(said(one))
 
 
 def _operate(main: Callable[[Operator], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final
 
 from toolspan.errors import NotDoneError
-from toolspan.store import ControlStore, EntryReader, Inspector
+from toolspan.store import ControlStore, Directory, EntryReader, Inspector
 from toolspan.store.names import printable
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Operator:
     def __init__(self, connection: Connection, keys: Keys, probe: Probe, *, who: str) -> None:
         self._store = ControlStore(connection, keys)
         self._inspector = Inspector(connection, keys)
+        self._directory = Directory(connection, keys)
         self._entries = EntryReader(connection, keys)
         self._probe = probe
         self._who = who
@@ -38,6 +39,10 @@ class Operator:
     async def served(self, tool: str) -> int:
         """Tell how many live workers serve *tool*."""
         return sum(worker.live and tool in worker.tools for worker in await self._inspector.workers())
+
+    async def stream_of(self, tool: str) -> str | None:
+        """Name the stream to which calls of *tool* go, our own before others; None: no live worker serves it."""
+        return (await self._directory.routes()).get(tool)
 
     async def pause(self, tool: str, *, why: str) -> Order | None:
         """Have the calls of *tool* wait; gives who had paused it before, where somebody had.

@@ -14,6 +14,8 @@ from toolspan.store.scripts import Script
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from redis.client import Pipeline
+
     from toolspan.keys import Keys
     from toolspan.model import Control, ToolInfo
     from toolspan.store.clock import RedisClock
@@ -67,6 +69,8 @@ class Keeper:
         self._me = me
         self._clock = clock
         self._ttl_ms = ttl_ms
+        self.describe_every = ttl_ms / 1000 / 3
+        """After so many seconds the descriptions of our tools have to be written again."""
         self._keep = Script("keep")
         self._renew = Script("renew")
 
@@ -139,9 +143,19 @@ class Keeper:
                 },
             )
             pipeline.pexpire(key, self._ttl_ms)
-            for digest, tool in tools.items():
-                pipeline.set(self._keys.schema(digest), dumps(tool), px=self._ttl_ms)
+            self._describe(pipeline, tools)
             pipeline.execute()
+
+    def describe(self, tools: Mapping[str, ToolInfo]) -> None:
+        """Write the descriptions of our *tools* again: heartbeats renew the registration, and not these."""
+        with translated():
+            pipeline = self._redis.pipeline(transaction=False)
+            self._describe(pipeline, tools)
+            pipeline.execute()
+
+    def _describe(self, pipeline: Pipeline, tools: Mapping[str, ToolInfo]) -> None:
+        for digest, tool in tools.items():
+            pipeline.set(self._keys.schema(digest), dumps(tool), px=self._ttl_ms)
 
     def close(self) -> None:
         """Close the connection."""

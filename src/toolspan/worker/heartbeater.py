@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 import traceback
 from typing import TYPE_CHECKING, Final, Self
 
@@ -64,6 +65,7 @@ class Heartbeater:
         self._loop_thread = threading.get_ident()
         self._vitals.ticks()
         self._stalled = False
+        self._describe_at = 0.0
         self._standstill = Standstill(at_least=self._lease / 2)
         self._stop = threading.Event()
         self._woken = threading.Event()
@@ -111,8 +113,8 @@ class Heartbeater:
         self._vitals.beats()
         self._heed(kept.control)
         self._renew_slots(works)
-        if not kept.registered:
-            self._register()
+        if not kept.registered or time.monotonic() >= self._describe_at:
+            self._register(anew=not kept.registered)
         lost = dict(kept.lost)
         for work in unnoted.values():
             work.noted = work.noted or work.entry_id not in lost
@@ -143,10 +145,17 @@ class Heartbeater:
         work.recorded = True
         return not work.decided
 
-    def _register(self) -> None:
-        """Write our registration; on a full server that fails where heartbeats pass, and the next one tries again."""
+    def _register(self, *, anew: bool) -> None:
+        """Write our registration, or else only what describes our tools.
+
+        On a full server that fails where heartbeats pass, and the next one tries again.
+        """
         try:
-            self._keeper.register(self._registration, self._tools)
+            if anew:
+                self._keeper.register(self._registration, self._tools)
+            else:
+                self._keeper.describe(self._tools)
+            self._describe_at = time.monotonic() + self._keeper.describe_every
             self._probe.recovered("register")
         except StoreError as exc:
             self._probe.outage("register", exc)
