@@ -79,7 +79,7 @@ ROLES: Final[Mapping[str, Role]] = {
             "audit": _REPORTER["audit"],
             "monitor": _REPORTER["monitor"],
             "schema": "set",
-            "streams": "sadd smembers srem",
+            "streams": "sadd srem",
             "once": "get set del",
             "cancel": "mget",
             "slots": "zadd zrem zcard zscore zremrangebyscore pttl pexpire",
@@ -90,7 +90,7 @@ ROLES: Final[Mapping[str, Role]] = {
         subscribes="control",
         overhears="cancel",
     ),
-    "monitor": Role(_ALL, "stream dlq workers parked audit monitor control", {**_REPORTER, "streams": "smembers"}),
+    "monitor": Role(_ALL, "stream dlq workers parked audit monitor control", _REPORTER),
     "operator": Role(
         # The last ones are the doctor's. CONFIG GET is not among them: it tells passwords.
         f"{_ALL} multi exec info acl|whoami acl|dryrun",
