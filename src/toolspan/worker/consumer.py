@@ -201,12 +201,12 @@ class PayloadProcessor:
             await completer.quarantine(work, work.verdict.reason, work.verdict.failure)
             return
         if work.run.call is not None and work.run.call.id in self._parts.cancellations:
-            await completer.cancel(work)
+            completer.cancel(work)
             return
         failure = await self._hand_over(work, payload)
         if failure is None:
             work.run.outcome = Succeeded(b"null")
-            await completer.settle(work)
+            completer.settle(work)
         else:
             await self._try_again(work, failure)
 
