@@ -170,7 +170,7 @@ class Failed:
 Outcome: TypeAlias = Succeeded | Failed
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Timings:
     """Milliseconds spent in each phase of an attempt; None for a phase that did not happen."""
 

@@ -137,7 +137,7 @@ async def test_who_waits_too_long_for_a_call_that_he_joined_is_told_that_it_runs
         await second.call("held", idempotency_key="k", timeout=0.3)
     first.cancel()
 
-    assert raised.value.detail == {"may_still_run": True}
+    assert raised.value.detail == {"may_still_run": True, "live_workers": 0}
     assert len(worker.seen) == 1
 
 

@@ -46,6 +46,35 @@ async def test_fire_and_forget_is_settled_in_silence(stage: Stage, store: Stream
     assert await stage.plane.left() == 0
 
 
+async def test_entries_that_have_nothing_in_common_are_settled_together(stage: Stage, store: StreamStore) -> None:
+    ids = [await stage.held(attempt=attempt) for attempt in (1, 2, 1, 3, 1)]
+    await stage.note(ids[2], {"consumer": "me", "attempt": 1, "start": 1})
+    replies: list[list[str | bytes]] = [
+        ["id", ids[0], "result", "1"],
+        ["id", ids[1], "error", "2", "traceparent", "t"],
+        ["id", ids[2]],
+        [],
+        ["id", ids[4], "result", "5"],
+    ]
+    batch = [
+        Settlement(ids[0], 1, False, stage.reply_to, replies[0]),
+        Settlement(ids[1], 2, False, stage.reply_to, replies[1]),
+        Settlement(ids[2], 1, True, stage.keys.replies("b"), replies[2]),
+        Settlement(ids[3], 3, False, None, replies[3]),
+        Settlement(ids[4], 1, False, stage.reply_to, replies[4]),
+    ]
+
+    assert await store.settle(1, batch, held=5) == [Settled.DONE] * 5
+    assert await stage.entries(stage.reply_to) == [
+        {"id": ids[0], "result": "1"},
+        {"id": ids[1], "error": "2", "traceparent": "t"},
+        {"id": ids[4], "result": "5"},
+    ]
+    assert await stage.entries(stage.keys.replies("b")) == [{"id": ids[2]}]
+    assert await stage.attempts(ids[2]) == []
+    assert await stage.plane.left() == 0
+
+
 async def test_each_reply_goes_to_its_own_stream(stage: Stage, store: StreamStore) -> None:
     ids = [await stage.held() for _ in range(4)]
     streams = [stage.keys.replies(name) for name in ("a", "b", "a", "c")]

@@ -32,6 +32,8 @@ def _blocks(language: str) -> list[str]:
 FILES: Final = {text.partition("\n")[0].removeprefix("# "): text for text in _blocks("python")}
 TYPED: Final = [shlex.split(typed, comments=True) for block in _blocks("sh") for typed in block.splitlines()]
 
+FOLLOWING: Final = next(command for command in TYPED if "text/event-stream" in " ".join(command))
+
 
 @pytest.fixture
 def shell(plane: Plane, tmp_path: Path) -> Shell:
@@ -49,7 +51,11 @@ async def _ran(shell: Shell, *command: str) -> Ended:
 async def test_what_is_typed_in_the_readme_works(shell: Shell) -> None:
     """A worker and a gateway serve; everything else is asked of them."""
     serving = {command[1]: command[1:] for command in TYPED if command[1] in {"worker", "gateway"}}
-    asked = [command for command in TYPED if command[0] in {"toolspan", "curl"} and command[1] not in serving]
+    asked = [
+        command
+        for command in TYPED
+        if command[0] in {"toolspan", "curl"} and command[1] not in serving and command != FOLLOWING
+    ]
     async with (
         shell.started(*serving["worker"]) as worker,
         shell.started(*serving["gateway"], "--port", "0") as gateway,
@@ -73,6 +79,25 @@ async def test_what_is_typed_in_the_readme_works(shell: Shell) -> None:
     assert ends["call"].json == "Hello Ada! "
     if "curl" in ends:
         assert json.loads(ends["curl"].out)["result"] == "Hello Ada! "
+
+
+async def test_progress_is_followed_as_the_readme_says(shell: Shell) -> None:
+    async with (
+        shell.started("worker", "--tools", "counting") as worker,
+        shell.started("gateway", "--port", "0") as gateway,
+    ):
+        await line(worker, "worker.started")
+        port = (await line(gateway, "gateway.started"))["port"]
+        followed = await _ran(shell, sys.executable, "follow.py")
+        events = await _ran(shell, *_typed(FOLLOWING, port, "")) if shutil.which("curl") else None
+        for process in (worker, gateway):
+            process.send_signal(signal.SIGTERM)
+            await ended(process)
+
+    assert (followed.code, followed.err) == (0, "")
+    assert followed.out == "{'step': 1}\n{'step': 2}\n{'step': 3}\n3\n"
+    if events is not None:
+        assert re.findall("^event: (.*)$", events.out, re.MULTILINE) == [*["progress"] * 3, "reply"]
 
 
 def _typed(command: list[str], port: int, entry_id: str) -> list[str]:
@@ -104,7 +129,7 @@ async def test_the_test_of_the_readme_passes(shell: Shell) -> None:
 def test_nothing_of_the_readme_is_left_out() -> None:
     makefile = (ROOT / "Makefile").read_text()
 
-    assert set(FILES) == {"greetings.py", "ask.py", "ask_sync.py", "test_greetings.py"}
+    assert set(FILES) == {"greetings.py", "counting.py", "ask.py", "ask_sync.py", "follow.py", "test_greetings.py"}
     assert {command[0] for command in TYPED} == {"make", "pip", "toolspan", "curl"}
     assert all(re.search(rf"^{command[1]}:", makefile, re.MULTILINE) for command in TYPED if command[0] == "make")
     extras = set(metadata("toolspan").get_all("Provides-Extra") or ())

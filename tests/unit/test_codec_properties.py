@@ -93,6 +93,15 @@ entries = (
     | (soup | bodies).map(lambda raw: [b"payload", raw])
 )
 
+# Laid out as our own encoder does it, whatever the values are.
+ORDER = b"v id tool args reply_to deadline traceparent tracestate baggage".split()
+RIGHT = [b"1", b"c1", b"echo", b'{"n":1e2}', b"sg:reply:g", b"99", b"00-1-2-01", b"a=b", b"c=d"]
+usual = st.integers(3, len(ORDER)).flatmap(
+    lambda count: st.tuples(*(st.just(RIGHT[i]) | pieces for i in range(count))).map(
+        lambda parts: [part for pair in zip(ORDER, parts, strict=False) for part in pair]
+    )
+)
+
 
 def wire(fields: list[str | bytes]) -> list[bytes]:
     """Give fields as Redis gives them back."""
@@ -103,6 +112,22 @@ def wire(fields: list[str | bytes]) -> list[bytes]:
 @given(calls)
 def test_a_call_comes_back_as_it_was_sent(call: ToolCall) -> None:
     assert CODEC.decode_call(ENTRY, wire(CODEC.encode_call(call))) == call
+
+
+@often
+@given(usual)
+def test_the_order_of_its_fields_says_nothing_about_a_call(fields: list[bytes]) -> None:
+    turned = [part for i in reversed(range(0, len(fields), 2)) for part in fields[i : i + 2]]
+
+    assert decoded(fields) == decoded(turned)
+
+
+def decoded(fields: list[bytes]) -> object:
+    """Give the call, or why it is malformed and whom to answer."""
+    try:
+        return CODEC.decode_call(ENTRY, fields)
+    except MalformedEntryError as exc:
+        return str(exc), exc.call_id, exc.tool, exc.reply_to
 
 
 @often

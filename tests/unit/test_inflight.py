@@ -138,6 +138,66 @@ async def test_a_run_whose_end_is_known_is_not_cancelled_when_it_is_lost() -> No
     assert not work.task.cancelled()
 
 
+async def test_what_waits_for_its_reply_to_be_written_is_held_without_a_task_until_it_is_let_go() -> None:
+    async def hand_over(work: Work) -> None:
+        work.settling = True
+
+    inflight = InFlight(hand_over, limit=1)
+    inflight.add(run("1-0"))
+    (work,) = inflight
+    assert work.task is not None
+    await asyncio.wait({work.task})
+    gone = asyncio.create_task(inflight.wait_until_gone([work]))
+    await asyncio.sleep(0)
+
+    assert (inflight.room, gone.done()) == (0, False)
+    inflight.settled(work)
+    await gone
+    assert inflight.room == 1
+
+
+async def test_a_tool_that_goes_on_after_its_call_was_settled_keeps_its_place() -> None:
+    end = asyncio.Event()
+
+    async def stubborn(_: Work) -> None:
+        await end.wait()
+
+    inflight = InFlight(stubborn, limit=1)
+    inflight.add(run("1-0"))
+    (work,) = inflight
+    await asyncio.sleep(0)
+    work.settling = True
+    inflight.settled(work)
+    before = inflight.room
+    end.set()
+    await inflight.wait_until_empty()
+
+    assert (before, inflight.room) == (0, 1)
+
+
+async def test_a_work_whose_reply_was_refused_goes_on_and_is_let_go_at_its_end() -> None:
+    async def hand_over(work: Work) -> None:
+        work.settling = True
+
+    inflight = InFlight(hand_over, limit=1)
+    inflight.add(run("1-0"))
+    (work,) = inflight
+    inflight.add(run("1-0", attempt=2))
+    assert work.task is not None
+    await asyncio.wait({work.task})
+    end = asyncio.Event()
+
+    async def rest() -> None:
+        await end.wait()
+
+    inflight.go_on(work, rest())
+    await asyncio.sleep(0)
+    assert inflight.room == 0
+    end.set()
+    await inflight.wait_until_empty()
+    assert work.run.delivery.attempt == 2
+
+
 async def test_a_loss_of_what_is_not_held_is_no_matter() -> None:
     Holding().inflight.lose("1-0", 1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from toolspan.codec.fields import (
@@ -25,7 +26,7 @@ from toolspan.codec.json import dumps, loads, nested_within
 from toolspan.codec.legible import legible_fields
 from toolspan.codec.limits import MAX_FIELDS
 from toolspan.errors import MalformedEntryError, TooLarge
-from toolspan.model import NewerCall, ToolCall, TraceFields
+from toolspan.model import NO_TRACE, NewerCall, ToolCall, TraceFields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,7 +34,14 @@ if TYPE_CHECKING:
     from toolspan.codec.limits import Limits, Rules
 
 _META_CHARS: Final = len(META)
-_USUAL: Final = frozenset({*REQUIRED, b"reply_to", b"deadline", *(name.encode() for name in TRACE_FIELDS)})
+_USUAL_ORDER: Final = (b"v", b"id", b"tool", b"args", b"reply_to", b"deadline", *(n.encode() for n in TRACE_FIELDS))
+_USUAL: Final = frozenset(_USUAL_ORDER)
+_LAYOUTS: Final = {2 * n: list(_USUAL_ORDER[:n]) for n in range(len(REQUIRED), len(_USUAL_ORDER) + 1)}
+"""The names of an ordinary call, by how many names and values it has: in the order of `encode`, without a gap."""
+
+_AT_REPLY_TO, _AT_DEADLINE, _AT_TRACE = (2 * _USUAL_ORDER.index(n) for n in (b"reply_to", b"deadline", b"traceparent"))
+_NAMES_KEPT: Final = 1_024
+"""Names come again in call after call; callers can think up any number of them."""
 
 
 def encode(call: ToolCall, trace: TraceFields, rules: Rules) -> list[str | bytes]:
@@ -97,6 +105,38 @@ def _add_optional(fields: list[str | bytes], call: ToolCall, trace: TraceFields)
     for key, value in call.meta.items():
         # As it was read: bytes of whatever kind.
         fields += (META + key.encode(errors="surrogateescape"), value.encode(errors="surrogateescape"))
+
+
+def from_usual(fields: Sequence[bytes], rules: Rules) -> ToolCall | None:
+    """Decode an ordinary call, laid out as `encode` does it; None: it is not, and `from_fields` knows what it is.
+
+    Nearly every call is one. Its values are where they are expected: nothing has to be looked up by name.
+    """
+    count = len(fields)
+    if fields[::2] != _LAYOUTS.get(count) or fields[1] != b"1" or len(fields[7]) > rules.limits.args_bytes:
+        return None
+    try:
+        return ToolCall(
+            checked_id(fields[3].decode()),
+            _tool(fields[5]),
+            checked_object("args", loads(fields[7], nesting=rules.limits.nesting)),
+            _reply_to(fields[9], rules.reply_prefix) if count > _AT_REPLY_TO else None,
+            checked_deadline(fields[11]) if count > _AT_DEADLINE else None,
+            None,
+            trace_in(dict(zip(fields[12::2], fields[13::2], strict=True))) if count > _AT_TRACE else NO_TRACE,
+        )
+    except ValueError:
+        return None
+
+
+@lru_cache(_NAMES_KEPT)
+def _tool(raw: bytes) -> str:
+    return checked_tool(raw.decode())
+
+
+@lru_cache(_NAMES_KEPT)
+def _reply_to(raw: bytes, prefix: str) -> str | None:
+    return checked_reply_to(raw.decode(), prefix)
 
 
 def from_fields(fields: Sequence[bytes], values: Mapping[bytes, bytes], rules: Rules) -> ToolCall | NewerCall:

@@ -42,6 +42,9 @@ class Codec:
         """
         values: dict[bytes, bytes] = {}
         try:
+            call = calls.from_usual(fields, self._rules)
+            if call is not None:
+                return call
             values = by_name(fields)
             if is_payload(values):
                 return from_payload(entry_id, fields, values, self._rules)

@@ -31,7 +31,9 @@ def loads(raw: bytes, *, nesting: int) -> Any:
         message = f"nested deeper than {nesting} levels"
         raise ValueError(message)
     value = from_json(raw, allow_inf_nan=False)
-    if _HUGE_EXPONENT.search(raw) or (len(raw) >= _MANY and _MANY_DIGITS.search(raw)):
+    # Most have no exponent at all, and a look for a letter costs next to nothing.
+    exponent = (b"e" in raw or b"E" in raw) and _HUGE_EXPONENT.search(raw)
+    if exponent or (len(raw) >= _MANY and _MANY_DIGITS.search(raw)):
         # The decoder refuses the names of infinities, and makes one of a number that is too large.
         _refuse_infinity(to_json(value, inf_nan_mode="constants"))
     return value
@@ -53,7 +55,7 @@ def dumps(value: Any) -> bytes:
 
 def nested_within(raw: bytes, limit: int) -> bool:
     """Whether the JSON in *raw* has at most *limit* levels; a bound without a look at its grammar."""
-    if raw.count(b"[") + raw.count(b"{") <= limit:
+    if len(raw) <= limit or raw.count(b"[") + raw.count(b"{") <= limit:
         return True
     depth = 0
     for token in _BRACKETS.finditer(raw):

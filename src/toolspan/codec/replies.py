@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _ERROR_TYPES: Final = frozenset(get_args(ErrorType))
-_ALL_TIMINGS: Final = b"{%s}" % b",".join(b'"%s":%%.3f' % name.encode() for name in Timings.__slots__)
+_PHASES: Final = tuple(Timings.__annotations__)
+_ALL_TIMINGS: Final = b"{%s}" % b",".join(b'"%s":%%.3f' % name.encode() for name in _PHASES)
 _MAX_NESTING: Final = 200
 """Deeper than any worker may be set to write: a caller reads what its own limit would not let it send."""
 
@@ -144,13 +145,13 @@ def _encode_timings(timings: Timings) -> bytes:
     queue, admission, execute, settle = timings.queue, timings.admission, timings.execute, timings.settle
     if None not in (queue, admission, execute, settle):
         return _ALL_TIMINGS % (queue, admission, execute, settle)
-    known = ((name, getattr(timings, name)) for name in Timings.__slots__)
+    known = ((name, getattr(timings, name)) for name in _PHASES)
     return b"{%s}" % b",".join(b'"%s":%.3f' % (name.encode(), value) for name, value in known if value is not None)
 
 
 def _decode_timings(raw: bytes) -> Timings:
     timings = checked_object("timings", loads(raw, nesting=2))
-    return Timings(**{name: _milliseconds(timings.get(name)) for name in Timings.__slots__})
+    return Timings(**{name: _milliseconds(timings.get(name)) for name in _PHASES})
 
 
 def _milliseconds(value: Any) -> float | None:

@@ -370,18 +370,21 @@ class StreamStore:
         *held* is how many deliveries we hold altogether. Asking again with the same *batch* gives the same answer.
         """
         others: dict[str, int] = {}
+        kinds: dict[tuple[Any, ...], int] = {}
         entries: list[Any] = []
         for one in settlements:
-            reply = 0 if one.reply_to is None else others.setdefault(one.reply_to, len(others) + 1)
-            flags = "1" if one.recorded else "0"
-            ending = one.ending
-            if ending is None:
-                entries += (one.entry_id, one.attempt, flags, reply, len(one.reply))
-            else:
-                record = others.setdefault(self._keys.once(ending.digest), len(others) + 1)
+            # What many have in common is packed and read once: an ordinary batch is of one kind for each gateway.
+            flags, ending = "1" if one.recorded else "0", one.ending
+            if ending is not None:
                 flags += "1" if ending.kept else "0"
-                entries += (one.entry_id, one.attempt, flags, reply, len(one.reply), record, ending.reply)
-            entries += one.reply
+            kind = (one.attempt, flags, one.reply_to, *one.reply[::2])
+            entries += (one.entry_id, kinds.setdefault(kind, len(kinds) + 1), *one.reply[1::2])
+            if ending is not None:
+                entries += (others.setdefault(self._keys.once(ending.digest), len(others) + 1), ending.reply)
+        parts: list[Any] = []
+        for attempt, flags, reply_to, *names in kinds:
+            reply = 0 if reply_to is None else others.setdefault(reply_to, len(others) + 1)
+            parts += (attempt, flags, reply, len(names), *names)
         first, last = _range([one.entry_id for one in settlements])
         with translated():
             answer: bytes = await self._settle.run(
@@ -399,7 +402,8 @@ class StreamStore:
                 worker_ttl_ms=self._registration_ttl_ms,
                 reply_ttl=self._reply_ttl_seconds,
                 reply_maxlen=self._reply_maxlen,
-                entries=entries,
+                kinds=len(kinds),
+                parts=parts + entries,
             )
         return [_SETTLED[digit - _ZERO] for digit in answer]
 

@@ -45,9 +45,8 @@ class Canceller:
 
     async def run(self) -> None:
         """Answer calls whose tools do not let themselves be cancelled, until cancelled; they keep their place."""
-        async with asyncio.TaskGroup() as answering:
-            while True:
-                due, work = await self._given_up.get()
-                await asyncio.sleep(due - self._loop.time())
-                if not work.decided and not work.lost and not work.starting:
-                    answering.create_task(self._completer.cancel(work), name=f"cancelled {work.entry_id}")
+        while True:
+            due, work = await self._given_up.get()
+            await asyncio.sleep(due - self._loop.time())
+            if not work.decided and not work.lost and not work.starting:
+                self._completer.cancel(work)

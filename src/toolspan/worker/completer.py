@@ -11,7 +11,7 @@ from toolspan.codec import FORGOTTEN, dead_letter_fields, encode_outcome, encode
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded
 from toolspan.store.stream import Burial, Ending, Parked, Quarantined, Settled, Settlement, Start, Started
-from toolspan.worker.batcher import Batcher
+from toolspan.worker.batcher import AnsweringBatcher, Batcher
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -47,7 +47,9 @@ class Completer:
         self._probe = probe
         self._batch = 0
         self._settling = Batcher(self._settle, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=_reply_bytes)
-        self._starting = Batcher(self._start, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=lambda _: _START_BYTES)
+        self._starting = AnsweringBatcher(
+            self._start, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=lambda _: _START_BYTES
+        )
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Give what has to run, until cancelled, for batches to be sent."""
@@ -64,30 +66,32 @@ class Completer:
         work.noted = status is Started.DONE
         return status
 
-    async def settle(self, work: Work) -> None:
-        """Reply and acknowledge; what is not ours any more is dropped, and counted as stale."""
-        work.decided = True
-        work.run.settling_ns = time.monotonic_ns()
-        status = await self._settling.submit(work)
-        while status is Settled.UNDELIVERED:
-            # The group was made anew. Its outcome is known: it waits for whoever gets the entry now.
-            await self.inflight.wait_for_adoption(work, _LONGEST_WAIT)
-            status = await self._settling.submit(work)
-        if status is Settled.UNWRITABLE:
-            message = f"the reply stream {_reply_to(work)} cannot be written"
-            await self.quarantine(work, "reply_failed", Failed("worker_error", message))
-        else:
-            work.ended = True
-            if status is Settled.NOT_OURS:
-                self._probe.stale(work.run)
+    def settle(self, work: Work) -> None:
+        """Reply and acknowledge with the next batch; what is not ours any more is dropped, and counted as stale.
 
-    async def cancel(self, work: Work) -> None:
+        Nobody has to wait for it: *work* is ours to let go of from here on.
+        """
+        work.decided = work.settling = True
+        work.run.settling_ns = time.monotonic_ns()
+        self._settling.submit(work)
+
+    async def _adopted(self, work: Work) -> None:
+        """Settle *work* once more: its group was made anew, and its outcome waits for whoever gets the entry now."""
+        await self.inflight.wait_for_adoption(work, _LONGEST_WAIT)
+        work.settling = True
+        self._settling.submit(work)
+
+    async def _unwritable(self, work: Work) -> None:
+        message = f"the reply stream {_reply_to(work)} cannot be written"
+        await self.quarantine(work, "reply_failed", Failed("worker_error", message))
+
+    def cancel(self, work: Work) -> None:
         """Settle a call that was given up; its caller is told whether any attempt of it had begun."""
         run, delivery = work.run, work.run.delivery
         started = bool(run.tool_began_ns) or delivery.attempt > 1 or delivery.previous is not None
         said = "while it was being run" if run.tool_began_ns else "before it was run"
         run.outcome = Failed("cancelled", f"the call was given up {said}", detail={"started": started})
-        await self.settle(work)
+        self.settle(work)
 
     async def retry(self, work: Work, failure: Failed, *, delay_ms: int) -> None:
         """Park the delivery until its next attempt, which counts."""
@@ -245,7 +249,7 @@ class Completer:
 
     # ── batches ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _settle(self, works: list[Work]) -> list[Settled]:
+    async def _settle(self, works: list[Work]) -> None:
         self._batch += 1
         batch = self._batch
         began_ns = 0
@@ -264,7 +268,16 @@ class Completer:
             if status is Settled.DONE:
                 settled.append(work.run)
         self._probe.settled(settled, began_ns=began_ns, ended_ns=ended_ns)
-        return statuses
+        for work, status in zip(works, statuses, strict=True):
+            if status is Settled.UNDELIVERED:
+                self.inflight.go_on(work, self._adopted(work))
+            elif status is Settled.UNWRITABLE:
+                self.inflight.go_on(work, self._unwritable(work))
+            else:
+                work.ended = True
+                if status is Settled.NOT_OURS:
+                    self._probe.stale(work.run)
+                self.inflight.settled(work)
 
     def _settlement(self, work: Work, now_ns: int) -> Settlement:
         run = work.run

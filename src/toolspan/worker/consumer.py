@@ -202,7 +202,7 @@ class PayloadProcessor:
             await completer.quarantine(work, work.verdict.reason, work.verdict.failure)
             return
         if call.id in self._parts.cancellations:
-            await completer.cancel(work)
+            completer.cancel(work)
             return
         if call.tool in self._parts.controls.paused:
             # The program answers its callers itself, also those whose deadline has passed.
@@ -212,7 +212,7 @@ class PayloadProcessor:
         failure = await self._hand_over(work, payload)
         if failure is None:
             work.run.outcome = Succeeded(b"null")
-            await completer.settle(work)
+            completer.settle(work)
         else:
             await self._try_again(work, failure)
 

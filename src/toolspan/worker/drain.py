@@ -33,14 +33,16 @@ class Drain:
         began = time.monotonic()
         held = list(self._inflight)
         self._probe.drain_started(self._me, len(held))
-        await left_once(self._over, *(work.task for work in held if work.task is not None))
+        finished = asyncio.create_task(self._inflight.wait_until_gone(held), name="finish")
+        await ended(*await left_once(self._over, finished))
         given_back: list[Work] = []
         undecided = [work for work in self._inflight if not work.decided]
         giving_back = asyncio.create_task(self._give_back(undecided, given_back), name="give back")
         # What is decided only waits for Redis to take it.
-        decided = {work.task for work in self._inflight if work.decided and work.task is not None}
-        _, late = await asyncio.wait({giving_back, *decided}, timeout=_GIVE_BACK_SECONDS)
-        await ended(*late)
+        decided = [work for work in self._inflight if work.decided]
+        taken = asyncio.create_task(self._inflight.wait_until_gone(decided), name="taken")
+        _, late = await asyncio.wait({giving_back, taken}, timeout=_GIVE_BACK_SECONDS)
+        await ended(*late, *(work.task for work in decided if work.task is not None))
         left = [work for work in held if not work.ended and not work.lost]
         quarantined = [bool(work.token) for work in given_back if work.ended]
         self._probe.drain_finished(
@@ -64,9 +66,7 @@ class Drain:
                 if not work.decided and not work.lost:
                     given_back.append(work)
                     group.create_task(self._give_one_back(work))
-        decided = {work.task for work in works if work.decided and work.task is not None and not work.ended}
-        if decided:
-            await asyncio.wait(decided)
+        await self._inflight.wait_until_gone(work for work in works if work.decided and not work.ended)
 
     async def _give_one_back(self, work: Work) -> None:
         if work.token:

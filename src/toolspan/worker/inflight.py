@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from toolspan.model import SUSPECT_FROM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
 
     from toolspan.model import DeadLetterReason, Failed, Run
 
@@ -46,6 +46,8 @@ class Work:
     """The tool with a limit for the whole fleet of which this run holds a slot; empty while it holds none."""
     starting: bool = False
     """Whether a start is under way, so that nobody can say which attempt Redis holds."""
+    settling: bool = False
+    """Whether the completer has been handed its reply: its task may end, and the completer lets go of it."""
     decided: bool = False
     """Whether it is known how this ends, so that it is not cancelled any more."""
     parting: bool = False
@@ -89,7 +91,7 @@ class Work:
 
 
 class InFlight:
-    """The deliveries of this worker, never more than *limit*; each has a task of its own."""
+    """The deliveries of this worker, never more than *limit*; each has a task of its own until its outcome is known."""
 
     def __init__(self, process: Callable[[Work], Coroutine[None, None, None]], *, limit: int) -> None:
         self.limit = limit
@@ -189,6 +191,25 @@ class InFlight:
             self._freed.clear()
             await self._freed.wait()
 
+    async def wait_until_gone(self, works: Iterable[Work]) -> None:
+        """Wait until none of *works* is held any more."""
+        left = list(works)
+        while left := [work for work in left if self._works.get(work.entry_id) is work]:
+            self._freed.clear()
+            await self._freed.wait()
+
+    def settled(self, work: Work) -> None:
+        """Let go of *work*, for Redis has taken its end; a tool that goes on all the same keeps its place till then."""
+        if work.task is None or work.task.done():
+            self._let_go(work)
+        else:
+            work.settling = False
+
+    def go_on(self, work: Work, story: Coroutine[None, None, None]) -> None:
+        """Give *work* a task again, for a *story* at whose end it is let go of."""
+        work.settling = False
+        self._run(work, story)
+
     async def wait_for_adoption(self, work: Work, seconds: float) -> None:
         """Wait until some run took over a new delivery of its entry, at most *seconds*.
 
@@ -221,14 +242,21 @@ class InFlight:
 
     def _begin(self, work: Work) -> None:
         self._works[work.entry_id] = work
-        work.task = self._loop.create_task(self._process(work), name=work.entry_id)
-        work.task.add_done_callback(partial(self._remove, work))
+        self._run(work, self._process(work))
 
-    def _remove(self, work: Work, task: asyncio.Task[None]) -> None:
+    def _run(self, work: Work, story: Coroutine[None, None, None]) -> None:
+        work.task = self._loop.create_task(story, name=work.entry_id)
+        work.task.add_done_callback(partial(self._ended, work))
+
+    def _let_go(self, work: Work) -> None:
         del self._works[work.entry_id]
         if work.successor is not None:
             self._begin(work.successor)
         self._freed.set()
+
+    def _ended(self, work: Work, task: asyncio.Task[None]) -> None:
+        if task is work.task and not work.settling:
+            self._let_go(work)
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self.fail(error)

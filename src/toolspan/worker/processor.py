@@ -90,7 +90,7 @@ class Processor:
         if work.verdict is not None:
             await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
         elif call.id in self._cancellations:
-            await self._completer.cancel(work)
+            self._completer.cancel(work)
         elif call.tool in self._controls.paused:
             await self._hold_back(work, call)
         elif tool is None:
@@ -174,16 +174,17 @@ class Processor:
             work.lost = True
             self._probe.stale(work.run)
         elif work.run.given_up:
-            await self._completer.cancel(work)
+            self._completer.cancel(work)
             return False
         return status is Started.DONE
 
-    def _end(self, work: Work, call: ToolCall) -> Awaitable[None]:
+    async def _end(self, work: Work, call: ToolCall) -> None:
         outcome = work.run.outcome
         if call.reply_to is None and isinstance(outcome, Failed) and outcome.type != "cancelled":
             # Nobody waits for it: the dead letter is how its failure is heard of.
-            return self._completer.quarantine(work, "tool_failed", outcome)
-        return self._completer.settle(work)
+            await self._completer.quarantine(work, "tool_failed", outcome)
+        else:
+            self._completer.settle(work)
 
     async def _pass_on(self, work: Work, newer: NewerCall) -> None:
         tool = newer.tool or OTHER_TOOL
@@ -281,7 +282,7 @@ async def _unless_given_up(work: Work, story: Callable[[Work], Awaitable[None]],
             continue
         # One that did not let itself be cancelled was answered for meanwhile.
         if not work.decided:
-            await completer.cancel(work)
+            completer.cancel(work)
 
 
 def outcome_unknown(why: str = "its worker was lost") -> Failed:

@@ -13,12 +13,14 @@
 -- ARGV[7] worker_ttl_ms
 -- ARGV[8] reply_ttl
 -- ARGV[9] reply_maxlen
--- ARGV[10..] entries for each: entry id, attempt, flags, which of the others its reply goes to (0: fire and forget),
---                    number of values, the values
+-- ARGV[10] kinds      of how many kinds the entries are: what many have in common is sent once
+-- ARGV[11..] parts   for each kind: attempt, flags, which of the others the reply goes to (0: fire and forget), number
+--                    of reply fields, their names;
+--                    then for each entry: entry id, which of the kinds, the values of its reply fields
 --
 -- The flags are 1 if it has a record under attempts, else 0; for a call with an idempotency key a second digit follows,
--- 1 if its end is to be remembered, else 0. Before the values of such a call stand two more, which are not counted:
--- which of the others the record is, and the reply as it is to stand there.
+-- 1 if its end is to be remembered, else 0. After the values of such a call stand two more: which of the others the
+-- record is, and the reply as it is to stand there.
 --
 -- Returns a digit for each: 1 settled,
 --                           0 no longer ours, or acknowledged by somebody else: nothing was written,
@@ -34,11 +36,26 @@ local stream, worker, attempts = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, batch, held = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local first, last = ARGV[5], ARGV[6]
 local worker_ttl_ms, reply_ttl, reply_maxlen = ARGV[7], ARGV[8], ARGV[9]
-local OTHERS, ENTRIES = 3, 10
+local OTHERS, PARTS = 3, 11
 
 local answered = redis.call('HGET', worker, 'batch')
 if answered and string.sub(answered, 1, #batch + 1) == batch .. ':' then
   return string.sub(answered, #batch + 2)
+end
+
+local kinds = {}
+local i = PARTS
+for k = 1, tonumber(ARGV[10]) do
+  local flags, reply, names = ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  local fields = {}
+  for n = 1, names do
+    fields[2 * n - 1], fields[2 * n] = ARGV[i + 3 + n], ''
+  end
+  kinds[k] = {
+    attempt = tonumber(ARGV[i]), fields = fields, reply = reply > 0 and KEYS[OTHERS + reply] or nil,
+    recorded = string.sub(flags, 1, 1) == '1', idempotent = #flags > 1, kept = string.sub(flags, 2) == '1',
+  }
+  i = i + 4 + names
 end
 
 local pending = pending_between(stream, group, consumer, first, last, held)
@@ -46,22 +63,19 @@ local pending = pending_between(stream, group, consumer, first, last, held)
 redis.call('XACK', stream, group, '0-0')
 
 local statuses, settled, recorded, written, ended = {}, {}, {}, {}, {}
-local i = ENTRIES
 while i <= #ARGV do
-  local entry_id, attempt, flags, reply, values =
-    ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
-  i = i + 5
-  local idempotent = #flags > 1
-  if idempotent then
-    i = i + 2
+  local entry_id, kind = ARGV[i], kinds[tonumber(ARGV[i + 1])]
+  local fields, key = kind.fields, kind.reply
+  i = i + 2
+  for n = 2, #fields, 2 do
+    fields[n], i = ARGV[i], i + 1
   end
   local status = 1
   local entry = pending[entry_id]
-  if not entry or entry[4] ~= attempt then
+  if not entry or entry[4] ~= kind.attempt then
     status = undelivered(stream, group, entry_id) and 3 or 0
-  elseif reply > 0 then
-    local key = KEYS[OTHERS + reply]
-    local answer = redis.pcall('XADD', key, 'MAXLEN', '~', reply_maxlen, '*', unpack(ARGV, i, i + values - 1))
+  elseif key then
+    local answer = redis.pcall('XADD', key, 'MAXLEN', '~', reply_maxlen, '*', unpack(fields))
     if type(answer) == 'table' and answer.err then
       status = 2
     else
@@ -70,16 +84,18 @@ while i <= #ARGV do
   end
   if status == 1 then
     settled[#settled + 1] = entry_id
-    if string.sub(flags, 1, 1) == '1' then
+    if kind.recorded then
       recorded[#recorded + 1] = entry_id
       recorded[#recorded + 1] = entry_id .. ':mark'
     end
-    if idempotent then
-      ended[#ended + 1] = { KEYS[OTHERS + tonumber(ARGV[i - 2])], entry_id, string.sub(flags, 2) == '1', ARGV[i - 1] }
+    if kind.idempotent then
+      ended[#ended + 1] = { KEYS[OTHERS + tonumber(ARGV[i])], entry_id, kind.kept, ARGV[i + 1] }
     end
   end
   statuses[#statuses + 1] = status
-  i = i + values
+  if kind.idempotent then
+    i = i + 2
+  end
 end
 
 if #settled > 0 then
