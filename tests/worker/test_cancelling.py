@@ -119,7 +119,7 @@ async def test_a_call_that_waits_behind_others_is_not_run_once_it_was_given_up(
 async def test_what_runs_is_cancelled_at_once(
     plane: Plane, callers: CallerStore, path: str, settings: Settings
 ) -> None:
-    patient = settings.model_copy(update={"lease_ms": 60_000, "reap_after_ms": 600_000})
+    patient = settings.model_copy(update={"lease_ms": 600_000, "reap_after_ms": 3_600_000})
     recorder = Recorder(settings.keys)
     async with running_worker(marked, settings=patient, probe=recorder.probe):
         await plane.append("marked", "mine", path=path, seconds=60)
