@@ -19,12 +19,14 @@ NAMES = {
     "streams": "{p}:streams",
     "audit": "{p}:audit:{s}",
     "monitor": "{p}:monitor:{s}",
+    "cancel_prefix": "{p}:cancel:",
 }
 OF_ONE_THING = {
     "replies": "{p}:reply:x",
     "worker": "{p}:worker:x",
     "schema": "{p}:schema:x",
     "once": "{p}:once:x",
+    "cancel": "{p}:cancel:x",
     "slots": "{p}:slots:x",
     "rate": "{p}:rate:x",
 }
