@@ -73,10 +73,10 @@ test: $(READY) ## Run all tests on every server found here; ARGS='-k drain -x' g
 	@$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: check
-check: check-format check-lint check-types check-imports check-lua check-docs ## Check all that Python alone can check
+check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards ## Check all that Python alone can check
 	$(call heading,all checks passed)
 
-.PHONY: check-format check-lint check-types check-imports check-lua check-docs
+.PHONY: check-format check-lint check-types check-imports check-lua check-docs check-dashboards
 check-format: $(READY)
 	$(call heading,ruff format)
 	@$(BIN)/ruff format --check .
@@ -101,6 +101,10 @@ check-docs: $(READY)
 	$(call heading,generated pages)
 	@$(BIN)/python tools/write_docs.py --check
 
+check-dashboards: $(READY)
+	$(call heading,generated dashboards and rules)
+	@$(BIN)/python -m dashboards.source.build --check
+
 # What needs more than Python; CI has it.
 LUACHECK := luacheck --std lua51 --read-globals redis KEYS ARGV cjson cmsgpack unpack --no-color
 
@@ -123,6 +127,10 @@ bench: $(READY) ## Drain a backlog beside the reference loop; ARGS='--calls 2000
 .PHONY: docs
 docs: $(READY) ## Write the pages of docs/ that are made from code
 	@$(BIN)/python tools/write_docs.py
+
+.PHONY: dashboards
+dashboards: $(READY) ## Write dashboards and alert rules; ARGS='--grafana-url URL --docs-url URL' for links of your own
+	@$(BIN)/python -m dashboards.source.build $(ARGS)
 
 .PHONY: format
 format: $(READY) ## Format and fix what ruff can fix
