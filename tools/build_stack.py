@@ -41,6 +41,8 @@ def main() -> int:
             for part in PARTS:
                 print(f"building {part} ({version})", file=sys.stderr, flush=True)
                 build(go, part, Path(building))
+            for left in Path(building).glob("alertmanager-module*"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
             # In one step, so that a folder of this name is always whole.
             Path(building).rename(folder)
             Path(building).mkdir()
@@ -70,24 +72,31 @@ def build(go: str, part: str, into: Path) -> None:
     what, name, flags = PARTS[part]
     command = [go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"]
     if part == "alertmanager":
-        command += ["-overlay", str(overlay(go, into))]
+        command += [f"-modfile={with_pages(go, into / 'alertmanager-module')}"]
     command += [*flags, "-o", str(into / name), what]
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     subprocess.run(command, cwd=MANIFESTS / part, env=environment, check=True)
 
 
-def overlay(go: str, into: Path) -> Path:
-    """Put a page where Alertmanager's own are embedded from: they are made by npm, and are not in its Go module."""
+def with_pages(go: str, copy: Path) -> Path:
+    """Copy Alertmanager's module, with the pages that it embeds: those are made by npm, and are not in its module.
+
+    Gives a go.mod that builds with the copy. What is copied was checked against go.sum when it was downloaded.
+    """
     here = MANIFESTS / "alertmanager"
-    described = subprocess.check_output(
-        [go, "mod", "download", "-json", ALERTMANAGER], cwd=here, text=True, env={**os.environ, "GOFLAGS": ""}
-    )
-    dist = Path(json.loads(described)["Dir"]) / "ui" / "app" / "dist"
-    page = str(here / "no-pages.html")
-    replaced = {str(dist / kind / "index.html"): page for kind in ("elm", "mantine")}
-    path = into / "overlay.json"
-    path.write_text(json.dumps({"Replace": replaced}))
-    return path
+    environment = {**os.environ, "GOFLAGS": "", "GOWORK": "off"}
+    told = subprocess.check_output([go, "mod", "download", "-json", ALERTMANAGER], cwd=here, text=True, env=environment)
+    shutil.copytree(json.loads(told)["Dir"], copy, copy_function=shutil.copyfile)
+    for folder in (copy, *(path for path in copy.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)
+    for kind in ("elm", "mantine"):
+        pages = copy / "ui" / "app" / "dist" / kind
+        pages.mkdir(parents=True)
+        shutil.copyfile(here / "no-pages.html", pages / "index.html")
+    manifest = copy.with_suffix(".mod")
+    manifest.write_text(f"{(here / 'go.mod').read_text()}\nreplace {ALERTMANAGER} => {copy}\n")
+    shutil.copyfile(here / "go.sum", copy.with_suffix(".sum"))
+    return manifest
 
 
 if __name__ == "__main__":

@@ -1,0 +1,96 @@
+"""Real faults, so that no panel is empty for want of what it is there for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from threading import Thread
+from typing import TYPE_CHECKING, Any, cast
+
+from tests.stack.process import until
+from toolspan.keys import Keys
+
+if TYPE_CHECKING:
+    from tests.stack.chain import Chain
+
+KEYS = Keys("sg", "tools")
+SECOND_EXPORT = 15.0
+"""By then everything has been exported twice: a rate needs two points."""
+
+
+def everything(chain: Chain) -> None:
+    """Load with faults; returns once it has been exported."""
+    chain.start_traffic(deadly_every=20)
+    until(lambda: _positive(chain, "toolspan_calls_total"), "calls are counted", within=90)
+    malformed(chain, 25)
+    lose_a_call(chain)
+    kill_a_worker(chain)
+    freeze_redis(chain, seconds=12)
+    until(lambda: _positive(chain, "toolspan_redis_errors_total"), "the outage is counted", within=90)
+    until(
+        lambda: _positive(chain, "toolspan_dead_letters_total", toolspan_reason="worker_lost"),
+        "what kills workers is quarantined",
+        within=240,
+    )
+    replay(chain)
+    until(lambda: _positive(chain, "toolspan_replays_total"), "the replay is counted", within=60)
+    time.sleep(SECOND_EXPORT)
+    chain["traffic"].end()
+
+
+def malformed(chain: Chain, count: int) -> None:
+    """A producer writes what cannot be read."""
+    client = chain.redis()
+    for _ in range(count):
+        client.xadd(KEYS.calls, {"nonsense": "1"})
+
+
+def lose_a_call(chain: Chain) -> None:
+    """Somebody deletes the body of a call that a worker holds, and kills the worker."""
+    waiting = Thread(target=chain.call, args=("summarise",), kwargs={"text": "lost", "seconds": 8}, daemon=True)
+    waiting.start()
+    client = chain.redis()
+    pending = until(lambda: client.xpending_range(KEYS.calls, KEYS.group, "-", "+", 50), "a call is held", within=20)
+    held = cast("list[dict[str, Any]]", pending)
+    client.xdel(KEYS.calls, *[entry["message_id"] for entry in held])
+    kill_a_worker(chain)
+
+
+def kill_a_worker(chain: Chain) -> None:
+    """SIGKILL for one of the workers; its parent starts another."""
+    os.kill(worker_pids(chain)[0], signal.SIGKILL)
+
+
+def worker_pids(chain: Chain) -> list[int]:
+    """The processes of the workers that registered, newest first."""
+    client = chain.redis()
+    names = cast("list[bytes]", client.zrange(KEYS.workers, 0, -1, desc=True))
+    pids = [int(cast("Any", client.hget(KEYS.worker(name.decode()), "pid")) or 0) for name in names]
+    return [pid for pid in pids if pid and _lives(pid)]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def freeze_redis(chain: Chain, *, seconds: float) -> None:
+    """Redis is there but does not answer."""
+    chain["redis"].signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    chain["redis"].signal(signal.SIGCONT)
+
+
+def replay(chain: Chain) -> None:
+    """An operator puts back what killed its workers, and is refused what cannot be read."""
+    for arguments in (("--reason", "worker_lost"), ("--reason", "malformed")):
+        chain.operator("dlq", "replay", "--all-matching", *arguments).end(0, within=60)
+
+
+def _positive(chain: Chain, metric: str, **labels: str) -> bool:
+    chain.check()
+    return any(float(value) > 0 for value in chain.metric(metric, **labels))
