@@ -109,12 +109,19 @@ check-dashboards: $(READY)
 LUACHECK := luacheck --std lua51 --read-globals redis KEYS ARGV cjson cmsgpack unpack --no-color
 
 .PHONY: stack-test
-stack-test: $(READY) ## Check what needs more than Python (luacheck)
+stack-test: $(READY) ## Check what needs more than Python: luacheck, and the whole stack for real (Go builds it, once)
 	$(call heading,luacheck)
 	@command -v luacheck >/dev/null || { \
 	  echo "luacheck is missing; install it (Debian: lua-check) or leave stack-test to CI" >&2; exit 1; }
 	@scripts="$$(mktemp -d)"; trap 'rm -rf "$$scripts"' EXIT; \
 	  $(BIN)/python tools/check_lua.py --compose-into "$$scripts"; cd "$$scripts"; $(LUACHECK) .
+	$(call heading,the stack)
+	@programs="$$($(BIN)/python tools/build_stack.py)"; \
+	  TOOLSPAN_STACK="$$programs" $(BIN)/pytest tests/stack $(ARGS)
+
+.PHONY: up
+up: ## Start the local stack with docker compose; http://localhost:3000
+	@docker compose up --build --detach
 
 # --- Timings: ratios of runs side by side, never part of the tests ---
 

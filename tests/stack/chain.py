@@ -68,7 +68,7 @@ class Chain:
 
     def _end(self) -> None:
         for process in reversed(self._running.values()):
-            process.signal(signal.SIGCONT)
+            process.send(signal.SIGCONT)
             process.end(within=5)
         self._stack.close()
 
@@ -128,9 +128,10 @@ class Chain:
             "workers", "worker", *tools, "--processes", "2", "--concurrency", "16", "--name", "w", role="worker"
         )
 
-    def operator(self, *arguments: str) -> Process:
-        """Run a command as an operator does."""
-        return self.start_ours(f"operator-{len(self._running)}", *arguments, role="operator")
+    def operator(self, *arguments: str) -> None:
+        """Run a command as an operator does, to its end."""
+        self.start_ours("operator", *arguments, role="operator").end(0, within=60)
+        del self._running["operator"]
 
     def start_collector(self) -> None:
         layers = ("collector.yaml", "collector.stack.yaml", "collector.extras.yaml")
@@ -191,6 +192,7 @@ class Chain:
             f"--storage.path={home / 'data'}",
             f"--web.listen-address=127.0.0.1:{self._ports['alertmanager']}",
             "--cluster.listen-address=",
+            cwd=home,
         )
         url = f"http://127.0.0.1:{self._ports['alertmanager']}/-/ready"
         until(lambda: self._reachable(url), "Alertmanager is ready", within=30)
@@ -215,6 +217,15 @@ class Chain:
         except urllib.error.HTTPError as exc:
             answer = json.load(exc)
         return answer
+
+    def send_and_leave(self, tool: str, **args: Any) -> None:
+        """Append a call whose caller does not wait."""
+        body = json.dumps({"args": args, "detach": True}).encode()
+        url = f"http://127.0.0.1:{self._ports['gateway']}/v1/tools/{tool}/calls"
+        with urllib.request.urlopen(
+            urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        ) as response:
+            assert response.status == 202
 
     # ── what can be asked of them ──────────────────────────────────────────────────────────────────────────────
 
@@ -243,6 +254,12 @@ class Chain:
         now = time.time()
         found: list[Any] = self.ask("query_range", query=query, start=now - seconds, end=now, step=5)["result"]
         return found
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """What Alertmanager holds, silent or not."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._ports['alertmanager']}/api/v2/alerts") as response:
+            held: list[dict[str, Any]] = json.load(response)
+        return held
 
     def notified(self, status: str, receiver: str = "") -> set[str]:
         """The alerts that the pager was told of, in this state, by this receiver or any."""

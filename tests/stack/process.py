@@ -36,7 +36,7 @@ class Process:
                 preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509
             )
 
-    def signal(self, number: int) -> None:
+    def send(self, number: int) -> None:
         self._process.send_signal(number)
 
     def end(self, number: int = signal.SIGTERM, *, within: float = 20) -> None:

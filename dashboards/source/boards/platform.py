@@ -29,7 +29,8 @@ BOARD: Final = Board(
                      signals.REDIS_ERROR_RATE, steps=((0.01, ORANGE), (1, RED))),
                 stat("How long has Redis been up?", "Shortly after a restart: what was not on disk is lost.",
                      signals.REDIS_UPTIME, base=ORANGE, steps=((3600, "green"),)),
-                stat("How many processes report?", "Processes of the newest service and version that reported. More than one version: below.", signals.VERSIONS,
+                stat("How many processes report?", "Processes of the newest service and version that reported. More "
+                     "than one version: below.", signals.VERSIONS,
                      base="blue"),
             ),
         ),

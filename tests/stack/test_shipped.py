@@ -1,0 +1,97 @@
+"""What we ship is accepted by the programs that read it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+OTEL = ROOT / "otel"
+PROGRAMS = Path(os.environ["TOOLSPAN_STACK"])
+LAYERS = {
+    "base": ["collector.yaml"],
+    "stack": ["collector.yaml", "collector.stack.yaml", "collector.extras.yaml"],
+    "tail sampling": [
+        "collector.yaml",
+        "collector.stack.yaml",
+        "collector.tail-sampling.yaml",
+        "collector.extras.yaml",
+    ],
+}
+# Both: what we build, and the oldest that our rules are for, as Debian has it.
+PROMTOOLS = {"built": str(PROGRAMS / "promtool"), "debian": "/usr/bin/promtool"}
+every_promtool = pytest.mark.parametrize("promtool", PROMTOOLS.values(), ids=PROMTOOLS)
+
+
+def run(*command: str, **variables: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **variables})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+def test_the_collector_accepts_every_combination_of_layers(layers: list[str], tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("secret")
+    configs = [part for layer in layers for part in ("--config", str(OTEL / layer))]
+
+    run(
+        str(PROGRAMS / "otelcol"),
+        "validate",
+        *configs,
+        COLLECTOR_REDIS_PASSWORD_FILE=str(tmp_path / "password"),
+        COLLECTOR_QUEUES=str(tmp_path),
+    )
+
+
+def test_prometheus_accepts_its_configuration() -> None:
+    run(
+        PROMTOOLS["built"], "check", "config", "--lint=all", "--lint-fatal", str(OTEL / "prometheus" / "prometheus.yml")
+    )
+
+
+@every_promtool
+def test_the_rules_are_accepted(promtool: str) -> None:
+    rules = sorted(str(path) for path in (OTEL / "prometheus" / "rules").glob("*.yml"))
+
+    run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *rules)
+
+
+@every_promtool
+def test_every_alert_fires_when_it_should_and_is_silent_when_it_should(promtool: str) -> None:
+    tests = sorted(str(path) for path in (ROOT / "tests" / "rules").glob("*_test.yml"))
+    assert tests
+
+    run(promtool, "test", "rules", *tests)
+
+
+AMTOOL = str(PROGRAMS / "amtool")
+ALERTMANAGER = str(OTEL / "alertmanager" / "alertmanager.yml")
+
+
+def test_alertmanager_accepts_its_configuration() -> None:
+    run(AMTOOL, "check-config", ALERTMANAGER)
+
+
+@pytest.mark.parametrize(
+    ("alert", "receiver"),
+    [
+        (("ToolspanNoLiveWorkers", "critical"), "page"),
+        (("ToolspanSaturated", "warning"), "ticket"),
+        (("ToolspanWatchdog", "none"), "watchdog"),
+    ],
+)
+def test_pages_tickets_and_the_watchdog_go_their_own_ways(alert: tuple[str, str], receiver: str) -> None:
+    name, severity = alert
+    labels = (f"alertname={name}", f"severity={severity}", "service=toolspan")
+
+    run(AMTOOL, "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"--verify.receivers={receiver}", *labels)
+
+
+def test_debians_promtool_is_the_oldest_that_the_rules_are_for() -> None:
+    assert shutil.which(PROMTOOLS["debian"])
+
+    assert "version 2.4" in run(PROMTOOLS["debian"], "--version")
