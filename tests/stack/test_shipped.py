@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 OTEL = ROOT / "otel"
@@ -89,6 +92,36 @@ def test_pages_tickets_and_the_watchdog_go_their_own_ways(alert: tuple[str, str]
     labels = (f"alertname={name}", f"severity={severity}", "service=toolspan")
 
     run(AMTOOL, "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"--verify.receivers={receiver}", *labels)
+
+
+def test_an_image_built_as_the_dockerfile_says_can_do_what_the_services_are_told_to_do(tmp_path: Path) -> None:
+    build = re.findall(r"uv ((?:venv|sync|build|pip)[^\n\\&]*)", (ROOT / "Dockerfile").read_text())
+    home, wheels = tmp_path / "home", tmp_path / "wheels"
+    uv = str(Path(sys.executable).parent / "uv")
+    for words in build:
+        told = words.strip().replace("/opt/toolspan", str(home)).replace("/dist/*.whl", f"{wheels}/*.whl")
+        command = f"{uv} {told.replace('--out-dir /dist', f'--out-dir {wheels}')}"
+        done = subprocess.run(  # noqa: S602 - as the image's shell does
+            command,
+            shell=True,
+            cwd=ROOT,
+            env={
+                **os.environ,
+                "UV_PROJECT_ENVIRONMENT": str(home),
+                "UV_PYTHON": str(home if home.exists() else sys.executable),
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert len(build) == 4
+    for name in ("gateway", "worker", "monitor", "telemetry-ready"):
+        run(str(home / "bin" / "toolspan"), services[name]["command"][0], "--help")
+    for name in ("traffic", "pager"):
+        run(str(home / "bin" / "python"), *services[name]["entrypoint"][1:], "--help")
 
 
 def test_debians_promtool_is_the_oldest_that_the_rules_are_for() -> None:
