@@ -119,6 +119,10 @@ stack-test: $(READY) ## Check what needs more than Python: luacheck, and the who
 	@programs="$$($(BIN)/python tools/build_stack.py)"; \
 	  TOOLSPAN_STACK="$$programs" $(BIN)/pytest tests/stack $(ARGS)
 
+.PHONY: drill
+drill: $(READY) ## Raise each alert with a real fault, and write down how long it takes (half an hour)
+	@programs="$$($(BIN)/python tools/build_stack.py)"; TOOLSPAN_STACK="$$programs" $(BIN)/python -m tests.stack.drill
+
 .PHONY: up
 up: ## Start the local stack with docker compose; http://localhost:3000
 	@docker compose up --build --detach

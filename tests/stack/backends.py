@@ -14,10 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+class Backends(Collector):
+    """What came; while *refusing*, traces are turned away for good."""
+
+    refusing = False
+
+
 @contextmanager
-def keeping() -> Iterator[Collector]:
+def keeping() -> Iterator[Backends]:
     """Listen for OTLP over HTTP, compressed or not, on a free loopback port."""
-    kept = Collector()
+    kept = Backends()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -26,8 +32,10 @@ def keeping() -> Iterator[Collector]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            kept.take(self.path.removeprefix("/otlp"), body)
-            self.send_response(200)
+            refused = kept.refusing and self.path == "/v1/traces"
+            if not refused:
+                kept.take(self.path.removeprefix("/otlp"), body)
+            self.send_response(400 if refused else 200)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
             self.end_headers()

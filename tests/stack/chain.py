@@ -249,10 +249,10 @@ class Chain:
         chosen = ",".join(f'{label}="{value}"' for label, value in labels.items())
         return [series["value"][1] for series in self.ask("query", query=f"{name}{{{chosen}}}")["result"]]
 
-    def course(self, query: str, *, seconds: float = 600) -> list[Any]:
+    def course(self, query: str, *, seconds: float = 1800) -> list[Any]:
         """The series of a query over the last *seconds*."""
         now = time.time()
-        found: list[Any] = self.ask("query_range", query=query, start=now - seconds, end=now, step=5)["result"]
+        found: list[Any] = self.ask("query_range", query=query, start=now - seconds, end=now, step=15)["result"]
         return found
 
     def alerts(self) -> list[dict[str, Any]]:
