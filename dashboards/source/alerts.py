@@ -63,6 +63,12 @@ WAITING: Final = " or ".join(
 
 _LIVE: Final = _group(catalog.WORKERS, {at.STATE: '="live"'})
 _READ: Final = {at.OPERATION_NAME: '="receive"'}
+# The gauge backs the counter up: it knows of those that no worker counted. From its least on, for it may be young.
+_GROWN: Final = (
+    f"{_group(catalog.DLQ_LENGTH)} - min by (toolspan_stream) (min_over_time({select(catalog.DLQ_LENGTH, NOW)}[10m]))"
+)
+_LIVE: Final = _group(catalog.WORKERS, {at.STATE: '="live"'})
+_READ: Final = {at.OPERATION_NAME: '="receive"'}
 # The gauge backs the counter up: it knows of those that no worker counted.
 _GROWN: Final = (
     f"{_group(catalog.DLQ_LENGTH)} - max by (toolspan_stream) ({select(catalog.DLQ_LENGTH, NOW)} offset 10m)"
@@ -80,8 +86,8 @@ def _burn(pair: Burn) -> Alert:
 
 
 def _any_of(metrics: Iterable[Foreign]) -> str:
-    names = "|".join(metric.name for metric in metrics)
-    return f'sum by (exporter, receiver) (rate({{__name__=~"{names}"}}[5m])) > 0'
+    # One by one: a rate over several metrics at once has the same labels twice, which Prometheus refuses.
+    return " or ".join(f"sum by (exporter, receiver) (rate({metric.name}[5m])) > 0" for metric in metrics)
 
 
 DROPPED: Final = (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Backends(Collector):
-    """What came; while *refusing*, traces are turned away for good."""
+    """What came; while *refusing*, everything is turned away for good."""
 
     refusing = False
 
@@ -32,10 +32,9 @@ def keeping() -> Iterator[Backends]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 body = gzip.decompress(body)
-            refused = kept.refusing and self.path == "/v1/traces"
-            if not refused:
+            if not kept.refusing:
                 kept.take(self.path.removeprefix("/otlp"), body)
-            self.send_response(400 if refused else 200)
+            self.send_response(400 if kept.refusing else 200)
             self.send_header("Content-Type", "application/x-protobuf")
             self.send_header("Content-Length", "0")
             self.end_headers()

@@ -89,8 +89,12 @@ class Chain:
     def _start_redis(self) -> None:
         make = runpy.run_path(str(OTEL / "redis" / "passwords.py"))["main"]
         make(self._roles, f"127.0.0.1:{self._ports['redis']}")
+        (self._folder / "data").mkdir()
+        self.start_redis()
+
+    def start_redis(self) -> None:
+        """Start the server on what is on disk."""
         data = self._folder / "data"
-        data.mkdir()
         flags = ["--aclfile", str(self._roles / "redis" / "users.acl"), "--appendonly", "yes", "--dir", str(data)]
         flags += ["--maxmemory", "256mb", "--maxmemory-policy", "noeviction", "--save", ""]
         self._start("redis", _wheel_binary(), "--bind", "127.0.0.1", "--port", str(self._ports["redis"]), *flags)

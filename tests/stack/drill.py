@@ -139,8 +139,8 @@ def _malformed(chain: Chain) -> None:
 
 AT_ONCE = (
     Fault("40 entries that nobody can read", ("ToolspanDeadLetterBurst",), _malformed),
-    Fault("the body of a call deleted, and its worker killed", ("ToolspanCallsLost",), faults.lose_a_call),
-    Fault("the backend of traces refuses them", ("ToolspanCollectorDropping",), _refuse, _take),
+    Fault("the body of a call deleted while it ran", ("ToolspanCallsLost",), faults.lose_a_call),
+    Fault("the backends of traces and events refuse them", ("ToolspanCollectorDropping",), _refuse, _take),
 )
 """They do not disturb each other, so that they are raised together."""
 

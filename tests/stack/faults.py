@@ -8,6 +8,7 @@ import time
 from threading import Thread
 from typing import TYPE_CHECKING, Any, cast
 
+from tests.stack.chain import EXPORT_SECONDS
 from tests.stack.process import until
 from toolspan.keys import Keys
 
@@ -23,10 +24,12 @@ def everything(chain: Chain) -> None:
     """Load with faults; returns once it has been exported."""
     chain.start_traffic(deadly_every=20)
     until(lambda: _positive(chain, "toolspan_calls_total"), "calls are counted", within=90)
-    malformed(chain, 25)
+    malformed(chain, 40)
+    until(lambda: _positive(chain, "toolspan_dlq_length"), "dead letters are measured", within=60)
     lose_a_call(chain)
+    until(lambda: _positive(chain, "toolspan_lost_total"), "the loss is counted", within=60)
     kill_a_worker(chain)
-    freeze_redis(chain, seconds=12)
+    restart_redis(chain)
     until(lambda: _positive(chain, "toolspan_redis_errors_total"), "the outage is counted", within=90)
     until(
         lambda: _positive(chain, "toolspan_dead_letters_total", toolspan_reason="worker_lost"),
@@ -35,6 +38,10 @@ def everything(chain: Chain) -> None:
     )
     replay(chain)
     until(lambda: _positive(chain, "toolspan_replays_total"), "the replay is counted", within=60)
+    chain.backends.refusing = True
+    for kind in ("spans", "log_records"):
+        until(lambda k=kind: chain.metric(f"otelcol_exporter_send_failed_{k}"), f"lost {kind} are counted", within=90)
+    chain.backends.refusing = False
     time.sleep(SECOND_EXPORT)
     chain["traffic"].end()
 
@@ -47,14 +54,12 @@ def malformed(chain: Chain, count: int) -> None:
 
 
 def lose_a_call(chain: Chain) -> None:
-    """Somebody deletes the body of a call that a worker holds, and kills the worker."""
-    waiting = Thread(target=chain.call, args=("summarise",), kwargs={"text": "lost", "seconds": 8}, daemon=True)
-    waiting.start()
+    """Somebody deletes the body of a call that a worker holds."""
+    Thread(target=chain.call, args=("summarise",), kwargs={"text": "lost", "seconds": 8}, daemon=True).start()
     client = chain.redis()
     pending = until(lambda: client.xpending_range(KEYS.calls, KEYS.group, "-", "+", 50), "a call is held", within=20)
     held = cast("list[dict[str, Any]]", pending)
     client.xdel(KEYS.calls, *[entry["message_id"] for entry in held])
-    kill_a_worker(chain)
 
 
 def kill_a_worker(chain: Chain) -> None:
@@ -78,11 +83,11 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def freeze_redis(chain: Chain, *, seconds: float) -> None:
-    """Redis is there but does not answer."""
-    chain["redis"].send(signal.SIGSTOP)
-    time.sleep(seconds)
-    chain["redis"].send(signal.SIGCONT)
+def restart_redis(chain: Chain) -> None:
+    """Redis dies and comes back on what is on disk, once its absence can be seen."""
+    chain["redis"].end(signal.SIGKILL)
+    time.sleep(2 * EXPORT_SECONDS)
+    chain.start_redis()
 
 
 def replay(chain: Chain) -> None:
