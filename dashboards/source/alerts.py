@@ -67,12 +67,6 @@ _READ: Final = {at.OPERATION_NAME: '="receive"'}
 _GROWN: Final = (
     f"{_group(catalog.DLQ_LENGTH)} - min by (toolspan_stream) (min_over_time({select(catalog.DLQ_LENGTH, NOW)}[10m]))"
 )
-_LIVE: Final = _group(catalog.WORKERS, {at.STATE: '="live"'})
-_READ: Final = {at.OPERATION_NAME: '="receive"'}
-# The gauge backs the counter up: it knows of those that no worker counted.
-_GROWN: Final = (
-    f"{_group(catalog.DLQ_LENGTH)} - max by (toolspan_stream) ({select(catalog.DLQ_LENGTH, NOW)} offset 10m)"
-)
 
 
 def _burn(pair: Burn) -> Alert:

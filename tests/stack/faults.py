@@ -39,8 +39,8 @@ def everything(chain: Chain) -> None:
     replay(chain)
     until(lambda: _positive(chain, "toolspan_replays_total"), "the replay is counted", within=60)
     chain.backends.refusing = True
-    for kind in ("spans", "log_records"):
-        until(lambda k=kind: chain.metric(f"otelcol_exporter_send_failed_{k}"), f"lost {kind} are counted", within=90)
+    until(lambda: _failed(chain, "spans"), "lost spans are counted", within=90)
+    until(lambda: _failed(chain, "log_records"), "lost events are counted", within=90)
     chain.backends.refusing = False
     time.sleep(SECOND_EXPORT)
     chain["traffic"].end()
@@ -94,6 +94,10 @@ def replay(chain: Chain) -> None:
     """An operator puts back what killed its workers, and is refused what cannot be read."""
     for arguments in (("--reason", "worker_lost"), ("--reason", "malformed")):
         chain.operator("dlq", "replay", "--all-matching", *arguments)
+
+
+def _failed(chain: Chain, kind: str) -> bool:
+    return _positive(chain, f"otelcol_exporter_send_failed_{kind}")
 
 
 def _positive(chain: Chain, metric: str, **labels: str) -> bool:
