@@ -9,7 +9,7 @@ from typing import Any, Final
 from dashboards.source import foreign
 from dashboards.source.foreign import Foreign
 from dashboards.source.objectives import BURNS, Burn
-from dashboards.source.promql import TOOL, WAITED_TOO_LONG, Scope, count, largest, rate, ratio, select, total
+from dashboards.source.promql import TOOL, WAITED_TOO_LONG, Scope, count, largest, lately, rate, ratio, select, total
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import catalog
 
@@ -156,7 +156,7 @@ ALERTS: Final = (
         "ToolspanWorkerStalled",
         TICKET,
         f"(sum by (toolspan_stream, instance) (rate({select(catalog.CONSUMED, NOW, _READ)}[5m])) == 0 "
-        f"and sum by (toolspan_stream, instance) ({select(catalog.ROOM, NOW)}) > 0) "
+        f"and sum by (toolspan_stream, instance) ({lately(catalog.ROOM, NOW)}) > 0) "
         f"and on (toolspan_stream) {_group(catalog.GROUP_UNDELIVERED)} > 0",
         "{{ $labels.instance }} has room and calls wait, but it has read none for 5 minutes",
         "consumers",

@@ -90,8 +90,13 @@ def largest(metric: Metric, scope: Scope, *by: str, where: Mapping[str, str] | N
 
 
 def total(metric: Metric, scope: Scope, *by: str, where: Mapping[str, str] | None = None) -> str:
-    """A gauge of each worker, added up."""
-    return f"{_over('sum', by)}({select(metric, scope, where)})"
+    """A gauge of each worker, added up; of those that have reported lately."""
+    return f"{_over('sum', by)}({lately(metric, scope, where)})"
+
+
+def lately(metric: Metric, scope: Scope, where: Mapping[str, str] | None = None) -> str:
+    """A gauge of each worker; a dead one goes in a minute, for what is pushed has no end that Prometheus would see."""
+    return f"last_over_time({select(metric, scope, where)}[1m])"
 
 
 def ratio(part: str, whole: str) -> str:

@@ -17,6 +17,7 @@ from dashboards.source.promql import (
     count,
     label,
     largest,
+    lately,
     one_of,
     quantile,
     rate,
@@ -167,24 +168,24 @@ _HELD = total(catalog.INFLIGHT, WORKER_BOARD)
 _FREE = total(catalog.ROOM, WORKER_BOARD)
 BUSY: Final = Signal(f"{_HELD} / (({_HELD} + {_FREE}) > 0)", SHARE, "slots taken", no_data="no workers")
 BUSY_EACH: Final = Signal(
-    f"sum by (instance) ({select(catalog.INFLIGHT, WORKER_BOARD)}) / "
-    f"(sum by (instance) ({select(catalog.INFLIGHT, WORKER_BOARD)}) + "
-    f"sum by (instance) ({select(catalog.ROOM, WORKER_BOARD)}) > 0)",
+    f"sum by (instance) ({lately(catalog.INFLIGHT, WORKER_BOARD)}) / "
+    f"(sum by (instance) ({lately(catalog.INFLIGHT, WORKER_BOARD)}) + "
+    f"sum by (instance) ({lately(catalog.ROOM, WORKER_BOARD)}) > 0)",
     SHARE,
     "{{instance}}",
     no_data="no workers",
 )
 INFLIGHT_EACH: Final = Signal(
-    f"sum by (instance, service_version) ({select(catalog.INFLIGHT, WORKER_BOARD)})",
+    f"sum by (instance, service_version) ({lately(catalog.INFLIGHT, WORKER_BOARD)})",
     COUNT,
     "{{instance}}",
     no_data="no workers",
 )
 ROOM_EACH: Final = Signal(
-    f"sum by (instance) ({select(catalog.ROOM, WORKER_BOARD)})", COUNT, "{{instance}}", no_data="no workers"
+    f"sum by (instance) ({lately(catalog.ROOM, WORKER_BOARD)})", COUNT, "{{instance}}", no_data="no workers"
 )
 ABANDONED_EACH: Final = Signal(
-    f"sum by (instance) ({select(catalog.ABANDONED, WORKER_BOARD)})", COUNT, "{{instance}}", no_data="no workers"
+    f"sum by (instance) ({lately(catalog.ABANDONED, WORKER_BOARD)})", COUNT, "{{instance}}", no_data="no workers"
 )
 _READS = {at.OPERATION_NAME: '="receive"', at.DESTINATION: '=~".+:stream:.+"'}
 READ_EACH: Final = Signal(
@@ -324,8 +325,12 @@ QUEUED: Final = Signal(
     "{{exporter}} {{data_type}}",
     no_data="no collector",
 )
+_PROCESSES = f'last_over_time({foreign.TARGET_INFO.name}{{job=~"toolspan-.+"}}[1m])'
+HOW_MANY_VERSIONS: Final = Signal(
+    f"count(count by (service_version) ({_PROCESSES}))", COUNT, "versions", no_data=UNKNOWN
+)
 VERSIONS: Final = Signal(
-    f'count by (job, service_version) ({foreign.TARGET_INFO.name}{{job=~"toolspan-.+"}})',
+    f"count by (job, service_version) ({_PROCESSES})",
     COUNT,
     "{{job}} {{service_version}}",
     no_data=UNKNOWN,

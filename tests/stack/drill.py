@@ -133,13 +133,17 @@ def _take(chain: Chain) -> None:
     chain.backends.refusing = False
 
 
+def _lose(chain: Chain) -> None:
+    faults.lose_a_call(chain)
+
+
 def _malformed(chain: Chain) -> None:
     faults.malformed(chain, 40)
 
 
 AT_ONCE = (
     Fault("40 entries that nobody can read", ("ToolspanDeadLetterBurst",), _malformed),
-    Fault("the body of a call deleted while it ran", ("ToolspanCallsLost",), faults.lose_a_call),
+    Fault("the body of a call deleted while it ran", ("ToolspanCallsLost",), _lose),
     Fault("the backends of traces and events refuse them", ("ToolspanCollectorDropping",), _refuse, _take),
 )
 """They do not disturb each other, so that they are raised together."""

@@ -24,12 +24,12 @@ BOARD: Final = Board(
                 stat("Are they full?", "Slots that are taken, of all that there are. Well below 100 %, one can be "
                                        "drained.",
                      signals.BUSY, steps=_FULL),
-                stat("How many calls do they hold?", "Calls handed to a worker and not settled yet, without the "
+                stat("How many are held?", "Calls handed to a worker and not settled yet, without the "
                                                      "parked.",
                      signals.PENDING, base="blue"),
                 stat("How many wait for one?", "Calls that no worker was given yet.", signals.UNDELIVERED,
                      steps=((100, ORANGE), (1000, RED))),
-                stat("How long has the oldest waited?",
+                stat("How old is the oldest call?",
                      "Age of the oldest call that no worker was given yet.", signals.OLDEST,
                      steps=((10, ORANGE), (60, RED))),
                 stat("Which share is taken over?", "Attempts that are orphans of a worker that died or was too slow.",

@@ -34,14 +34,14 @@ BOARD: Final = Board(
                     links=(panels.to_traces(),),
                 ),
                 stat(
-                    "How long do callers wait? (p95)",
+                    "What do callers wait? (p95)",
                     "From the call to its reply, end to end, for 95 of 100 calls.",
                     signals.end_to_end(0.95),
                     steps=((5, ORANGE), (10, RED)),
                     links=(panels.to_traces(),),
                 ),
                 stat(
-                    "How long has the oldest waited?",
+                    "How old is the oldest call?",
                     "Age of the oldest call that no worker was given yet.",
                     signals.OLDEST,
                     steps=((10, ORANGE), (60, RED)),
@@ -56,7 +56,7 @@ BOARD: Final = Board(
                     links=(panels.TO_CONSUMERS,),
                 ),
                 stat(
-                    "How many dead letters lie there?",
+                    "How many dead letters?",
                     "Calls that were given up on, and wait for a person.",
                     signals.DEAD,
                     steps=((1, ORANGE), (50, RED)),

@@ -18,20 +18,19 @@ BOARD: Final = Board(
         Row(
             "Can the other dashboards be believed?",
             (
-                stat("How old are the group's figures?", "Backlog, workers and dead letters are measured by one "
+                stat("Is the group measured?", "Backlog, workers and dead letters are measured by one "
                                                          "process. Red: "
                      "nobody does, and what they show is the past.", signals.MONITOR_AGE, steps=_OLD),
-                stat("How old are the workers' figures?",
-                     "Since any worker reported last.", signals.WORKERS_AGE, steps=_OLD),
+                stat("Do workers report?",
+                     "How long ago any worker reported.", signals.WORKERS_AGE, steps=_OLD),
                 stat("Does the collector answer?", "1 if Prometheus could ask it.", signals.COLLECTOR_UP, base=RED,
                      steps=((1, "green"),)),
                 stat("How often does Redis fail us?", "Commands that failed, a second, for all roles.",
                      signals.REDIS_ERROR_RATE, steps=((0.01, ORANGE), (1, RED))),
                 stat("How long has Redis been up?", "Shortly after a restart: what was not on disk is lost.",
                      signals.REDIS_UPTIME, base=ORANGE, steps=((3600, "green"),)),
-                stat("How many processes report?", "Processes of the newest service and version that reported. More "
-                     "than one version: below.", signals.VERSIONS,
-                     base="blue"),
+                stat("How many versions run?", "More than one: a deploy is under way, or stuck; which, below.",
+                     signals.HOW_MANY_VERSIONS, steps=((2, ORANGE),)),
             ),
         ),
         Row(

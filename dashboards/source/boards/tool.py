@@ -25,7 +25,7 @@ BOARD: Final = Board(
                 stat("Which share do we lose?", "Calls without a reply, or with one that says that we failed, not "
                                                 "the tool.",
                      signals.LOST_TO_US, steps=((0.001, ORANGE), (0.01, RED))),
-                stat("How long do callers wait? (p95)", "End to end, for 95 of 100 calls.", signals.end_to_end(0.95),
+                stat("What do callers wait? (p95)", "End to end, for 95 of 100 calls.", signals.end_to_end(0.95),
                      steps=((5, ORANGE), (10, RED))),
                 stat("How long does it run? (p95)",
                      "Inside the tool alone, for 95 of 100 attempts.", signals.running(0.95),
