@@ -23,7 +23,7 @@ PARTS = {
     # No service discovery but files and static lists: the rest is most of its size.
     "prometheus": ("tool", "", ("-tags=remove_all_sd",)),
 }
-PROGRAMS = ("otelcol", "prometheus", "promtool", "alertmanager", "amtool")
+PROGRAMS = ("otelcol", "prometheus", "promtool", "alertmanager", "amtool", "grammars/node_modules")
 ALERTMANAGER = "github.com/prometheus/alertmanager"
 
 
@@ -41,6 +41,8 @@ def main() -> int:
             for part in PARTS:
                 print(f"building {part} ({version})", file=sys.stderr, flush=True)
                 build(go, part, Path(building))
+            print("fetching grammars", file=sys.stderr, flush=True)
+            grammars(Path(building) / "grammars")
             for left in Path(building).glob("alertmanager-module*"):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
             # In one step, so that a folder of this name is always whole.
@@ -76,6 +78,16 @@ def build(go: str, part: str, into: Path) -> None:
     command += [*flags, "-o", str(into / name), what]
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "", "GOWORK": "off"}
     subprocess.run(command, cwd=MANIFESTS / part, env=environment, check=True)
+
+
+def grammars(into: Path) -> None:
+    """Put the grammars of LogQL and TraceQL beside what we build, from exactly what package-lock.json names."""
+    npm = shutil.which("npm")
+    if npm is None:
+        message = "npm is missing; it fetches the grammars of the query languages (Debian: npm)"
+        raise SystemExit(message)
+    shutil.copytree(MANIFESTS / "grammars", into)
+    subprocess.run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"], cwd=into, check=True)
 
 
 def with_pages(go: str, copy: Path) -> Path:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent.parent
 RULES = ROOT / "otel" / "prometheus" / "rules"
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 VARIABLES = {
+    "${trace}": TRACE_ID,
+    "${tool:regex}": "search|summarise",
     "$__rate_interval": "1m",
     "$__range": "10m",
     "$stream": ".*",

@@ -7,6 +7,7 @@ import signal
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,14 +47,18 @@ What takes longer than minutes, or a fault that cannot be made on one machine, i
 """
 
 
+def _nothing(_: Chain) -> None:
+    """What ends by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault, how it is undone, and what it should raise."""
 
     what: str
     alerts: tuple[str, ...]
-    cause: Callable[[Chain], None] = lambda _: None
-    undo: Callable[[Chain], None] = lambda _: None
+    cause: Callable[[Chain], None] = _nothing
+    undo: Callable[[Chain], None] = _nothing
 
 
 class Listener:
@@ -134,67 +139,70 @@ def _take(chain: Chain) -> None:
 
 
 def _lose(chain: Chain) -> None:
-    faults.lose_a_call(chain)
+    for _ in range(3):
+        faults.lose_a_call(chain)
+        time.sleep(1)
 
 
 def _malformed(chain: Chain) -> None:
     faults.malformed(chain, 40)
 
 
-AT_ONCE = (
-    Fault("40 entries that nobody can read", ("ToolspanDeadLetterBurst",), _malformed),
-    Fault("the body of a call deleted while it ran", ("ToolspanCallsLost",), _lose),
-    Fault("the backends of traces and events refuse them", ("ToolspanCollectorDropping",), _refuse, _take),
-)
-"""They do not disturb each other, so that they are raised together."""
-
-ONE_BY_ONE = (
-    Fault("every worker killed, with calls waiting", ("ToolspanNoLiveWorkers",), _kill_workers, Chain.start_workers),
-    Fault("Redis frozen", ("ToolspanRedisFailing",), _freeze, _thaw),
-    Fault("the loop of every worker blocked", ("ToolspanWorkersStalled",), _block, _restart_workers),
-    Fault("six calls that kill whoever runs them", ("ToolspanPoisonLoop",), _poison),
-    Fault(
-        "a mute process elected to measure the group", ("ToolspanMonitorDown",), _hold_the_election, _end_the_election
+GROUPS = (
+    (
+        Fault("40 entries that nobody can read", ("ToolspanDeadLetterBurst",), _malformed),
+        Fault("the bodies of calls deleted while they ran", ("ToolspanCallsLost",), _lose),
+        Fault("the backends of traces and events refuse them", ("ToolspanCollectorDropping",), _refuse, _take),
     ),
-    Fault("the collector gone", ("ToolspanTelemetryAbsent",), _end_collector, Chain.start_collector),
+    (Fault("six calls that kill whoever runs them", ("ToolspanPoisonLoop",), _poison),),
+    (
+        Fault(
+            "every worker killed, with calls waiting", ("ToolspanNoLiveWorkers",), _kill_workers, Chain.start_workers
+        ),
+        Fault("Redis frozen", ("ToolspanRedisFailing",), _freeze, _thaw),
+        Fault("the loop of every worker blocked", ("ToolspanWorkersStalled",), _block, _restart_workers),
+    ),
+    (
+        Fault("a mute process elected to measure", ("ToolspanMonitorDown",), _hold_the_election, _end_the_election),
+        Fault("the collector gone", ("ToolspanTelemetryAbsent",), _end_collector, Chain.start_collector),
+    ),
 )
-FROM_THE_LOAD = Fault(
-    "callers that give up after 0.4 s on a tool that takes 2 s", ("ToolspanCallerTimeouts", "ToolspanSLOBurn1h")
-)
+"""Each on a stack of its own, side by side; those of one group one after the other."""
+FROM_THE_LOAD = Fault("callers that give up after 0.4 s on a tool that takes 2 s", ("ToolspanCallerTimeouts",))
 
 
 def main() -> int:
     """Run all drills and write the table; fails if an alert did not fire."""
-    with tempfile.TemporaryDirectory(prefix="drill-") as folder, Chain(Path(folder)) as chain:
-        listener = Listener(chain)
-        rows: list[Sequence[object]] = []
-        loaded = time.monotonic()
-        chain.start_traffic(rate=15)
-        began = [(fault, _begin(chain, fault)) for fault in AT_ONCE]
-        waiting = [(fault, at, time.monotonic()) for fault, at in began if _fired(listener, fault, at)]
-        undone = [(fault, at, _undo(chain, fault)) for fault, at, _ in waiting]
-        for fault in ONE_BY_ONE:
-            at = _begin(chain, fault)
-            _fired(listener, fault, at)
-            undone.append((fault, at, _undo(chain, fault)))
-            _wait(lambda f=fault, u=undone[-1][2]: _all(listener, "resolved", f, u), 240)  # type: ignore[misc]
-        ended = time.monotonic()
-        chain["traffic"].end()
-        undone.append((FROM_THE_LOAD, loaded, ended))
-        _wait(lambda: all(_all(listener, "resolved", fault, end) for fault, _, end in undone), CLEARS_WITHIN)
-        for fault, at, end in undone:
-            rows += [
-                (
-                    alert,
-                    fault.what,
-                    listener.first("firing", alert, since=at),
-                    listener.first("resolved", alert, since=end),
-                )
-                for alert in fault.alerts
-            ]
+    with ThreadPoolExecutor(len(GROUPS)) as pool:
+        rows = [row for done in pool.map(_drill, GROUPS) for row in done]
     PAGE.write_text(_page(rows))
     sys.stdout.write(PAGE.read_text())
     return 0 if all(fired is not None for _, _, fired, _ in rows) else 1
+
+
+def _drill(group: tuple[Fault, ...]) -> list[tuple[str, str, float | None, float | None]]:
+    """Make the faults of one group; gives the alert, the fault, when it fired and when it cleared."""
+    with tempfile.TemporaryDirectory(prefix="drill-") as folder, Chain(Path(folder)) as chain:
+        listener = Listener(chain)
+        loaded = time.monotonic()
+        chain.start_traffic(rate=10)
+        undone = []
+        for fault in group:
+            at = _begin(chain, fault)
+            _wait(lambda f=fault, a=at: _all(listener, "firing", f, a), FIRES_WITHIN)  # type: ignore[misc]
+            fault.undo(chain)
+            undone.append((fault, at, time.monotonic()))
+            if fault is not group[-1] and fault.undo is not _nothing:
+                _wait(lambda f=fault, u=undone[-1][2]: _all(listener, "resolved", f, u), 240)  # type: ignore[misc]
+        if group is GROUPS[0]:
+            chain["traffic"].end()
+            undone.append((FROM_THE_LOAD, loaded, time.monotonic()))
+        _wait(lambda: all(_all(listener, "resolved", fault, end) for fault, _, end in undone), CLEARS_WITHIN)
+        return [
+            (alert, fault.what, listener.first("firing", alert, since=at), listener.first("resolved", alert, since=end))
+            for fault, at, end in undone
+            for alert in fault.alerts
+        ]
 
 
 def _begin(chain: Chain, fault: Fault) -> float:
@@ -203,16 +211,6 @@ def _begin(chain: Chain, fault: Fault) -> float:
     at = time.monotonic()
     fault.cause(chain)
     return at
-
-
-def _undo(chain: Chain, fault: Fault) -> float:
-    fault.undo(chain)
-    return time.monotonic()
-
-
-def _fired(listener: Listener, fault: Fault, at: float) -> bool:
-    _wait(lambda: _all(listener, "firing", fault, at), FIRES_WITHIN)
-    return True
 
 
 def _all(listener: Listener, status: str, fault: Fault, since: float) -> bool:
@@ -225,9 +223,9 @@ def _wait(condition: Callable[[], bool], seconds: float) -> None:
         time.sleep(0.5)
 
 
-def _page(rows: Sequence[Sequence[object]]) -> str:
-    def told(seconds: object) -> str:
-        return f"{seconds:.0f} s" if isinstance(seconds, float) else "not seen"
+def _page(rows: Sequence[tuple[str, str, float | None, float | None]]) -> str:
+    def told(seconds: float | None) -> str:
+        return "not seen" if seconds is None else f"{seconds:.0f} s"
 
     lines = [
         f"| [{a}](runbooks/{a}.md) | {what} | {told(fired)} | {told(cleared)} |" for a, what, fired, cleared in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from tests.dashboards.queries import TRACE_ID, filled_in, of_panels
 
 ROOT = Path(__file__).parent.parent.parent
 OTEL = ROOT / "otel"
@@ -128,3 +131,25 @@ def test_debians_promtool_is_the_oldest_that_the_rules_are_for() -> None:
     assert shutil.which(PROMTOOLS["debian"])
 
     assert "version 2.4" in run(PROMTOOLS["debian"], "--version")
+
+
+def test_every_query_of_logs_and_traces_is_accepted_by_grafanas_own_grammars() -> None:
+    asked = [(kind, filled_in(query.text)) for kind in ("loki", "tempo") for query in of_panels(kind)]
+    asked = [(kind, query) for kind, query in asked if query != TRACE_ID]
+
+    assert len(asked) > 10
+    assert refused(asked) == []
+
+
+@pytest.mark.parametrize(("kind", "query"), [("loki", '{service_name="x"} | json | ='), ("tempo", "{ span.x == 1 ")])
+def test_the_grammars_notice_what_is_wrong(kind: str, query: str) -> None:
+    assert len(refused([(kind, query)])) == 1
+
+
+def refused(queries: list[tuple[str, str]]) -> list[str]:
+    """The queries that their grammar does not accept."""
+    lines = "".join(json.dumps(query) + "\n" for query in queries)
+    parse = str(PROGRAMS / "grammars" / "parse.mjs")
+    node = shutil.which("node")
+    assert node
+    return subprocess.run([node, parse], input=lines, capture_output=True, text=True, check=True).stdout.splitlines()
