@@ -21,7 +21,7 @@ SECOND_EXPORT = 15.0
 
 def everything(chain: Chain) -> None:
     """Load with faults; returns once it has been exported."""
-    chain.start_traffic(deadly_every=20)
+    chain.start_traffic(deadly_every=60)
     until(lambda: _positive(chain, "toolspan_calls_total"), "calls are counted", within=90)
     malformed(chain, 40)
     until(lambda: _positive(chain, "toolspan_dlq_length"), "dead letters are measured", within=60)

@@ -137,7 +137,7 @@ def test_every_query_of_logs_and_traces_is_accepted_by_grafanas_own_grammars() -
     asked = [(kind, filled_in(query.text)) for kind in ("loki", "tempo") for query in of_panels(kind)]
     asked = [(kind, query) for kind, query in asked if query != TRACE_ID]
 
-    assert len(asked) > 10
+    assert {kind for kind, _ in asked} == {"loki", "tempo"}
     assert refused(asked) == []
 
 

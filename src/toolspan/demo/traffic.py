@@ -18,10 +18,11 @@ from pydantic_core import from_json, to_json
 from toolspan.demo.load import KINDS, Kind
 
 _TOLD_EVERY: Final = 15.0
-_PATIENCE: Final = 30.0
+_USUAL: Final = 30.0
 _DEADLY: Final = KINDS[-1]
 _HURRY: Final = Kind("summarise", {"text": "It was a dark and stormy night"}, 24, "its caller does not wait")
-_HURRY_MS: Final = 400
+# What each kind is given. What kills workers is answered once it has been quarantined, many leases later.
+_PATIENCE: Final = {_HURRY: 0.4, _DEADLY: 300.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class Traffic:
     def run(self, rate: float, deadly_every: float) -> None:
         """Call *rate* times a second, for ever."""
         kinds = [*KINDS[:-1], _HURRY]
-        told = killed = time.monotonic()
+        told = time.monotonic()
+        killed = told - deadly_every
         while True:
             [kind] = random.choices(kinds, [kind.count for kind in kinds])  # noqa: S311
             self._start(kind)
@@ -79,10 +81,10 @@ class Traffic:
             self._ended[how] += 1
 
     def _call(self, kind: Kind) -> str:
-        patience_ms = _HURRY_MS if kind is _HURRY else int(_PATIENCE * 1000)
-        connection = HTTPConnection(self._gateway.host, self._gateway.port, timeout=_PATIENCE * 2)
+        patience = _PATIENCE.get(kind, _USUAL)
+        connection = HTTPConnection(self._gateway.host, self._gateway.port, timeout=patience + _USUAL)
         try:
-            body = to_json({"args": kind.args, "timeout_ms": patience_ms})
+            body = to_json({"args": kind.args, "timeout_ms": int(patience * 1000)})
             connection.request("POST", f"/v1/tools/{kind.tool}/calls", body, {"Content-Type": "application/json"})
             answer: dict[str, Any] = from_json(connection.getresponse().read())
             return str(answer["error"]["type"]) if "error" in answer else "ok"
