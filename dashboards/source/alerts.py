@@ -247,9 +247,9 @@ ALERTS: Final = (
     Alert(
         "ToolspanRedisNearlyFull",
         TICKET,
-        f"max by (instance) ({foreign.REDIS_MEMORY_USED.name}) / "
-        f"(max by (instance) ({foreign.REDIS_MAXMEMORY.name}) > 0) > 0.8",
-        "Redis uses {{ $value | humanizePercentage }} of its memory; once full it refuses calls",
+        f"max by (server_address) ({foreign.REDIS_MEMORY_USED.name}) / "
+        f"(max by (server_address) ({foreign.REDIS_MAXMEMORY.name}) > 0) > 0.8",
+        "Redis at {{ $labels.server_address }} uses {{ $value | humanizePercentage }} of its memory; once full it refuses calls",
         "platform",
         "2m",
     ),

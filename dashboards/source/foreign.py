@@ -51,5 +51,7 @@ UP: Final = Foreign("up", "Prometheus, for each of its scrapes")
 FOREIGN: Final = tuple(value for value in list(globals().values()) if isinstance(value, Foreign))
 """All of them."""
 
-ON_EVERY_SERIES: Final = ("job", "instance", "toolspan_stream", "service_version", "deployment_environment_name")
+ON_EVERY_SERIES: Final = (
+    "job", "instance", "toolspan_stream", "service_version", "deployment_environment_name", "server_address",
+)  # fmt: skip
 """Labels that Prometheus adds: who exported it, and what `otel/prometheus/prometheus.yml` promotes."""

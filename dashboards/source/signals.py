@@ -233,7 +233,11 @@ DIED: Final = Signal(
     no_data=NONE_SEEN,
 )
 REPLAYED: Final = Signal(
-    rate(catalog.REPLAYS, BOARD, at.OUTCOME, of="increase"), COUNT, _by(at.OUTCOME), no_data="no replays"
+    # A command exports once and is gone: its count is a point, and no rate sees it.
+    f"sum by ({label(at.OUTCOME)}) ({lately(catalog.REPLAYS, BOARD)})",
+    COUNT,
+    _by(at.OUTCOME),
+    no_data="no replays",
 )
 AFTER_REPLAY: Final = Signal(
     rate(catalog.ATTEMPTS, TOOL_BOARD, at.OUTCOME, where={at.DELIVERY: '="replay"'}, of="increase"),

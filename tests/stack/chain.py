@@ -33,7 +33,7 @@ class Chain:
     """Redis, gateway, workers, monitor → collector → Prometheus → Alertmanager → pager."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._programs = Path(os.environ["TOOLSPAN_STACK"])
         self._stack = ExitStack()
         self._running: dict[str, Process] = {}
@@ -73,8 +73,8 @@ class Chain:
         self._stack.close()
 
     def _start(self, name: str, *command: str, cwd: Path | None = None, **variables: str) -> Process:
-        log = self._folder / f"{name}.log"
-        process = Process(name, list(command), cwd=cwd or self._folder, log=log, variables=variables)
+        log = self.folder / f"{name}.log"
+        process = Process(name, list(command), cwd=cwd or self.folder, log=log, variables=variables)
         self._running[name] = process
         return process
 
@@ -89,12 +89,12 @@ class Chain:
     def _start_redis(self) -> None:
         make = runpy.run_path(str(OTEL / "redis" / "passwords.py"))["main"]
         make(self._roles, f"127.0.0.1:{self._ports['redis']}")
-        (self._folder / "data").mkdir()
+        (self.folder / "data").mkdir()
         self.start_redis()
 
     def start_redis(self) -> None:
         """Start the server on what is on disk."""
-        data = self._folder / "data"
+        data = self.folder / "data"
         flags = ["--aclfile", str(self._roles / "redis" / "users.acl"), "--appendonly", "yes", "--dir", str(data)]
         flags += ["--maxmemory", "256mb", "--maxmemory-policy", "noeviction", "--save", ""]
         self._start("redis", _wheel_binary(), "--bind", "127.0.0.1", "--port", str(self._ports["redis"]), *flags)
@@ -127,7 +127,7 @@ class Chain:
 
     def start_workers(self) -> None:
         """Two workers, each of which comes back when it dies, as a container does."""
-        tools = ("--tools", "toolspan.demo.tools", "--tools", "tests.stack.blocking")
+        tools = ("--tools", "toolspan.demo.tools", "--tools", "tests.stack.misbehaving")
         self.start_ours(
             "workers", "worker", *tools, "--processes", "2", "--concurrency", "16", "--name", "w", role="worker"
         )
@@ -152,7 +152,7 @@ class Chain:
             COLLECTOR_METRICS_PORT=str(self._ports["figures"]),
             COLLECTOR_REDIS=port["redis"],
             COLLECTOR_REDIS_PASSWORD_FILE=str(self._roles / "collector" / "password"),
-            COLLECTOR_QUEUES=str(self._folder / "queues"),
+            COLLECTOR_QUEUES=str(self.folder / "queues"),
             COLLECTOR_TEMPO=self.backends.endpoint,
             COLLECTOR_LOKI=f"{self.backends.endpoint}/otlp",
             COLLECTOR_PROMETHEUS=f"http://{port['prometheus']}/api/v1/otlp",
@@ -160,7 +160,7 @@ class Chain:
         until(lambda: self._reachable(f"http://{port['health']}/"), "the collector is healthy", within=30)
 
     def _start_prometheus(self) -> None:
-        home = self._folder / "prometheus"
+        home = self.folder / "prometheus"
         (home / "targets").mkdir(parents=True)
         for shipped in ("prometheus.yml", "rules"):
             (home / shipped).symlink_to(OTEL / "prometheus" / shipped)
@@ -183,7 +183,7 @@ class Chain:
         until(lambda: self._reachable(f"{self.prometheus}/-/ready"), "Prometheus is ready", within=60)
 
     def _start_alertmanager(self) -> None:
-        home = self._folder / "alertmanager"
+        home = self.folder / "alertmanager"
         (home / "receivers").mkdir(parents=True)
         (home / "alertmanager.yml").symlink_to(OTEL / "alertmanager" / "alertmanager.yml")
         for shipped in (OTEL / "alertmanager" / "receivers").iterdir():

@@ -23,6 +23,8 @@ def everything(chain: Chain) -> None:
     """Load with faults; returns once it has been exported."""
     chain.start_traffic(deadly_every=60)
     until(lambda: _positive(chain, "toolspan_calls_total"), "calls are counted", within=90)
+    whole = chain.folder / "whole"
+    chain.send_and_leave("fragile", whole=str(whole))
     malformed(chain, 40)
     until(lambda: _positive(chain, "toolspan_dlq_length"), "dead letters are measured", within=60)
     # Whoever was to count it may be killed first: again, until one is counted.
@@ -33,12 +35,16 @@ def everything(chain: Chain) -> None:
     restart_redis(chain)
     until(lambda: _positive(chain, "toolspan_redis_errors_total"), "the outage is counted", within=90)
     until(
-        lambda: _positive(chain, "toolspan_dead_letters_total", toolspan_reason="worker_lost"),
+        lambda: _positive(
+            chain, "toolspan_dead_letters_total", toolspan_reason="worker_lost", gen_ai_tool_name="fragile"
+        ),
         "what kills workers is quarantined",
         within=240,
     )
+    whole.touch()
     replay(chain)
     until(lambda: _positive(chain, "toolspan_replays_total"), "the replay is counted", within=60)
+    until(lambda: _positive(chain, "toolspan_attempts_total", toolspan_delivery="replay"), "it has ended", within=60)
     chain.backends.refusing = True
     until(lambda: _failed(chain, "spans"), "lost spans are counted", within=90)
     until(lambda: _failed(chain, "log_records"), "lost events are counted", within=90)
@@ -92,8 +98,8 @@ def restart_redis(chain: Chain) -> None:
 
 
 def replay(chain: Chain) -> None:
-    """An operator puts back what killed its workers, and is refused what cannot be read."""
-    for arguments in (("--reason", "worker_lost"), ("--reason", "malformed")):
+    """An operator puts back what killed its workers and has been put right, and is refused what cannot be read."""
+    for arguments in (("--tool", "fragile"), ("--reason", "malformed")):
         chain.operator("dlq", "replay", "--all-matching", *arguments)
 
 
