@@ -249,7 +249,7 @@ ALERTS: Final = (
         TICKET,
         f"max by (server_address) ({foreign.REDIS_MEMORY_USED.name}) / "
         f"(max by (server_address) ({foreign.REDIS_MAXMEMORY.name}) > 0) > 0.8",
-        "Redis at {{ $labels.server_address }} uses {{ $value | humanizePercentage }} of its memory; once full it refuses calls",
+        "Redis at {{ $labels.server_address }} uses {{ $value | humanizePercentage }} of its memory; full, it refuses",
         "platform",
         "2m",
     ),

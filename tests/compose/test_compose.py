@@ -15,6 +15,7 @@ import yaml
 
 from dashboards.source.build import BOARDS
 from toolspan.settings import Settings
+from toolspan.store.permissions import ROLES
 
 ROOT = Path(__file__).parent.parent.parent
 OTEL = ROOT / "otel"
@@ -184,4 +185,7 @@ def test_the_passwords_are_random_and_made_once(tmp_path: Path) -> None:
     assert first == again
     assert first["worker/password"] != other["worker/password"]
     assert first["worker/password"] in first["worker/.env"]
-    assert all(first[f"{role}/password"] not in first["redis/users.acl"] for role in ("worker", "gateway", "operator"))
+    roles = {path.split("/")[0] for path in first if path.endswith("/password")}
+    assert roles == {*ROLES, "collector"}
+    assert all(first[f"{role}/password"] not in first["redis/users.acl"] for role in roles)
+    assert "sha256-of" not in first["redis/users.acl"]

@@ -89,6 +89,9 @@ class Chain:
     def _start_redis(self) -> None:
         make = runpy.run_path(str(OTEL / "redis" / "passwords.py"))["main"]
         make(self._roles, f"127.0.0.1:{self._ports['redis']}")
+        # Beside the users that we ship: one who does what nobody should be able to do.
+        with (self._roles / "redis" / "users.acl").open("a") as acl:
+            acl.write("user chaos reset on nopass ~* &* +@all\n")
         (self.folder / "data").mkdir()
         self.start_redis()
 
@@ -107,9 +110,8 @@ class Chain:
             return False
 
     def redis(self) -> redis.Redis:
-        """A client with an operator's rights."""
-        password = (self._roles / "operator" / "password").read_text()
-        return redis.Redis(port=self._ports["redis"], username="operator", password=password)
+        """A client that may do everything."""
+        return redis.Redis(port=self._ports["redis"], username="chaos", password="any")
 
     def start_ours(self, name: str, *arguments: str, role: str = "") -> Process:
         """Start `toolspan` as one of our services, which finds its Redis in `.env` as in the container."""
