@@ -111,7 +111,7 @@ class Chain:
 
     def redis(self) -> redis.Redis:
         """A client that may do everything."""
-        return redis.Redis(port=self._ports["redis"], username="chaos", password="any")
+        return redis.Redis(port=self._ports["redis"], username="chaos", password="any")  # noqa: S106 - nopass
 
     def start_ours(self, name: str, *arguments: str, role: str = "") -> Process:
         """Start `toolspan` as one of our services, which finds its Redis in `.env` as in the container."""
