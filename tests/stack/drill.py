@@ -79,6 +79,11 @@ class Listener:
             self.heard += [(now, line["event"].removeprefix("alert."), line["alert"]) for line in told[known:]]
             known = max(known, len(told))
 
+    def close(self) -> None:
+        """Stop before the chain's files go."""
+        self._stop.set()
+        self._thread.join()
+
     def first(self, status: str, alert: str, *, since: float) -> float | None:
         """Seconds from *since* until it was heard; None if it was not."""
         times = [at - since for at, how, name in list(self.heard) if (how, name) == (status, alert) and at >= since]
@@ -198,6 +203,7 @@ def _drill(group: tuple[Fault, ...]) -> list[tuple[str, str, float | None, float
             chain["traffic"].end()
             undone.append((FROM_THE_LOAD, loaded, time.monotonic()))
         _wait(lambda: all(_all(listener, "resolved", fault, end) for fault, _, end in undone), CLEARS_WITHIN)
+        listener.close()
         return [
             (alert, fault.what, listener.first("firing", alert, since=at), listener.first("resolved", alert, since=end))
             for fault, at, end in undone
