@@ -20,7 +20,7 @@ NOBODY: Final = "none"
 
 S: Final = at.STREAM
 NOW: Final = Scope("")
-TWO, FIVE, TEN, QUARTER, HOUR = (Scope(window) for window in ("2m", "5m", "10m", "15m", "1h"))
+ONE, TWO, FIVE, TEN, QUARTER, HOUR = (Scope(window) for window in ("1m", "2m", "5m", "10m", "15m", "1h"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +137,10 @@ ALERTS: Final = (
         "ToolspanWorkersStalled",
         PAGE,
         f"{_group(catalog.GROUP_UNDELIVERED)} > 0 and {total(catalog.ROOM, NOW, S)} > 0 "
-        f"and {rate(catalog.CONSUMED, TWO, S, where=_READ)} == 0",
+        f"and {rate(catalog.CONSUMED, ONE, S, where=_READ)} == 0",
         "{{ $value }} calls wait, workers have room, and none of them reads",
         "consumers",
-        "1m",
+        "30s",
     ),
     *(_burn(pair) for pair in BURNS if pair.severity == TICKET),
     Alert(
