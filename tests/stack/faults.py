@@ -21,16 +21,16 @@ SECOND_EXPORT = 15.0
 
 def everything(chain: Chain) -> None:
     """Load with faults; returns once it has been exported."""
-    chain.start_traffic(deadly_every=60)
+    chain.start_traffic()
     until(lambda: _positive(chain, "toolspan_calls_total"), "calls are counted", within=90)
-    whole = chain.folder / "whole"
-    chain.send_and_leave("fragile", whole=str(whole))
     malformed(chain, 40)
     until(lambda: _positive(chain, "toolspan_dlq_length"), "dead letters are measured", within=60)
     # Whoever was to count it may be killed first: again, until one is counted.
     until(
         lambda: lose_a_call(chain) and _positive(chain, "toolspan_lost_total"), "a loss is counted", within=120, every=5
     )
+    whole = chain.folder / "whole"
+    chain.send_and_leave("fragile", whole=str(whole))
     kill_a_worker(chain)
     restart_redis(chain)
     until(lambda: _positive(chain, "toolspan_redis_errors_total"), "the outage is counted", within=90)
