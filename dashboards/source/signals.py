@@ -239,8 +239,9 @@ REPLAYED: Final = Signal(
     _by(at.OUTCOME),
     no_data="no replays",
 )
+# As a sum: these are not created at 0, so that a rate would not see the first of each.
 AFTER_REPLAY: Final = Signal(
-    rate(catalog.ATTEMPTS, TOOL_BOARD, at.OUTCOME, where={at.DELIVERY: '="replay"'}, of="increase"),
+    total(catalog.ATTEMPTS, TOOL_BOARD, at.OUTCOME, where={at.DELIVERY: '="replay"'}),
     COUNT,
     _by(at.OUTCOME),
     no_data="no replays",

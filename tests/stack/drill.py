@@ -111,15 +111,14 @@ def _end_collector(chain: Chain) -> None:
 def _block(chain: Chain) -> None:
     # Twice as many as there are workers, for one may take two.
     for _ in range(4):
-        chain.send_and_leave("block", seconds=400)
+        chain.send_and_leave("block", whole=str(chain.folder / "whole"))
     time.sleep(2)
     for _ in range(20):
         chain.send_and_leave("search", query="x")
 
 
-def _restart_workers(chain: Chain) -> None:
-    chain["workers"].end(signal.SIGKILL)
-    chain.start_workers()
+def _unblock(chain: Chain) -> None:
+    (chain.folder / "whole").touch()
 
 
 def _poison(chain: Chain) -> None:
@@ -163,7 +162,7 @@ GROUPS = (
             "every worker killed, with calls waiting", ("ToolspanNoLiveWorkers",), _kill_workers, Chain.start_workers
         ),
         Fault("Redis frozen", ("ToolspanRedisFailing",), _freeze, _thaw),
-        Fault("the loop of every worker blocked", ("ToolspanWorkersStalled",), _block, _restart_workers),
+        Fault("the loop of every worker blocked", ("ToolspanWorkersStalled",), _block, _unblock),
     ),
     (
         Fault("a mute process elected to measure", ("ToolspanMonitorDown",), _hold_the_election, _end_the_election),

@@ -10,10 +10,11 @@ from toolspan import tool
 
 
 @tool
-async def block(seconds: float) -> float:
-    """Hold the loop of the worker."""
-    time.sleep(seconds)  # noqa: ASYNC251 - that is the fault
-    return seconds
+async def block(whole: str) -> str:
+    """Hold the loop of the worker until it has been put right, which a file says."""
+    while not Path(whole).exists():  # noqa: ASYNC240 - nobody waits for it
+        time.sleep(0.1)  # noqa: ASYNC251 - that is the fault
+    return whole
 
 
 @tool

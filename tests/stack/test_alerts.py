@@ -17,7 +17,7 @@ pytestmark = pytest.mark.timeout(900)
 # What the load and its faults raise within minutes.
 RAISED = {
     "page": {"ToolspanCallsLost", "ToolspanDeadLetterBurst"},
-    "ticket": {"ToolspanCallerTimeouts"},
+    "ticket": {"ToolspanCollectorDropping"},
     "watchdog": {"ToolspanWatchdog"},
 }
 

@@ -20,9 +20,9 @@ BOARD: Final = Board(
             "How bad is it?",
             (
                 stat("How many lie there?", "Calls that were given up on, and wait for a person.", signals.DEAD,
-                     steps=((1, ORANGE), (50, RED)), width=6),
+                     steps=((1, ORANGE), (50, RED)), width=6, height=8),
                 stat("How old is the oldest?", "A day without anybody looking is a ticket.", signals.OLDEST_DEAD,
-                     steps=((_DAY / 24, ORANGE), (_DAY, RED)), width=6),
+                     steps=((_DAY / 24, ORANGE), (_DAY, RED)), width=6, height=8),
                 graph("How did it grow?", "Dead letters that lie there, over time. Falling: somebody replays or "
                                           "discards.",
                       signals.DEAD, width=12, height=8),
@@ -58,7 +58,8 @@ BOARD: Final = Board(
                 graph("What was replayed?", "Dead letters that an operator put back on the stream, or was refused to.",
                       signals.REPLAYED, bars=True),
                 graph("How did replays end?",
-                      "First attempts of replayed calls, by outcome.", signals.AFTER_REPLAY, bars=True,
+                      "First attempts of replayed calls, by outcome, since the workers were started.",
+                      signals.AFTER_REPLAY, bars=True,
                       links=(panels.to_tool(),)),
                 text("From the command line", "What to type next.",
                      "1. `toolspan dlq ls --group-by fingerprint`: how many causes\n"

@@ -33,7 +33,7 @@ BOARD: Final = Board(
                 stat("Which share is run again?", "Attempts that were taken over from a worker that died or was too "
                                                   "slow.",
                      signals.RECLAIM_SHARE, steps=((0.01, ORANGE), (0.05, RED)), links=(panels.TO_CONSUMERS,)),
-                stat("How fast does its budget burn?", "The budget of 'answered', over an hour, for the worst of "
+                stat("Is its budget burning?", "The budget of 'answered', over an hour, for the worst of "
                                                        "the chosen "
                      "tools. 1 uses it up exactly.", burning("answered", "1h"), steps=((1, ORANGE), (6,
                      RED)), decimals=1),
