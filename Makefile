@@ -73,10 +73,10 @@ test: $(READY) ## Run all tests on every server found here; ARGS='-k drain -x' g
 	@$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
 .PHONY: check
-check: check-format check-lint check-types check-imports check-lua check-docs ## Check all that Python alone can check
+check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards ## Check all that Python alone can check
 	$(call heading,all checks passed)
 
-.PHONY: check-format check-lint check-types check-imports check-lua check-docs
+.PHONY: check-format check-lint check-types check-imports check-lua check-docs check-dashboards
 check-format: $(READY)
 	$(call heading,ruff format)
 	@$(BIN)/ruff format --check .
@@ -101,16 +101,31 @@ check-docs: $(READY)
 	$(call heading,generated pages)
 	@$(BIN)/python tools/write_docs.py --check
 
+check-dashboards: $(READY)
+	$(call heading,generated dashboards and rules)
+	@$(BIN)/python -m dashboards.source.build --check
+
 # What needs more than Python; CI has it.
 LUACHECK := luacheck --std lua51 --read-globals redis KEYS ARGV cjson cmsgpack unpack --no-color
 
 .PHONY: stack-test
-stack-test: $(READY) ## Check what needs more than Python (luacheck)
+stack-test: $(READY) ## Check what needs more than Python: luacheck, and the whole stack for real (Go builds it, once)
 	$(call heading,luacheck)
 	@command -v luacheck >/dev/null || { \
 	  echo "luacheck is missing; install it (Debian: lua-check) or leave stack-test to CI" >&2; exit 1; }
 	@scripts="$$(mktemp -d)"; trap 'rm -rf "$$scripts"' EXIT; \
 	  $(BIN)/python tools/check_lua.py --compose-into "$$scripts"; cd "$$scripts"; $(LUACHECK) .
+	$(call heading,the stack)
+	@programs="$$($(BIN)/python tools/build_stack.py)"; \
+	  TOOLSPAN_STACK="$$programs" $(BIN)/pytest tests/stack $(ARGS)
+
+.PHONY: drill
+drill: $(READY) ## Raise each alert with a real fault, and write down how long it takes (half an hour)
+	@programs="$$($(BIN)/python tools/build_stack.py)"; TOOLSPAN_STACK="$$programs" $(BIN)/python -m tests.stack.drill
+
+.PHONY: up
+up: ## Start the local stack with docker compose; http://localhost:3000
+	@docker compose up --build --detach
 
 # --- Timings: ratios of runs side by side, never part of the tests ---
 
@@ -123,6 +138,10 @@ bench: $(READY) ## Drain a backlog beside the reference loop; ARGS='--calls 2000
 .PHONY: docs
 docs: $(READY) ## Write the pages of docs/ that are made from code
 	@$(BIN)/python tools/write_docs.py
+
+.PHONY: dashboards
+dashboards: $(READY) ## Write dashboards and alert rules; ARGS='--grafana-url URL --docs-url URL' for links of your own
+	@$(BIN)/python -m dashboards.source.build $(ARGS)
 
 .PHONY: format
 format: $(READY) ## Format and fix what ruff can fix

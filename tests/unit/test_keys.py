@@ -21,12 +21,14 @@ NAMES = {
     "audit": "{p}:audit:{s}",
     "control": "{p}:control:{s}",
     "monitor": "{p}:monitor:{s}",
+    "cancel_prefix": "{p}:cancel:",
 }
 OF_ONE_THING = {
     "replies": "{p}:reply:x",
     "worker": "{p}:worker:x",
     "schema": "{p}:schema:x",
     "once": "{p}:once:x",
+    "cancel": "{p}:cancel:x",
     "slots": "{p}:slots:x",
     "rate": "{p}:rate:x",
     "cancel": "{p}:cancel:x",

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from toolspan.errors import RedisUnavailable, StoreError
 from toolspan.gateway.client import ToolClient
 from toolspan.gateway.http import build_app
 from toolspan.gateway.requests import HEAD_BYTES
 from toolspan.gateway.tokens import Tokens
+from toolspan.store import Connection, Inspector
 
 if TYPE_CHECKING:
     from toolspan.settings import Settings
@@ -40,8 +42,8 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
         OSError: if the port cannot be had.
     """
     tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file, probe)
+    await _reach(settings)
     async with ToolClient(settings, probe=probe) as client:
-        await client.check()
         listener = _listen(host, port)
         if tokens is None and not _is_loopback(host):
             probe.unprotected(host)
@@ -58,6 +60,17 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
             client.replies.abandon()
         await serving
     probe.serving_no_more()
+
+
+async def _reach(settings: Settings) -> None:
+    """Make sure that Redis answers, before whatever reads from it all the time finds out that it does not."""
+    connection = Connection.to(settings.redis_url)
+    try:
+        await Inspector(connection, settings.keys).ping()
+    except StoreError as exc:
+        raise RedisUnavailable(f"Redis is unavailable ({exc})") from exc
+    finally:
+        await connection.aclose()
 
 
 def _configuration(client: ToolClient, tokens: Tokens | None) -> uvicorn.Config:

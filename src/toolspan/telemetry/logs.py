@@ -38,18 +38,20 @@ _JSON_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 
 
 def configure(
-    level: Level = "info", *, json: bool | None = None, exporters: bool = True, redact: Redactor | None = None
+    level: Level = "info", *, json: bool | None = None, outages: bool = True, redact: Redactor | None = None
 ) -> None:
     """Write lines from *level* up to stderr; as JSON if *json*, or if it is None and stderr is no terminal.
 
-    What *exporters* have to say may be left out: `exporters_in_trouble` tells whether they had to say anything. What
-    *redact* hides is on no line.
+    Lines about *outages* may be left out, where a command says of them what it has to: those of Redis, and what
+    exporters have to say; `exporters_in_trouble` tells whether they had to say anything. What *redact* hides is on no
+    line.
     """
     redact = redact or Redactor()
     redact.failed = _redactor_failed
     as_json = not sys.stderr.isatty() if json is None else json
     structlog.configure(
         processors=[
+            *([] if outages else [_not_of_outages]),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -64,7 +66,13 @@ def configure(
     )
     # What libraries have to say goes the same way, and nothing of it goes to OTLP: an exporter that reports its own
     # failure would feed itself.
-    logging.basicConfig(level=logging.WARNING, handlers=[_Forward(exporters=exporters)], force=True)
+    logging.basicConfig(level=logging.WARNING, handlers=[_Forward(exporters=outages)], force=True)
+
+
+def _not_of_outages(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if event["event"] in {"redis.down", "redis.up"}:
+        raise structlog.DropEvent
+    return event
 
 
 def exporters_in_trouble() -> bool:

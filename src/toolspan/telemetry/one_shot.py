@@ -40,7 +40,7 @@ async def for_one_command(
 
     Of our own lines only errors are shown.
     """
-    configure("error", exporters=False, redact=redact)
+    configure("error", outages=False, redact=redact)
     telemetry = start(service, keys=keys, instance_id=instance_id, server=server, redact=redact)
     try:
         yield telemetry.probe

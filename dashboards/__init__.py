@@ -1,0 +1,1 @@
+"""Dashboards, alerts and objectives as code; `make dashboards` writes what Grafana and Prometheus read."""

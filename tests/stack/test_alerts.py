@@ -1,0 +1,53 @@
+"""From a fault to whoever is called, through everything that lies between, as shipped."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.stack.process import until
+
+if TYPE_CHECKING:
+    from tests.stack.chain import Chain
+
+pytestmark = pytest.mark.timeout(900)
+
+# What the load and its faults raise within minutes.
+RAISED = {
+    "page": {"ToolspanCallsLost", "ToolspanDeadLetterBurst"},
+    "ticket": {"ToolspanCollectorDropping"},
+    "watchdog": {"ToolspanWatchdog"},
+}
+
+
+@pytest.mark.parametrize(("receiver", "alerts"), RAISED.items(), ids=RAISED)
+def test_faults_are_told_to_whoever_they_are_for(faulty: Chain, receiver: str, alerts: set[str]) -> None:
+    until(
+        lambda: alerts <= faulty.notified("firing", receiver),
+        f"{receiver} is told of {sorted(alerts)}; so far: {sorted(faulty.notified('firing'))}",
+        within=300,
+    )
+
+
+def test_what_a_burst_explains_is_silent(faulty: Chain) -> None:
+    until(lambda: "ToolspanDeadLetterBurst" in faulty.notified("firing", "page"), "the burst pages", within=300)
+    alerts = faulty.alerts()
+
+    growing = [alert for alert in alerts if alert["labels"]["alertname"] == "ToolspanDeadLettersGrowing"]
+    assert growing
+    assert {alert["status"]["state"] for alert in growing} == {"suppressed"}
+
+
+def test_no_live_workers_pages_within_three_minutes_and_clears_once_they_are_back(faulty: Chain) -> None:
+    faulty["workers"].end(signal.SIGKILL)
+    faulty.send_and_leave("search", query="who is there?")
+
+    until(
+        lambda: "ToolspanNoLiveWorkers" in faulty.notified("firing", "page"),
+        f"it pages; so far: {sorted(faulty.notified('firing'))}",
+        within=180,
+    )
+    faulty.start_workers()
+    until(lambda: "ToolspanNoLiveWorkers" in faulty.notified("resolved", "page"), "it clears", within=240)
