@@ -13,7 +13,6 @@ NAMES = {
     "dead_letters": "{p}:dlq:{s}",
     "workers": "{p}:workers:{s}",
     "worker_prefix": "{p}:worker:",
-    "cancel_prefix": "{p}:cancel:",
     "parked": "{p}:parked:{s}",
     "attempts": "{p}:attempts:{s}",
     "events": "{p}:events:{s}",
@@ -31,7 +30,6 @@ OF_ONE_THING = {
     "cancel": "{p}:cancel:x",
     "slots": "{p}:slots:x",
     "rate": "{p}:rate:x",
-    "cancel": "{p}:cancel:x",
 }
 PLANES = [("sg", "tools"), ("{sg}", "tools"), ("sg", "batch.2")]
 
