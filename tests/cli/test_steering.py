@@ -110,7 +110,7 @@ async def test_a_worker_that_is_asked_to_go_says_so_and_goes(
     plane: Plane, shell: Shell, workers: Workers, tmp_path: Path
 ) -> None:
     runs, release = tmp_path / "runs", tmp_path / "release"
-    worker = await workers.start("--health-port", "0")
+    worker = await workers.start("--health-port", "0", TOOLSPAN_DRAIN_SECONDS="60")
     health = await Health.of(worker)
     await health.becomes(READY)
     [consumer] = await plane.beating()
