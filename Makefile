@@ -72,6 +72,14 @@ SIDE_BY_SIDE := -n 4 --dist worksteal
 test: $(READY) ## Run all tests on every server found here; ARGS='-k drain -x' goes to pytest
 	@$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
 
+.PHONY: soak
+soak: $(READY) ## Let everything go wrong while calls run; ARGS='--calls 1000000 --seed 7 --keep'
+	@$(BIN)/python -m tests.soak.run $(ARGS)
+
+.PHONY: mutants
+mutants: $(READY) ## Change the Lua scripts in one place at a time, and list what no test notices; takes an hour
+	@$(BIN)/python tools/mutate_lua.py $(ARGS)
+
 .PHONY: check
 check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards ## Check all that Python alone can check
 	$(call heading,all checks passed)

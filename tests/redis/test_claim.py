@@ -221,6 +221,15 @@ async def test_suspects_are_taken_one_at_a_time_and_ordinary_calls_beside_them(
     assert await stage.plane.pending("gone") == {second: ("gone", 2)}
 
 
+async def test_an_ordinary_call_does_not_take_the_suspects_place(stage: Stage, store: StreamStore) -> None:
+    ordinary = await stage.held("gone", idle_ms=IDLE_MS)
+    suspect = await _suspect(stage)
+
+    claims = await _claim(store, suspects=1)
+
+    assert [claim.delivery.entry_id for claim in claims.claimed] == [ordinary, suspect]
+
+
 async def test_a_suspect_that_is_not_taken_stays_as_it_was(stage: Stage, store: StreamStore) -> None:
     await _suspect(stage)
     before = await stage.everything()

@@ -164,6 +164,20 @@ async def test_suspects_are_taken_one_at_a_time_and_ordinary_calls_beside_them(
     assert await stage.plane.pending("~parked") == {second: ("~parked", 2)}
 
 
+async def test_an_ordinary_call_does_not_take_the_suspects_place(stage: Stage, store: StreamStore) -> None:
+    ordinary = await stage.parked(due_ms=1)
+    suspect = await _suspect(stage, due_ms=2)
+
+    assert _ids(await _claim(store, suspects=1)) == [ordinary, suspect]
+
+
+async def test_a_page_that_is_taken_in_part_is_gone_on_from_where_it_ended(stage: Stage, store: StreamStore) -> None:
+    """A page has a hundred: were those that are taken counted too, as many would be passed over on the next one."""
+    due = [await stage.parked(due_ms=number) for number in range(1, 151)]
+
+    assert _ids(await _claim(store, count=100, skipped=tuple(due[:50]))) == due[50:]
+
+
 async def test_a_suspect_that_is_not_taken_stays_as_it_was(stage: Stage, store: StreamStore) -> None:
     await _suspect(stage)
     before = await stage.everything()
