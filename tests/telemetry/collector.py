@@ -33,6 +33,10 @@ class Collector:
         """The spans of this name, each after its resource."""
         return [found for found in self._spans if found[1].name == name]
 
+    def every_span(self) -> list[tuple[Attributes, Any]]:
+        """All spans that were exported, each after its resource."""
+        return list(self._spans)
+
     def points(self, metric: str) -> list[tuple[Attributes, float, Attributes]]:
         """The points of a metric that were exported, in order: resource, value, attributes."""
         return [(resource, value, more) for resource, name, value, more in self._points if name == metric]

@@ -67,8 +67,9 @@ CONSUMED = Metric(
     "messaging.client.consumed.messages",
     "counter",
     "{message}",
-    "Messages that were handed to us: deliveries to workers, replies to callers",
-    (at.OPERATION_NAME, at.DESTINATION, at.GROUP),
+    "Messages that were handed to us: deliveries to workers, replies to callers; with the error that kept us from "
+    "hearing of it, where one was found later",
+    (at.OPERATION_NAME, at.DESTINATION, at.GROUP, at.ERROR_TYPE),
 )
 OPERATION_DURATION = Metric(
     "messaging.client.operation.duration",

@@ -12,8 +12,10 @@ from toolspan.redaction import Redactor
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import catalog
 from toolspan.telemetry.callers import Calling, Replaying
-from toolspan.telemetry.events import Events, log, redactor_failed, trace_ids
+from toolspan.telemetry.events import Events, log, redactor_failed
 from toolspan.telemetry.instruments import Instruments, gauge
+from toolspan.telemetry.losses import Losses
+from toolspan.telemetry.particulars import Particulars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
         DeadLetterReason,
         Delivery,
         GroupSnapshot,
-        LossReason,
         Order,
         Outcome,
         Run,
@@ -71,6 +72,10 @@ class Probe:
         self._server = server or {}
         self._instruments = Instruments(meter)
         self._events = Events(logger)
+        self._particulars = Particulars(spans, consumer)
+        self._losses = Losses(
+            self._instruments, self._events, spans, self._particulars, calls=keys.calls, group=keys.group
+        )
         self._served: set[str] = set()
         self._outages: dict[str, _Outage] = {}
         self._outage_lock = threading.Lock()
@@ -78,6 +83,7 @@ class Probe:
         self.executing = spans.executing
         self.traceparent = spans.traceparent
         self.reply_traceparent = spans.reply_traceparent
+        self.worker_lost = spans.worker_lost
 
     # ── a worker's life ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -88,7 +94,7 @@ class Probe:
         counters.lost.add("deleted", count=0)
         counters.sent.add("send", self._reply_template, "", count=0)
         for operation in ("receive", "claim"):
-            counters.consumed.add(operation, calls, group, count=0)
+            counters.consumed.add(operation, calls, group, "", count=0)
         for tool in (*tools, OTHER_TOOL):
             for outcome in ("ok", *catalog.ERROR_TYPES):
                 counters.calls.add(tool, outcome, count=0)
@@ -176,7 +182,7 @@ class Probe:
     def received(self, count: int, *, began_ns: int, ended_ns: int) -> None:
         """A read gave *count* entries."""
         calls, group = self._keys.calls, self._keys.group
-        self._instruments.consumed.add("receive", calls, group, count=count)
+        self._instruments.consumed.add("receive", calls, group, "", count=count)
         seconds = (ended_ns - began_ns) / _NS
         self._instruments.operation_duration.record(seconds, "receive", "receive", calls, "")
 
@@ -185,37 +191,24 @@ class Probe:
         self._spans.begin(run)
         delivery = run.delivery
         if delivery.owner is not None and delivery.loss is not None:
-            self._reclaimed(run, delivery.owner, delivery.loss)
+            self._losses.claimed(run, delivery.owner, delivery.loss)
+            if delivery.counted:
+                self._losses.passed(run)
         elif delivery.origin == "retry":
             self._instruments.unparked.add(run.tool)
-            log.debug("delivery.unparked", **self._line(run))
+            log.debug("delivery.unparked", **self._particulars.line(run))
 
-    def _reclaimed(self, run: Run, owner: str, reason: LossReason) -> None:
-        self._instruments.reclaims.add(run.tool, reason)
-        self._instruments.consumed.add("claim", self._keys.calls, self._keys.group)
-        about, attributes = self._about(run), {**self._attributes(run), at.REASON: reason}
-        previous = run.delivery.previous
-        if previous is not None and previous.consumer == owner:
-            self._instruments.attempts.add(run.tool, "first" if previous.attempt == 1 else "reclaim", "lost")
-            self._events.emit(
-                "attempt.lost",
-                event="toolspan.attempt.lost",
-                level="warning",
-                context=self._spans.context_before(run),
-                attributes={**attributes, at.ATTEMPT: previous.attempt, at.CLIENT_ID: owner},
-                **{**about, "attempt": previous.attempt, "consumer": owner},
-                reason=reason,
-            )
-        self._events.emit(
-            "delivery.reclaimed",
-            event="toolspan.reclaim",
-            level="warning",
-            context=self._spans.context(run),
-            attributes={**attributes, at.OWNER: owner},
-            **about,
-            owner=owner,
-            reason=reason,
-        )
+    def found(self, deliveries: Sequence[Delivery], failure: BaseException) -> None:
+        """Among what we hold were *deliveries* whose hand-over we had not heard of, because of *failure*.
+
+        Those that were claimed are told of as such when work on them begins.
+        """
+        read = sum(delivery.counted and delivery.origin == "first" for delivery in deliveries)
+        if read:
+            error_type = type(failure).__name__
+            self._instruments.consumed.add("receive", self._keys.calls, self._keys.group, error_type, count=read)
+        if deliveries:
+            log.warning("deliveries.found", count=len(deliveries), after=type(failure).__name__)
 
     def orphans_claimed(self, first: Delivery, count: int) -> None:
         """We took over *count* calls of one worker in one round, *first* among them."""
@@ -234,7 +227,7 @@ class Probe:
             if run.call is not None and run.call.reply_to is not None:
                 sent += 1
             if told:
-                log.debug("call.settled", **self._line(run), outcome=outcome)
+                log.debug("call.settled", **self._particulars.line(run), outcome=outcome)
             if isinstance(run.outcome, Failed):
                 self._raised(run)
                 self._wasted(run, outcome)
@@ -250,13 +243,13 @@ class Probe:
     def retried(self, run: Run, *, failure: Failed, delay_ms: int) -> None:
         """An attempt failed, and the call waits for its next one."""
         run.outcome = failure
-        log.info("attempt.retried", **self._line(run), error_type=failure.type, delay_ms=delay_ms)
+        log.info("attempt.retried", **self._particulars.line(run), error_type=failure.type, delay_ms=delay_ms)
         self._raised(run)
         self._attempted(run, "retried")
 
     def released(self, run: Run, *, reason: str, delay_ms: int) -> None:
         """A call was given back without an attempt having counted."""
-        log.info("delivery.released", **self._line(run), reason=reason, delay_ms=delay_ms)
+        log.info("delivery.released", **self._particulars.line(run), reason=reason, delay_ms=delay_ms)
         if not run.tool_began_ns:
             # The same attempt may come back to us: its span is that of the run that is still to be.
             self._spans.drop(run)
@@ -265,7 +258,7 @@ class Probe:
     def not_admitted(self, run: Run, *, delay_ms: int) -> None:
         """A call was given back because it could not begin in time: a limit was in its way, or no thread was free."""
         if log.is_enabled_for(_DEBUG):
-            log.debug("delivery.not_admitted", **self._line(run), delay_ms=delay_ms)
+            log.debug("delivery.not_admitted", **self._particulars.line(run), delay_ms=delay_ms)
         self._spans.drop(run)
         self._attempted(run, "released")
 
@@ -312,6 +305,8 @@ class Probe:
         self._wasted(run, failure.type)
         if replied:
             self._instruments.sent.add("send", self._reply_template, "")
+        if not run.delivery.counted:
+            self._losses.passed(run)
         context = self._spans.context(run)
         self._raised(run)
         self._attempted(run, failure.type, replied=replied)
@@ -322,11 +317,11 @@ class Probe:
             context=context,
             # The result of a tool is nobody's business here.
             attributes={
-                **self._attributes(run, malformed),
+                **self._particulars.attributes(run, malformed),
                 at.LETTER_ID: letter_id or None,
                 **{k: v for k, v in letter.items() if k != "dlq.reply"},
             },
-            **self._about(run, malformed),
+            **self._particulars.fields(run, malformed),
             dead_letter=letter_id or None,
             reason=reason,
             error_type=failure.type,
@@ -451,7 +446,7 @@ class Probe:
 
     def answers_read(self, count: int, *, began_ns: int, ended_ns: int) -> None:
         """A read of our reply stream gave *count* replies."""
-        self._instruments.consumed.add("receive", self._reply_template, "", count=count)
+        self._instruments.consumed.add("receive", self._reply_template, "", "", count=count)
         seconds = (ended_ns - began_ns) / _NS
         self._instruments.operation_duration.record(seconds, "receive", "receive", self._reply_template, "")
 
@@ -592,31 +587,8 @@ class Probe:
 
     def _event(self, run: Run, line: str, *, event: str, level: str) -> None:
         context = self._spans.context(run)
-        attributes = self._attributes(run)
-        self._events.emit(line, event=event, level=level, context=context, attributes=attributes, **self._about(run))
-
-    def _attributes(self, run: Run, malformed: MalformedEntryError | None = None) -> dict[str, Any]:
-        call_id, tool = _named(run, malformed)
-        return {
-            at.MESSAGE_ID: run.delivery.entry_id,
-            at.CONVERSATION_ID: call_id,
-            at.TOOL_NAME: tool,
-            at.ATTEMPT: run.delivery.attempt,
-            at.CLIENT_ID: self._consumer,
-        }
-
-    def _line(self, run: Run) -> dict[str, Any]:
-        return {**trace_ids(self._spans.context(run)), **self._about(run)}
-
-    def _about(self, run: Run, malformed: MalformedEntryError | None = None) -> dict[str, Any]:
-        call_id, tool = _named(run, malformed)
-        return {
-            "call_id": call_id,
-            "entry_id": run.delivery.entry_id,
-            "tool": tool,
-            "attempt": run.delivery.attempt,
-            "consumer": self._consumer,
-        }
+        attributes, fields = self._particulars.attributes(run), self._particulars.fields(run)
+        self._events.emit(line, event=event, level=level, context=context, attributes=attributes, **fields)
 
 
 @dataclass(slots=True)
@@ -628,15 +600,6 @@ class _Outage:
 
 
 _DEBUG: Final = 10
-
-
-def _named(run: Run, malformed: MalformedEntryError | None) -> tuple[str | None, str]:
-    """Give call id and tool, as far as they can be read."""
-    if run.call is not None:
-        return run.call.id, run.call.tool
-    if malformed is not None:
-        return malformed.call_id or None, malformed.tool or run.tool
-    return None, run.tool
 
 
 def outcome_of(run: Run) -> str:

@@ -36,7 +36,7 @@ local loss = beat and now - tonumber(beat) < lease_ms and 'lease_expired' or 'wo
 -- The attempt that the owner had running ends now. One that ended before, or was never begun, stays as it is.
 local function record_loss(list, deliveries, idle_ms)
   local last = list[#list]
-  if deliveries == 0 or (last and last.attempt == deliveries and last['end']) then
+  if deliveries == 0 or (last and last.attempt >= deliveries and last['end']) then
     return
   end
   local running = history.of(list, owner, deliveries, now - idle_ms)
