@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from toolspan.model import OTHER_TOOL, Failed
+from toolspan.model import LOSSES, NO_TRACE, OTHER_TOOL, Failed, TraceFields
 from toolspan.redaction import Redactor
 from toolspan.telemetry import attributes as at
-from toolspan.telemetry import catalog
+from toolspan.telemetry import catalog, propagation
 from toolspan.telemetry.callers import Calling, Replaying
 from toolspan.telemetry.events import Events, log, redactor_failed
 from toolspan.telemetry.instruments import Instruments, gauge
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
         Order,
         Outcome,
         Run,
-        TraceFields,
     )
     from toolspan.telemetry.spans import Spans
 
@@ -102,7 +101,7 @@ class Probe:
             counters.unparked.add(tool, count=0)
             for reason in catalog.WASTES.values():
                 counters.wasted.add(tool, reason, count=0.0)
-            for loss in catalog.LOSSES:
+            for loss in LOSSES:
                 counters.reclaims.add(tool, loss, count=0)
             for reason in catalog.DEAD_LETTER_REASONS:
                 counters.dead_letters.add(tool, reason, count=0)
@@ -115,7 +114,14 @@ class Probe:
 
     def drain_started(self, consumer: str, held: int) -> None:
         """We take nothing more and finish what we hold."""
-        self._events.emit("drain.started", event="toolspan.drain.started", level="info", consumer=consumer, held=held)
+        self._events.emit(
+            "drain.started",
+            event="toolspan.drain.started",
+            level="info",
+            attributes={at.CLIENT_ID: consumer},
+            consumer=consumer,
+            held=held,
+        )
 
     def drain_finished(self, consumer: str, *, released: int, quarantined: int, left: int, seconds: float) -> None:
         """Nothing more is done: calls were given back, quarantined for they may not run twice, or left to others."""
@@ -123,6 +129,7 @@ class Probe:
             "drain.finished",
             event="toolspan.drain.finished",
             level="info",
+            attributes={at.CLIENT_ID: consumer},
             consumer=consumer,
             released=released,
             quarantined=quarantined,
@@ -159,7 +166,8 @@ class Probe:
             "loop.stalled",
             event="toolspan.loop.stalled",
             level="error",
-            attributes={at.EXCEPTION_STACKTRACE: self.redact(stack)},
+            attributes={at.CLIENT_ID: self._consumer, at.EXCEPTION_STACKTRACE: self.redact(stack)},
+            consumer=self._consumer,
             seconds=round(seconds, 3),
             stack=self.redact(stack),
         )
@@ -315,11 +323,10 @@ class Probe:
             event="toolspan.dead_letter",
             level="error",
             context=context,
-            # The result of a tool is nobody's business here.
             attributes={
                 **self._particulars.attributes(run, malformed),
                 at.LETTER_ID: letter_id or None,
-                **{k: v for k, v in letter.items() if k != "dlq.reply"},
+                **self._seen_of(letter),
             },
             **self._particulars.fields(run, malformed),
             dead_letter=letter_id or None,
@@ -328,15 +335,25 @@ class Probe:
             message=failure.message,
         )
 
-    def call_lost(self, entry_id: str, *, reason: str) -> None:
-        """The body of a pending call was deleted by somebody: nothing is left to run or to answer."""
+    def _seen_of(self, letter: Mapping[str, str]) -> dict[str, str]:
+        """Give what may be seen of a dead letter: the result of a tool only where results may."""
+        seen, captured = dict(letter), self._spans.captured
+        if "dlq.reply" in seen:
+            reply = seen.pop("dlq.reply")
+            if captured is not None:
+                seen["dlq.reply"] = captured(reply)
+        return seen
+
+    def call_lost(self, entry_id: str, *, owner: str, reason: str) -> None:
+        """The body of a call that *owner* held was deleted by somebody: nothing is left to run or to answer."""
         self._instruments.lost.add(reason)
-        attributes = {at.MESSAGE_ID: entry_id, at.REASON: reason}
+        attributes = {at.MESSAGE_ID: entry_id, at.CLIENT_ID: owner, at.REASON: reason}
         self._events.emit(
             "call.lost",
             event="toolspan.call.lost",
             level="error",
             attributes=attributes,
+            consumer=owner,
             entry_id=entry_id,
             reason=reason,
         )
@@ -363,7 +380,7 @@ class Probe:
                 "redis.down",
                 event="toolspan.redis.down",
                 level="error",
-                attributes={at.ROLE: step, at.ERROR_TYPE: type(error).__name__},
+                attributes={at.CLIENT_ID: self._consumer, at.ROLE: step, at.ERROR_TYPE: type(error).__name__},
                 step=step,
                 error=self.redact(str(error)),
             )
@@ -379,7 +396,7 @@ class Probe:
                 "redis.up",
                 event="toolspan.redis.up",
                 level="info",
-                attributes={at.ROLE: step},
+                attributes={at.CLIENT_ID: self._consumer, at.ROLE: step},
                 step=step,
                 seconds=round(time.monotonic() - outage.since, 3),
                 failures=outage.failures,
@@ -482,19 +499,22 @@ class Probe:
         """Watch an operator put a dead letter back on the stream."""
         return Replaying(self._tracer, self._keys, self._server, letter=letter, call_id=call_id, tool=tool)
 
-    def replayed(self, letter: DeadLetter, call_id: str, entry_id: str) -> None:
+    def replayed(self, letter: DeadLetter, call_id: str, entry_id: str, *, replaying: Replaying) -> None:
         """An operator put a dead letter back on the stream."""
         self._instruments.replays.add("replayed")
-        attributes = {at.CONVERSATION_ID: call_id, at.MESSAGE_ID: entry_id}
+        attributes = {at.CONVERSATION_ID: call_id, at.MESSAGE_ID: entry_id, at.TOOL_NAME: replaying.tool}
+        attributes[at.CLIENT_ID] = self._consumer
         attributes |= {at.LETTER_ID: letter.id, "dlq.id": letter.entry_id}
         self._events.emit(
             "dead_letter.replayed",
             event="toolspan.replay",
             level="info",
+            context=propagation.context_in(replaying.trace),
             attributes=attributes,
             dead_letter=letter.id,
             call_id=call_id,
             entry_id=entry_id,
+            tool=replaying.tool,
         )
 
     def refused_replay(self, letter_id: str, why: str) -> None:
@@ -502,17 +522,24 @@ class Probe:
         self._instruments.replays.add("refused")
         log.warning("dead_letter.refused", dead_letter=letter_id, why=why)
 
-    def discarded(self, letter_id: str, letter: DeadLetter | None, why: str) -> None:
+    def discarded(
+        self, letter_id: str, letter: DeadLetter | None, why: str, *, call_id: str | None = None, tool: str = OTHER_TOOL
+    ) -> None:
         """An operator threw a dead letter away; *letter* is None for one that cannot be read."""
-        attributes = {at.LETTER_ID: letter_id}
+        attributes: dict[str, Any] = {at.LETTER_ID: letter_id, at.CLIENT_ID: self._consumer}
+        trace = TraceFields(letter.traceparent) if letter else NO_TRACE
         if letter:
             attributes |= {"dlq.id": letter.entry_id, "dlq.reason": letter.reason}
+            attributes |= {at.MESSAGE_ID: letter.entry_id, at.CONVERSATION_ID: call_id, at.TOOL_NAME: tool}
         self._events.emit(
             "dead_letter.discarded",
             event="toolspan.discard",
             level="info",
+            context=propagation.context_in(trace),
             attributes=attributes,
             dead_letter=letter_id,
+            call_id=call_id,
+            tool=tool,
             why=why,
         )
 

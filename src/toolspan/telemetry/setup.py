@@ -23,8 +23,10 @@ from toolspan.telemetry import attributes as at
 from toolspan.telemetry import exporters
 from toolspan.telemetry.ambient import AMBIENT
 from toolspan.telemetry.ids import DerivedIds
+from toolspan.telemetry.lines import LINES
 from toolspan.telemetry.logs import leave_stdout_alone
 from toolspan.telemetry.probe import Probe
+from toolspan.telemetry.sampling import Keeping
 from toolspan.telemetry.spans import Spans
 
 if TYPE_CHECKING:
@@ -136,6 +138,7 @@ class _Making:
         self.ended = BatchSpanProcessor(exporters.spans(self._otlp))
         made = TracerProvider(resource=self.resource, id_generator=self.ids, shutdown_on_exit=False)
         made.add_span_processor(self.ended)
+        made.sampler = Keeping(made.sampler)
         self.shutdowns.append(partial(_end_tracers, made))
         if self._around_tools:
             AMBIENT.lend(made)
@@ -161,7 +164,8 @@ class _Making:
             return None
         made = LoggerProvider(resource=self.resource, shutdown_on_exit=False)
         made.add_log_record_processor(BatchLogRecordProcessor(exporters.logs(self._otlp)))
-        self.shutdowns.append(made.shutdown)
+        self.shutdowns.append(partial(_end_loggers, made))
+        LINES.lend(made)
         if self._around_tools:
             _offer(made, _logs.get_logger_provider(), _logs.set_logger_provider)
         return made
@@ -236,6 +240,11 @@ def _offer(provider: T, known: Any, take: Callable[[T], None]) -> None:
 
 def _end_tracers(provider: TracerProvider) -> None:
     AMBIENT.take_back(provider)
+    provider.shutdown()
+
+
+def _end_loggers(provider: LoggerProvider) -> None:
+    LINES.take_back(provider)
     provider.shutdown()
 
 

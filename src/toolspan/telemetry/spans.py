@@ -17,6 +17,7 @@ from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.ghosts import Ghosts
 from toolspan.telemetry.ids import span_id_of, trace_id_of
+from toolspan.telemetry.sampling import is_kept, keeping
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Spans:
         self._consumer = consumer
         self._server = {at.SYSTEM: "redis", **server}
         self._link_only = link_only
-        self._captured = captured
+        self.captured = captured
         """What arguments and results go through on their way to a span; None: they do not go there."""
 
     def begin(self, run: Run) -> None:
@@ -105,6 +106,8 @@ class Spans:
         before = self._before(run, call_id, trace_id)
         if before is not None:
             links.append(Link(before))
+        if is_kept(run):
+            parent = keeping(parent)
         # What ends without a start has the attempt of the one that was lost, whose id is taken.
         self._use(run, call_id, "" if delivery.counted else "settle", trace_id)
         offset_ns = clock.offset_ns()
@@ -148,8 +151,8 @@ class Spans:
             {**recording.common, at.GEN_AI_OPERATION: "execute_tool"},
             start_time=recording.at(0),
         )
-        if self._captured is not None and run.call is not None:
-            arguments = self._captured(dumps(run.call.args).decode())
+        if self.captured is not None and run.call is not None:
+            arguments = self.captured(dumps(run.call.args).decode())
             recording.tool.set_attribute(at.TOOL_CALL_ARGUMENTS, _cut(arguments))
         with _attached(with_span(recording.tool, recording.context)):
             yield
@@ -196,8 +199,8 @@ class Spans:
         if recording.tool is not None:
             result = run.unsent or run.outcome
             _fail(recording.tool, result)
-            if self._captured is not None and isinstance(result, Succeeded):
-                recording.tool.set_attribute(at.TOOL_CALL_RESULT, _cut(self._captured(result.result.decode())))
+            if self.captured is not None and isinstance(result, Succeeded):
+                recording.tool.set_attribute(at.TOOL_CALL_RESULT, _cut(self.captured(result.result.decode())))
             # What was left behind at the drain has not ended: the attempt has, and the span with it.
             recording.tool.end(recording.at(run.tool_ended_ns) if run.tool_ended_ns else end_ns)
         if recording.reply is not None and sent:
