@@ -63,10 +63,20 @@ class Events:
                 event_name=event,
             )
 
-    def exception(self, event: str, stack: str | None, message: str, *, kind: str, context: Context | None) -> None:
+    def exception(
+        self,
+        event: str,
+        stack: str | None,
+        message: str,
+        *,
+        kind: str,
+        context: Context | None,
+        about: dict[str, Any],
+    ) -> None:
         """Write an exception as a log event, as the conventions want it; the line about it is another fact."""
         if self._logger is not None:
             attributes = {
+                **about,
                 at.EXCEPTION_TYPE: kind,
                 at.EXCEPTION_MESSAGE: message,
                 at.EXCEPTION_STACKTRACE: stack or None,

@@ -610,7 +610,8 @@ class Probe:
             kind = failure.detail["exception"]
             event = "gen_ai.execute_tool.exception" if of_tool else "messaging.process.exception"
             context = self._spans.context(run, tool=of_tool)
-            self._events.exception(event, failure.stack, failure.message, kind=kind, context=context)
+            about = self._particulars.attributes(run)
+            self._events.exception(event, failure.stack, failure.message, kind=kind, context=context, about=about)
 
     def _event(self, run: Run, line: str, *, event: str, level: str) -> None:
         context = self._spans.context(run)
