@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from toolspan import Settings
     from toolspan.testing import EmbeddedServer
 
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE_ID, PARENT_ID = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
 LOST = {"consumer": "first-1-0000", "attempt": 1, "start": 1_000, "end": 2_000, "error": "worker_lost"}
 GIVEN_BACK = {"consumer": "second-1-0000", "attempt": 2, "start": 3_000, "end": 3_001, "error": "released"}
 RETRIED = {"consumer": "first-1-0000", "attempt": 1, "start": 1_000, "end": 2_000, "error": "tool_error"}
@@ -107,6 +109,21 @@ async def test_an_attempt_that_ended_otherwise_before_its_call_was_orphaned_has_
 
     assert _lost(recorder, plane) == []
     assert _attempts(recorder) == {("reclaim", "ok"): 1}
+
+
+async def test_a_lost_attempt_that_was_made_to_link_only_has_no_parent_either(plane: Plane, settings: Settings) -> None:
+    recorder = Recorder(settings.keys, link_only=True)
+    call = ("v", "1", "id", "c", "tool", "echo", "args", "{}", "reply_to", plane.reply_to)
+    await plane.add(*call, "traceparent", PARENT)
+    await lose(plane, "first-1-0000")
+    await _answered(plane, settings, recorder)
+    [lost] = _lost(recorder, plane)
+    [_, process] = named(recorder, f"process {plane.keys.calls}")
+
+    assert lost.parent is None
+    assert context(lost).trace_id == context(process).trace_id != TRACE_ID
+    assert links(lost) == {(TRACE_ID, PARENT_ID)}
+    assert links(process) == {(TRACE_ID, PARENT_ID), (context(lost).trace_id, context(lost).span_id)}
 
 
 async def test_the_loss_of_a_replay_is_that_of_a_replay(plane: Plane, settings: Settings, recorder: Recorder) -> None:

@@ -48,7 +48,7 @@ class Ghosts:
         self._group = group
         self._link_only = link_only
         self._known: OrderedDict[str, Lost] = OrderedDict()
-        self._exporting = threading.Lock()
+        self._exporting = False
 
     def know(self, lost: Lost) -> None:
         """Remember what is on record of a worker that was lost."""
@@ -110,12 +110,15 @@ class Ghosts:
 
     def _export_soon(self, ended: SpanProcessor) -> None:
         """Have them exported beside the run that follows: what killed one worker may be about to kill this one."""
-        if not self._exporting.locked():
+        if not self._exporting:
+            self._exporting = True
             threading.Thread(target=self._export, args=(ended,), name="ghosts", daemon=True).start()
 
     def _export(self, ended: SpanProcessor) -> None:
-        with self._exporting:
+        try:
             ended.force_flush()
+        finally:
+            self._exporting = False
 
     def _resource(self, consumer: str) -> Resource:
         """Give the resource of the worker that was lost, as far as it is known."""
