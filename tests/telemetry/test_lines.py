@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
+from opentelemetry import _logs
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from tests.support.eventually import eventually
 from tests.telemetry.collector import plain
@@ -117,6 +120,24 @@ def test_whatever_a_line_holds_it_is_exported(settings: Settings, collector: Col
     assert "ValueError" in told["exception.stacktrace"]
     assert json.loads(told["nested"])["a"]
     assert "nothing" not in told
+
+
+def test_a_provider_that_the_program_has_set_up_gets_the_lines(
+    settings: Settings, collector: Collector, configured: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
+    own = LoggerProvider(shutdown_on_exit=False)
+    own.add_log_record_processor(SimpleLogRecordProcessor(kept))
+    monkeypatch.setattr(_logs, "get_logger_provider", lambda: own)
+    telemetry = start("worker", keys=settings.keys, instance_id="w")
+    structlog.get_logger().info("first.said")
+    telemetry.shutdown()
+    structlog.get_logger().info("late.said")
+    own.shutdown()
+
+    assert len(configured.read_text().splitlines()) == 2
+    assert [one.log_record.body for one in kept.get_finished_logs()] == ["first.said"]
+    assert collector.every_record() == []
 
 
 def test_nothing_is_exported_once_telemetry_has_ended(

@@ -66,12 +66,12 @@ class Lines:
         self._lent: list[LoggerProvider] = []
         self._lock = threading.Lock()
 
-    def lend(self, provider: LoggerProvider) -> None:
+    def lend(self, provider: Any) -> None:
         """Export by *provider* from now on."""
         with self._lock:
             self._lent = [*self._lent, provider]
 
-    def take_back(self, provider: LoggerProvider) -> None:
+    def take_back(self, provider: Any) -> None:
         """Export by *provider* no more."""
         with self._lock:
             self._lent = [other for other in self._lent if other is not provider]

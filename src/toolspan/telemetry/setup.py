@@ -86,7 +86,7 @@ def start(
     tracer_provider = _set_up_by_program(trace.get_tracer_provider()) or making.tracers()
     known_meters = _set_up_by_program(metrics.get_meter_provider())
     meter_provider = known_meters or making.meters()
-    logger_provider = _set_up_by_program(_logs.get_logger_provider()) or making.loggers()
+    logger_provider = making.lent(_set_up_by_program(_logs.get_logger_provider())) or making.loggers()
 
     def group_meter() -> Meter | None:
         # Whoever is elected reports under one name: a dead reporter's figures must not stand beside those of the next.
@@ -158,6 +158,13 @@ class _Making:
         made = MeterProvider([reader], resource, shutdown_on_exit=False)
         self.shutdowns.append(made.shutdown)
         return made
+
+    def lent(self, known: T) -> T:
+        """Export lines by the provider that the program has set up, if it has."""
+        if known is not None:
+            LINES.lend(known)
+            self.shutdowns.append(partial(LINES.take_back, known))
+        return known
 
     def loggers(self) -> LoggerProvider | None:
         if not self._otlp.exports("logs"):
