@@ -205,7 +205,7 @@ async def test_a_call_without_a_body_is_acknowledged_and_told_as_lost(stage: Sta
 
     claims = await _claim(store)
 
-    assert claims.gone == [entry_id]
+    assert claims.gone == [(entry_id, 2)]
     assert [claim.delivery.entry_id for claim in claims.claimed] == [neighbour]
     assert await stage.plane.pending() == {neighbour: ("me", 1)}
     assert set(await stage.fields(stage.keys.attempts)) == {neighbour}

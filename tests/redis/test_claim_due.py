@@ -133,7 +133,7 @@ async def test_a_call_without_a_body_is_acknowledged_and_told_as_lost(stage: Sta
 
     claims = await _claim(store)
 
-    assert (claims.claimed, claims.gone) == ([], [entry_id])
+    assert (claims.claimed, claims.gone) == ([], [(entry_id, 2)])
     assert await stage.plane.pending() == {}
     assert await stage.call("EXISTS", stage.keys.parked, stage.keys.attempts) == 0
     assert await stage.events() == [

@@ -113,10 +113,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What one claim gave: *more* is where to go on, None when nothing is left; *gone* are ids without a body."""
+    """What one claim gave: *more* is where to go on, None when nothing is left.
+
+    *gone* are the ids of entries without a body, each with its last attempt.
+    """
 
     claimed: list[Claimed]
-    gone: list[str]
+    gone: list[tuple[str, int]]
     more: str | None = None
 
 
@@ -253,7 +256,7 @@ class StreamStore:
             )
         return Claims(
             self._claimed(claimed, "reclaim", owner=printable(owner), loss=cast("LossReason", loss.decode())),
-            [entry_id.decode() for entry_id in gone],
+            [(entry_id.decode(), attempt) for entry_id, attempt in gone],
             last.decode() or None,
         )
 
@@ -263,7 +266,7 @@ class StreamStore:
         Suspects that have to wait stand in nobody's way, up to a bound.
         """
         due: list[Claimed] = []
-        gone: list[str] = []
+        gone: list[tuple[str, int]] = []
         offset: bytes | int = 0
         for _ in range(_DUE_PAGES):
             with translated():
@@ -285,7 +288,7 @@ class StreamStore:
                     skipped=list(skipped),
                 )
             due += self._claimed(claimed, "retry")
-            gone += (entry_id.decode() for entry_id in bodiless)
+            gone += ((entry_id.decode(), attempt) for entry_id, attempt in bodiless)
             if offset == b"" or len(due) == count:
                 break
         for one in due:

@@ -366,7 +366,7 @@ EVENTS: Final = (
         "toolspan.call.lost",
         "call.lost",
         "The body of a pending call was deleted or trimmed by somebody",
-        (at.MESSAGE_ID, at.CLIENT_ID, at.REASON),
+        (at.MESSAGE_ID, at.ATTEMPT, at.CLIENT_ID, at.REASON),
     ),
     Event("toolspan.lease.lost", "lease.lost", "A run was cancelled: its call is somebody else's by now", _OF_A_CALL),
     Event(

@@ -344,15 +344,19 @@ class Probe:
                 seen["dlq.reply"] = captured(reply)
         return seen
 
-    def call_lost(self, entry_id: str, *, owner: str, reason: str) -> None:
-        """The body of a call that *owner* held was deleted by somebody: nothing is left to run or to answer."""
+    def call_lost(self, entry_id: str, *, owner: str, attempt: int, reason: str) -> None:
+        """The body of a call that *owner* held was deleted by somebody: nothing is left to run or to answer.
+
+        Nor is there anything that says which call it was, and in which trace.
+        """
         self._instruments.lost.add(reason)
-        attributes = {at.MESSAGE_ID: entry_id, at.CLIENT_ID: owner, at.REASON: reason}
+        attributes = {at.MESSAGE_ID: entry_id, at.ATTEMPT: attempt, at.CLIENT_ID: owner, at.REASON: reason}
         self._events.emit(
             "call.lost",
             event="toolspan.call.lost",
             level="error",
             attributes=attributes,
+            attempt=attempt,
             consumer=owner,
             entry_id=entry_id,
             reason=reason,

@@ -104,8 +104,8 @@ class Reclaimer:
                 return True
 
     def _report(self, claims: Claims, owner: str) -> None:
-        for entry_id in claims.gone:
-            self._probe.call_lost(entry_id, owner=owner, reason="deleted")
+        for entry_id, attempt in claims.gone:
+            self._probe.call_lost(entry_id, owner=owner, attempt=attempt, reason="deleted")
 
     async def _left_to_others(self) -> list[str]:
         """Name the calls that we gave back for tools which another live worker serves."""
