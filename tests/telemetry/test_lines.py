@@ -75,6 +75,9 @@ async def test_every_line_of_a_worker_is_exported_once_as_a_line_or_as_an_event(
 @pytest.fixture
 def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     """The file that lines go to beside their export; the log of the test process left as it was."""
+    # Those of the modules keep what was configured when they were first used.
+    for module in ("events", "probe"):
+        monkeypatch.setattr(f"toolspan.telemetry.{module}.log", structlog.stdlib.get_logger("toolspan"))
     root = logging.getLogger()
     before = root.handlers[:], root.level
     path = tmp_path / "stderr"
