@@ -41,11 +41,12 @@ NOT_HERE_ON_SPANS = {
         "send {prefix}:reply": (),
     }.items()
 }
-# The results of tools again; and what test_consumer.py, and the test below, bring about.
+# The results of tools again; and what test_consumer.py, test_operators.py and the test below bring about.
 NOT_HERE_ON_EVENTS = {
     "toolspan.dead_letter": {"dlq.reply"},
     "messaging.process.exception": {"messaging.process.exception"},
     "toolspan.stale_result": {"toolspan.stale_result"},
+    **{name: {name} for name in ("toolspan.pause", "toolspan.resume", "toolspan.drain")},
 }
 
 

@@ -273,7 +273,7 @@ class Probe:
     def held_back(self, run: Run, tool: str) -> None:
         """A call was given back without an attempt having counted, for its *tool* is paused."""
         if log.is_enabled_for(_DEBUG):
-            log.debug("delivery.held_back", **self._line(run), paused=tool)
+            log.debug("delivery.held_back", **self._particulars.line(run), paused=tool)
         if not run.tool_began_ns:
             self._spans.drop(run)
         self._attempted(run, "released")
