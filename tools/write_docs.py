@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from toolspan.settings import Settings
 from toolspan.store.permissions import acl_file
-from toolspan.telemetry import catalog
+from toolspan.telemetry import catalog, lines
 
 Row = tuple[str, ...]
 
@@ -22,6 +22,25 @@ IN_PROMETHEUS = (
 ON_EVENTS = (
     "Each is an OpenTelemetry log record with an event name, in the trace of its call; and a line of the log, "
     "named as here."
+)
+
+SAMPLED = (
+    "`OTEL_TRACES_SAMPLER` decides what is sampled, by the parent unless it says otherwise. Attempts after the first, "
+    "claims of orphans, what was lost, and what is quarantined without being begun are kept whatever it says: that is "
+    "known when their span starts. That a first attempt will fail is not; its events, metrics and lines do not depend "
+    "on it. What HTTP requests want sampled is capped by `TOOLSPAN_REMOTE_SAMPLED_RATIO`. Providers that the program "
+    "has set up itself sample as they like."
+)
+ON_LINES = (
+    "Every other line that workers, gateways and monitors write is a log record without an event name, in the trace of "
+    "what it is about; its `event` is the body, and its fields are attributes by their own names, but for these. What "
+    "exporters say of themselves stays in the log."
+)
+
+RESOURCES = (
+    f"All of it comes with the resource {', '.join(f'`{name}`' for name in catalog.RESOURCE)}: the instance is the "
+    "consumer's name, as Redis has it. The spans of a lost attempt come with that of the worker that was lost, "
+    f"{', '.join(f'`{name}`' for name in catalog.RESOURCE_OF_THE_LOST)}, as far as it is on record still."
 )
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -56,24 +75,34 @@ def telemetry_page() -> str:
         (f"`{m.name}`", f"`{m.prometheus}`", m.kind, f"`{m.unit}`", m.meaning, names(m.attributes))
         for m in catalog.METRICS
     ]
-    spans = [(f"`{s.name}`", s.kind, s.meaning, names(s.attributes)) for s in catalog.SPANS]
+    spans = [(f"`{s.name}`", s.kind, s.meaning, names(s.attributes), happenings(s)) for s in catalog.SPANS]
     events = [(f"`{e.name}`", f"`{e.line}`" if e.line else "", e.meaning, names(e.attributes)) for e in catalog.EVENTS]
     return "\n".join(
         (
             heading("Telemetry", source="src/toolspan/telemetry/catalog.py and attributes.py"),
             f"{EXPORTED}\n",
+            f"{RESOURCES}\n",
             "## Metrics\n",
             f"{IN_PROMETHEUS}\n",
             table(("name", "in Prometheus", "kind", "unit", "meaning", "attributes"), metrics),
             f"{catalog.BORN_AT_ZERO}\n",
             "## Spans\n",
             f"All of them have {names(catalog.ON_EVERY_SPAN)}, as far as they are known.\n",
-            table(("name", "kind", "meaning", "attributes"), spans),
+            table(("name", "kind", "meaning", "attributes", "events"), spans),
+            f"{SAMPLED}\n",
             "## Events\n",
             f"{ON_EVENTS}\n",
             table(("name", "line", "meaning", "attributes"), events),
+            "## Lines\n",
+            f"{ON_LINES}\n",
+            table(("field", "attribute"), [(f"`{field}`", f"`{name}`") for field, name in lines.ATTRIBUTES.items()]),
         )
     )
+
+
+def happenings(span: catalog.Span) -> str:
+    """What is told on a span."""
+    return "; ".join(f"`{one.name}`: {one.meaning}, with {names(one.attributes)}" for one in span.events)
 
 
 def names(attributes: tuple[str, ...]) -> str:

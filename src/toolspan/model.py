@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar, dataclass_transform, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 T = TypeVar("T")
 
@@ -42,6 +45,8 @@ DeliveryContract: TypeAlias = Literal["at_least_once", "at_most_once"]
 
 LossReason: TypeAlias = Literal["worker_lost", "lease_expired"]
 """Why a delivery became an orphan: its worker is dead, or alive but did not renew it."""
+
+LOSSES: Final[tuple[LossReason, ...]] = get_args(LossReason)
 
 SUSPECT_FROM: Final = 2
 """Losses from which on a call is a suspect: never two of them in one worker at once."""
@@ -130,12 +135,17 @@ class Delivery:
     """Whether this delivery is in *attempt*: read as new, or started. A claim alone is not."""
     losses: int = 0
     """How many attempts of the entry ended in the loss of their worker or lease."""
-    previous: Attempt | None = None
-    """The attempt before this one, if any is on record."""
+    history: Sequence[Attempt] = ()
+    """The attempts before this one, oldest first, as far as they are on record."""
     owner: str | None = None
     """Whose orphan it was, if it was one."""
     loss: LossReason | None = None
     """Why it became one."""
+
+    @property
+    def previous(self) -> Attempt | None:
+        """The attempt before this one, if any is on record."""
+        return self.history[-1] if self.history else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +157,29 @@ class Attempt:
     start_ms: int
     end_ms: int | None = None
     error: str | None = None
+
+    @property
+    def loss(self) -> LossReason | None:
+        """How it lost its worker or its lease, if that is what ended it."""
+        return next((loss for loss in LOSSES if loss == self.error), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A worker that was lost, and what its registration says of it; None where that is gone."""
+
+    consumer: str
+    host: str | None = None
+    pid: str | None = None
+    version: str | None = None
+
+
+def origin_after(history: Sequence[Attempt]) -> Origin:
+    """Tell how the attempt came that follows those of *history*. A call that was given back stays what it was."""
+    for attempt in reversed(history):
+        if attempt.error != "released":
+            return "reclaim" if attempt.loss else "retry"
+    return "first"
 
 
 @value

@@ -110,6 +110,12 @@ class Settings(BaseSettings):
         default=False,
         description="Whether attempts begin a trace of their own, which only links to the caller's",
     )
+    remote_sampled_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Which part of the traces that HTTP requests want sampled is; the rest goes on unsampled",
+    )
 
     @field_validator("redis_url")
     @classmethod

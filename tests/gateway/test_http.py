@@ -250,6 +250,56 @@ async def test_a_trace_context_that_is_none_is_left_out(
     assert "tracestate" not in worker.seen[0]
 
 
+async def test_a_trace_in_the_meta_object_of_mcp_goes_on_too(http: httpx.AsyncClient, worker: Answerer) -> None:
+    meta = {"traceparent": TRACEPARENT, "tracestate": "vendor=1", "baggage": "team=blue", "progressToken": 7}
+    answer = await http.post("/v1/tools/echo/calls", json={"_meta": meta})
+    other = TRACEPARENT.replace("0af7", "1af7")
+    both = await http.post("/v1/tools/echo/calls", json={"_meta": meta}, headers={"traceparent": other})
+
+    assert answer.headers["traceresponse"].startswith(f"00-{TRACE}-")
+    assert worker.seen[0]["traceparent"].startswith(f"00-{TRACE}-")
+    assert (worker.seen[0]["tracestate"], worker.seen[0]["baggage"]) == ("vendor=1", "team=blue")
+    # A header is nearer to us than a body that was handed on.
+    assert both.headers["traceresponse"].startswith(other[:35])
+    assert "baggage" not in worker.seen[1]
+
+
+@pytest.mark.parametrize("meta", [{"traceparent": 7}, {"traceparent": "nonsense"}, {"baggage": "a=1"}, {}])
+async def test_what_is_no_trace_in_the_meta_object_is_left_out(
+    http: httpx.AsyncClient, worker: Answerer, meta: dict[str, Any]
+) -> None:
+    answer = await http.post("/v1/tools/echo/calls", json={"_meta": meta})
+
+    assert answer.status_code == 200
+    assert TRACE not in worker.seen[0]["traceparent"]
+    assert "baggage" not in worker.seen[0]
+
+
+@pytest.mark.parametrize("body", [{"_meta": "text"}, {"_meta": None}, {"meta": {}}])
+async def test_a_meta_object_that_is_none_is_refused(http: httpx.AsyncClient, body: dict[str, Any]) -> None:
+    answer = await http.post("/v1/tools/echo/calls", json=body)
+
+    assert _refusal(answer) == (400, "malformed")
+
+
+@pytest.mark.parametrize("place", ["header", "_meta"])
+async def test_not_more_traces_are_sampled_than_the_gateway_allows(
+    settings: Settings, recorder: Recorder, worker: Answerer, place: str
+) -> None:
+    capped = settings.model_copy(update={"remote_sampled_ratio": 0.0})
+    headers = {"traceparent": TRACEPARENT} if place == "header" else {}
+    body = {"_meta": {"traceparent": TRACEPARENT}} if place == "_meta" else {}
+    async with ToolClient(capped, probe=recorder.probe) as client:
+        transport = httpx.ASGITransport(build_app(client))
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
+            answer = await http.post("/v1/tools/echo/calls", json=body, headers=headers)
+
+    assert answer.status_code == 200
+    assert worker.seen[0]["traceparent"].startswith(f"00-{TRACE}-")
+    assert worker.seen[0]["traceparent"].endswith("-00")
+    assert recorder.spans == ()
+
+
 async def test_tools_are_described_with_their_schemas(http: httpx.AsyncClient, settings: Settings) -> None:
     @tool
     async def search(query: str, limit: int = 10) -> list[str]:

@@ -121,6 +121,18 @@ async def test_what_was_given_back_and_not_begun_since_has_no_attempt_to_lose(st
     assert (claim.delivery.losses, claim.delivery.previous) == (0, None)
 
 
+async def test_what_was_given_back_behind_an_attempt_and_not_begun_since_has_none_to_lose_either(
+    stage: Stage, store: StreamStore
+) -> None:
+    entry_id = await stage.held("gone", attempt=1, idle_ms=IDLE_MS)
+    await stage.note(entry_id, _lost(1), _lost(2, "released"))
+
+    [claim] = (await _claim(store)).claimed
+
+    assert await stage.attempts(entry_id) == [_lost(1), _lost(2, "released")]
+    assert claim.delivery.losses == 1
+
+
 async def test_losses_of_worker_and_lease_are_counted_and_nothing_else(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held("gone", attempt=4, idle_ms=IDLE_MS)
     await stage.note(entry_id, _lost(1, "lease_expired"), _lost(2, "tool_error"), _lost(3, "released"))
@@ -193,7 +205,7 @@ async def test_a_call_without_a_body_is_acknowledged_and_told_as_lost(stage: Sta
 
     claims = await _claim(store)
 
-    assert claims.gone == [entry_id]
+    assert claims.gone == [(entry_id, 2)]
     assert [claim.delivery.entry_id for claim in claims.claimed] == [neighbour]
     assert await stage.plane.pending() == {neighbour: ("me", 1)}
     assert set(await stage.fields(stage.keys.attempts)) == {neighbour}

@@ -50,22 +50,25 @@ async def test_a_lease_begins_when_a_due_call_is_taken(stage: Stage, store: Stre
 
 
 @pytest.mark.parametrize(
-    ("attempt", "error", "origin"),
+    ("attempt", "errors", "origin"),
     [
-        (0, None, "first"),
-        (1, "tool_error", "retry"),
-        (1, "worker_error", "retry"),
-        (1, "worker_lost", "reclaim"),
-        (1, "lease_expired", "reclaim"),
-        (1, "released", "reclaim"),
+        (0, [], "first"),
+        (0, ["released"], "first"),
+        (1, ["tool_error"], "retry"),
+        (1, ["worker_error"], "retry"),
+        (1, ["worker_lost"], "reclaim"),
+        (1, ["lease_expired"], "reclaim"),
+        (1, ["worker_lost", "released"], "reclaim"),
+        (1, ["tool_error", "released"], "retry"),
+        (2, ["worker_lost", "tool_error", "released", "released"], "retry"),
     ],
 )
 async def test_a_call_that_was_given_back_stays_what_it_was(
-    stage: Stage, store: StreamStore, attempt: int, error: str | None, origin: str
+    stage: Stage, store: StreamStore, attempt: int, errors: list[str], origin: str
 ) -> None:
     entry_id = await stage.parked(attempt=attempt)
-    if error is not None:
-        await stage.note(entry_id, _ended(attempt, error))
+    if errors:
+        await stage.note(entry_id, *(_ended(number, error) for number, error in enumerate(errors, 1)))
 
     [claim] = (await _claim(store)).claimed
 
@@ -130,7 +133,7 @@ async def test_a_call_without_a_body_is_acknowledged_and_told_as_lost(stage: Sta
 
     claims = await _claim(store)
 
-    assert (claims.claimed, claims.gone) == ([], [entry_id])
+    assert (claims.claimed, claims.gone) == ([], [(entry_id, 2)])
     assert await stage.plane.pending() == {}
     assert await stage.call("EXISTS", stage.keys.parked, stage.keys.attempts) == 0
     assert await stage.events() == [

@@ -92,7 +92,7 @@ async def test_the_attempt_of_another_worker_is_not_ended_by_a_release(stage: St
 
 async def test_what_was_not_admitted_leaves_no_trace(stage: Stage, store: StreamStore) -> None:
     entry_id, begun, retried = [await stage.held(attempt=attempt) for attempt in (1, 1, 2)]
-    lost = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": "worker_lost"}
+    lost = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": "tool_error"}
     await stage.note(begun, {"consumer": "me", "attempt": 1, "start": 1})
     await stage.note(retried, lost, {"consumer": "me", "attempt": 2, "start": 3})
     for held, attempt in ((entry_id, 1), (begun, 1), (retried, 2)):
@@ -101,6 +101,22 @@ async def test_what_was_not_admitted_leaves_no_trace(stage: Stage, store: Stream
     assert await stage.plane.pending() == {entry_id: ("~parked", 0), begun: ("~parked", 0), retried: ("~parked", 1)}
     assert await stage.attempts(retried) == [lost]
     assert (await stage.fields(stage.keys.attempts)).keys() == {retried}
+    assert await stage.events() == []
+
+
+async def test_behind_an_attempt_that_was_lost_it_stays_on_record_once(stage: Stage, store: StreamStore) -> None:
+    # Whoever began it has told of the loss: the next one must not tell of it again.
+    lost = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": "worker_lost"}
+    entry_id = await stage.held(attempt=2)
+    await stage.note(entry_id, lost, {"consumer": "me", "attempt": 2, "start": 3})
+    for _ in range(2):
+        assert await store.park(entry_id, 2, count=1, delay_ms=DELAY_MS, reason="not_admitted")
+        first, *later = await stage.attempts(entry_id)
+        assert first == lost
+        assert [(one["attempt"], one["error"]) for one in later] == [(2, "released")]
+        await stage.hold(entry_id, "me", attempt=2)
+        await stage.note(entry_id, first, *later, {"consumer": "me", "attempt": 2, "start": 5})
+
     assert await stage.events() == []
 
 

@@ -50,6 +50,15 @@ async def test_the_id_of_the_dead_letter_is_known(stage: Stage, store: StreamSto
     assert buried.letter_id == letter_id.decode()
 
 
+async def test_what_the_script_knows_of_the_dead_letter_is_told_as_it_was_written(
+    stage: Stage, store: StreamStore
+) -> None:
+    buried = await store.quarantine(_burial(await stage.held(idle_ms=60_000)))
+
+    written = _dict(await _letter(stage))
+    assert buried.added == {name: written[name] for name in ("dlq.at", "dlq.attempts", "dlq.first_delivered")}
+
+
 async def test_nothing_of_the_entry_is_left(stage: Stage, store: StreamStore) -> None:
     entry_id, other = [await stage.held() for _ in range(2)]
     for one in (entry_id, other):

@@ -43,7 +43,11 @@ async def test_a_lost_answer_to_a_start_has_counted_its_attempt(stage: Stage, st
 
     delivery = claim.delivery
     assert (delivery.attempt, delivery.counted, delivery.origin) == (2, True, "reclaim")
-    assert (delivery.losses, delivery.previous) == (1, None)
+    assert delivery.losses == 1
+    # Whose it was is told now, for the answer that said it was lost as well.
+    assert (delivery.owner, delivery.loss, delivery.ready_ms) == ("gone", "worker_lost", 2)
+    assert delivery.previous is not None
+    assert delivery.previous.consumer == "gone"
 
 
 @pytest.mark.parametrize("attempt", [0, 1])
@@ -55,6 +59,19 @@ async def test_a_lost_answer_to_a_claim_has_not(stage: Stage, store: StreamStore
     [claim] = await store.recover([])
 
     assert (claim.delivery.attempt, claim.delivery.counted) == (attempt, False)
+    assert (claim.delivery.owner, claim.delivery.loss) == (("gone", "worker_lost") if attempt else (None, None))
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_lost_answer_to_a_claim_of_what_was_due_is_no_reclaim(
+    stage: Stage, store: StreamStore, *, begun: bool
+) -> None:
+    entry_id = await stage.held(attempt=1 + begun)
+    await stage.note(entry_id, {**LOST, "error": "tool_error"}, *([RUNNING] if begun else []))
+
+    [claim] = await store.recover([])
+
+    assert (claim.delivery.counted, claim.delivery.origin, claim.delivery.loss) == (begun, "retry", None)
 
 
 async def test_an_attempt_of_another_worker_is_not_taken_for_ours(stage: Stage, store: StreamStore) -> None:

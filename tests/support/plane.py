@@ -78,6 +78,11 @@ class Plane:
         raw: Any = await self.redis.execute_command(*command, *([consumer] if consumer else []))
         return {entry_id.decode(): (owner.decode(), count) for entry_id, owner, _, count in raw}
 
+    async def now_ms(self) -> int:
+        """Redis' clock."""
+        seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def left(self) -> int:
         """How many entries the stream still has."""
         return int(await self.redis.xlen(self.keys.calls))

@@ -33,13 +33,21 @@ class Collector:
         """The spans of this name, each after its resource."""
         return [found for found in self._spans if found[1].name == name]
 
+    def every_span(self) -> list[tuple[Attributes, Any]]:
+        """All spans that were exported, each after its resource."""
+        return list(self._spans)
+
     def points(self, metric: str) -> list[tuple[Attributes, float, Attributes]]:
-        """The points of a metric that were exported, in order: resource, value, attributes."""
+        """The points of a metric that were exported, in order: resource, value (a histogram's count), attributes."""
         return [(resource, value, more) for resource, name, value, more in self._points if name == metric]
 
     def records(self, event: str) -> list[tuple[Attributes, Any]]:
         """The log records of this event name, each after its resource."""
         return [found for found in self._records if found[1].event_name == event]
+
+    def every_record(self) -> list[tuple[Attributes, Any]]:
+        """All log records, each after its resource."""
+        return list(self._records)
 
     def take(self, path: str, body: bytes) -> None:
         """Keep what is in one request."""
@@ -53,7 +61,9 @@ class Collector:
                     for metric in within.metrics:
                         self._points += [
                             (plain(metrics.resource.attributes), metric.name, _value(point), plain(point.attributes))
-                            for point in (metric.sum.data_points or metric.gauge.data_points)
+                            for point in (
+                                metric.sum.data_points or metric.gauge.data_points or metric.histogram.data_points
+                            )
                         ]
         else:
             for logs in ExportLogsServiceRequest.FromString(body).resource_logs:
@@ -103,4 +113,6 @@ def plain(attributes: Any) -> Attributes:
 
 
 def _value(point: Any) -> float:
+    if hasattr(point, "bucket_counts"):
+        return float(point.count)
     return float(getattr(point, point.WhichOneof("value")))

@@ -11,6 +11,7 @@ from tests.support.eventually import eventually
 from tests.telemetry.trees import is_below, one
 from toolspan import ToolExecConsumer
 from toolspan.telemetry import attributes as at
+from toolspan.telemetry.catalog import EVENTS
 from toolspan.telemetry.setup import Telemetry
 from toolspan.testing import Recorder
 
@@ -78,6 +79,7 @@ async def test_an_exception_of_a_program_is_an_event_with_its_class(
     await consumer.stop()
     event = dict(recorder.events)["messaging.process.exception"]
 
+    assert event.keys() == set(next(one for one in EVENTS if one.name == "messaging.process.exception").attributes)
     assert event["exception.type"] == "KeyError"
     assert "_fails" in event["exception.stacktrace"]
     assert (one(recorder, "execute_tool search").attributes or {})["error.type"] == "worker_error"

@@ -62,9 +62,17 @@ async def test_a_discard_is_told_also_of_what_cannot_be_read(
     assert recorder.events == [
         (
             "toolspan.discard",
-            {"toolspan.dead_letter.id": found[0].id, "dlq.id": "1-1", "dlq.reason": "malformed"},
+            {
+                "toolspan.dead_letter.id": found[0].id,
+                "dlq.id": "1-1",
+                "dlq.reason": "malformed",
+                "messaging.client.id": "test",
+                "messaging.message.id": "1-1",
+                "messaging.message.conversation_id": "c",
+                "gen_ai.tool.name": "echo",
+            },
         ),
-        ("toolspan.discard", {"toolspan.dead_letter.id": found[1].id}),
+        ("toolspan.discard", {"toolspan.dead_letter.id": found[1].id, "messaging.client.id": "test"}),
     ]
 
 

@@ -67,6 +67,7 @@ BOUNDS = [
     ("dlq_retention_days", 1, 36_500),
     ("idempotency_ttl_seconds", 1, 2_592_000),
     ("backlog_limit", 1, 1_000_000_000),
+    ("remote_sampled_ratio", 0, 1),
 ]
 
 

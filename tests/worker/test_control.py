@@ -12,6 +12,7 @@ from tests.support.eventually import eventually
 from tests.support.runs import starts
 from tests.support.toolbox import echo, marked, once, until
 from toolspan import ToolExecConsumer, tool
+from toolspan.errors import StoreError
 from toolspan.store import ControlStore
 from toolspan.testing import Recorder, running_worker
 
@@ -157,7 +158,7 @@ async def test_two_workers_do_not_leave_a_resumed_call_to_each_other(
             await plane.redis.execute_command(
                 "XCLAIM", plane.keys.calls, plane.keys.group, worker.consumer, 0, entry_id, "JUSTID", parse_justid=True
             )
-            worker._engine._roles.fetcher._intake._unsure = True
+            worker._engine._roles.fetcher._intake._failed = StoreError("an answer was lost")
             await _parks(plane, entry_id)
         await _resume(control)
         await eventually(lambda: plane.reply("waits"), because="one of them runs it", within=5)

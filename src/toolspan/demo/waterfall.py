@@ -8,8 +8,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from toolspan.model import LOSSES
 from toolspan.telemetry import attributes as at
-from toolspan.telemetry.catalog import LOSSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

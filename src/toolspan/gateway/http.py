@@ -92,7 +92,7 @@ class _Gateway:
                 call_id=call.id,
                 calls=await self._client.stream_for(call.tool),
                 tool_call_id=call.tool_call_id,
-                parent=parent_of(request),
+                parent=parent_of(request, asked, self._client.settings),
             )
             with watched as calling:
                 traceparent = calling.traceparent
@@ -101,7 +101,9 @@ class _Gateway:
             return refused(exc, call_id=call.id, traceparent=traceparent)
 
     async def _followed(self, call: ToolCall, asked: CallRequest, request: Request) -> Response:
-        stream = CallStream(self._client, call, timeout=asked.timeout_ms / 1000, parent=parent_of(request))
+        stream = CallStream(
+            self._client, call, timeout=asked.timeout_ms / 1000, parent=parent_of(request, asked, self._client.settings)
+        )
         try:
             await stream.begin()
         except REFUSALS as exc:

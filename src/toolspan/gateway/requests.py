@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from toolspan.codec import loads, nested_within
+from toolspan.codec import MAX_TRACE_BYTES, loads, nested_within
 from toolspan.errors import InvalidArguments, TooLarge
 from toolspan.gateway.schemas import CallRequest
 from toolspan.model import Failed, TraceFields
-from toolspan.telemetry.propagation import parse
+from toolspan.telemetry.propagation import capped, parse
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -76,11 +76,23 @@ async def _body(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-def parent_of(request: Request) -> TraceFields | None:
-    """Give the trace context of a request, or None if it brings none that W3C would have us read."""
+def parent_of(request: Request, asked: CallRequest, settings: Settings) -> TraceFields | None:
+    """Give the trace context of a request, or None if it brings none that W3C would have us read.
+
+    Its headers go before what *asked* has in `_meta`. Not more traces than *settings* allow are sampled for it.
+    """
     headers = request.headers
     found = headers.getlist("traceparent")
+    state, baggage = (",".join(headers.getlist(name)) or None for name in ("tracestate", "baggage"))
+    if not found:
+        found = [one for one in (_in_meta(asked, "traceparent"),) if one]
+        state, baggage = _in_meta(asked, "tracestate"), _in_meta(asked, "baggage")
     if len(found) != 1 or parse(found[0]) is None:
         return None
-    state, baggage = (",".join(headers.getlist(name)) or None for name in ("tracestate", "baggage"))
-    return TraceFields(found[0], state, baggage)
+    return TraceFields(capped(found[0], settings.remote_sampled_ratio), state, baggage)
+
+
+def _in_meta(asked: CallRequest, name: str) -> str | None:
+    """Give what would be a header of this name; what cannot be one is ignored, as in an entry."""
+    said = asked.meta.get(name)
+    return said if isinstance(said, str) and said.isascii() and 0 < len(said) <= MAX_TRACE_BYTES else None

@@ -16,6 +16,8 @@ class _Body(BaseModel):
 class CallRequest(_Body):
     """What is asked of a tool."""
 
+    model_config = ConfigDict(populate_by_name=False)
+
     args: dict[str, Any] = Field(default_factory=dict, description="The tool's arguments, by name")
     timeout_ms: int = Field(30_000, ge=1, le=3_600_000, description="How long somebody waits for the reply")
     detach: bool = Field(default=False, description="Answer at once; the reply is fetched later")
@@ -26,6 +28,11 @@ class CallRequest(_Body):
         description="Calls of one tool with the same key and arguments are one call, and get its one reply",
     )
     tool_call_id: str | None = Field(None, max_length=256, description="The model's own id for this call")
+    meta: dict[str, Any] = Field(
+        default_factory=dict,
+        alias="_meta",
+        description="As MCP sends it; its `traceparent`, `tracestate` and `baggage` count where no header says them",
+    )
 
 
 class ErrorBody(_Body):

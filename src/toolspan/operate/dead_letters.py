@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import from_json
 
+from toolspan.codec import call_id_in
 from toolspan.errors import MalformedEntryError, NotReplayableError, TooLarge
 from toolspan.identity import new_call_id
 from toolspan.model import NO_TRACE, OTHER_TOOL, LetterEntry
@@ -176,7 +177,7 @@ async def replay(
     except NotReplayableError as exc:
         probe.refused_replay(letter.id, str(exc))
         raise
-    probe.replayed(letter, call_id, entry_id)
+    probe.replayed(letter, call_id, entry_id, replaying=replaying)
     return call_id, entry_id
 
 
@@ -225,7 +226,11 @@ async def discard(
     entry_id = read.entry_id if read else ""
     gone = await store.discard(letter.id, entry_id=entry_id, who=who, why=why, matching=matching)
     if gone:
-        probe.discarded(letter.id, read, why)
+        if read is None:
+            probe.discarded(letter.id, None, why)
+        else:
+            call_id = call_id_in(read.entry_id, read.fields)
+            probe.discarded(letter.id, read, why, call_id=call_id, tool=tool_of(read))
     return gone
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import ResponseError
 
 from toolspan.codec import decode_attempts
-from toolspan.model import SUSPECT_FROM, Delivery, LossReason, Origin, value
+from toolspan.model import SUSPECT_FROM, Delivery, LossReason, Lost, Origin, origin_after, value
 from toolspan.store.clock import RedisClock, redis_ms
 from toolspan.store.connection import translated
 from toolspan.store.names import name_of, printable, raw_of
 from toolspan.store.scripts import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from toolspan.keys import Keys
     from toolspan.store.connection import Connection
@@ -71,10 +71,14 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Buried:
-    """What became of a quarantine, and the id of the dead letter; empty where we know of none."""
+    """What became of a quarantine, and the id of the dead letter; empty where we know of none.
+
+    *added* is what the script has put into the dead letter besides: times, and the list of attempts.
+    """
 
     status: Quarantined
     letter_id: str = ""
+    added: Mapping[str, str] = field(default_factory=dict)
 
 
 @value
@@ -109,10 +113,13 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What one claim gave: *more* is where to go on, None when nothing is left; *gone* are ids without a body."""
+    """What one claim gave: *more* is where to go on, None when nothing is left.
+
+    *gone* are the ids of entries without a body, each with its last attempt.
+    """
 
     claimed: list[Claimed]
-    gone: list[str]
+    gone: list[tuple[str, int]]
     more: str | None = None
 
 
@@ -249,7 +256,7 @@ class StreamStore:
             )
         return Claims(
             self._claimed(claimed, "reclaim", owner=printable(owner), loss=cast("LossReason", loss.decode())),
-            [entry_id.decode() for entry_id in gone],
+            [(entry_id.decode(), attempt) for entry_id, attempt in gone],
             last.decode() or None,
         )
 
@@ -259,7 +266,7 @@ class StreamStore:
         Suspects that have to wait stand in nobody's way, up to a bound.
         """
         due: list[Claimed] = []
-        gone: list[str] = []
+        gone: list[tuple[str, int]] = []
         offset: bytes | int = 0
         for _ in range(_DUE_PAGES):
             with translated():
@@ -281,7 +288,7 @@ class StreamStore:
                     skipped=list(skipped),
                 )
             due += self._claimed(claimed, "retry")
-            gone += (entry_id.decode() for entry_id in bodiless)
+            gone += ((entry_id.decode(), attempt) for entry_id, attempt in bodiless)
             if offset == b"" or len(due) == count:
                 break
         for one in due:
@@ -317,7 +324,6 @@ class StreamStore:
         read_ms = self.clock.at(read_ns)
         claims = []
         for entry_id, deliveries, fields, attempts, losses, marked, since_ms in raw:
-            history = decode_attempts(attempts)
             delivery = Delivery(
                 entry_id.decode(),
                 fields,
@@ -328,7 +334,7 @@ class StreamStore:
                 int(since_ms),
                 counted=False,
                 losses=losses,
-                previous=history[-1] if history else None,
+                history=decode_attempts(attempts),
                 owner=owner,
                 loss=loss,
             )
@@ -338,15 +344,22 @@ class StreamStore:
     def _recovered(self, claim: Claimed) -> Claimed:
         """Tell a lost answer to a read or a start, which counted the attempt, from one to a claim, which did not."""
         delivery = claim.delivery
+        last = delivery.previous
+        begun = last is not None and last.consumer == self.me and last.end_ms is None
+        delivery.counted = begun or (last is None and delivery.attempt == 1)
+        if last is not None and begun:
+            delivery.history = delivery.history[:-1]
+            delivery.ready_ms = last.start_ms
         previous = delivery.previous
-        if previous is None:
-            delivery.counted = delivery.attempt == 1
-        else:
-            delivery.counted = previous.consumer == self.me and previous.end_ms is None
-        if delivery.counted:
-            delivery.previous = None
-            delivery.origin = "first" if delivery.attempt == 1 else delivery.origin
+        if previous is not None and previous.loss is not None:
+            # Nobody has told of it: whoever does begins an attempt behind it first.
+            delivery.owner, delivery.loss = previous.consumer, previous.loss
+            delivery.ready_ms = previous.end_ms or delivery.ready_ms
+        elif delivery.counted and delivery.attempt == 1:
+            delivery.origin = "first"
             delivery.ready_ms = int(delivery.entry_id.partition("-")[0])
+        else:
+            delivery.origin = _origin_of_due(delivery)
         return claim
 
     # ── ending ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -446,7 +459,7 @@ class StreamStore:
         """Move an entry to the dead letters, and tell what became of it."""
         ending = burial.ending
         with translated():
-            status, *letter_id = await self._quarantine.run(
+            status, *told = await self._quarantine.run(
                 self._redis,
                 stream=self._keys.calls,
                 dead_letters=self._keys.dead_letters,
@@ -467,7 +480,18 @@ class StreamStore:
                 about=len(burial.about),
                 values=[*burial.about, *(burial.reply if burial.reply_to else ())],
             )
-        return Buried(Quarantined(status), letter_id[0].decode() if letter_id else "")
+        texts = [part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in told]
+        added = dict(zip(texts[1::2], texts[2::2], strict=True))
+        return Buried(Quarantined(status), texts[0] if texts else "", added)
+
+    async def registered(self, consumer: str) -> Lost:
+        """Tell what is on record of a worker that was lost; its registration outlives it for a while."""
+        with translated():
+            found = await _answer(
+                self._redis.execute_command("HMGET", raw_of(self._keys.worker(consumer)), "host", "pid", "version")
+            )
+        host, pid, release = (None if part is None else part.decode(errors="replace") for part in found)
+        return Lost(consumer, host, pid, release)
 
     # ── keeping house ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -544,12 +568,9 @@ _ZERO: Final = ord("0")
 
 def _origin_of_due(delivery: Delivery) -> Origin:
     """Tell a retry from a call that was given back, which stays what it was."""
-    previous = delivery.previous
     if delivery.attempt == 0:
         return "first"
-    if previous is not None and previous.error in {"worker_lost", "lease_expired", "released"}:
-        return "reclaim"
-    return "retry"
+    return origin_after(delivery.history) if delivery.history else "retry"
 
 
 def _range(entry_ids: list[str]) -> tuple[str, str]:

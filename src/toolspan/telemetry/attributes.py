@@ -54,6 +54,19 @@ LETTER_ID: Final = "toolspan.dead_letter.id"
 
 DEAD_LETTER: Final = tuple(
     f"dlq.{name}"
-    for name in ("id", "reason", "error_type", "error_message", "consumer", "fingerprint", "stack", "traceparent")
+    for name in (
+        "id",
+        "reason",
+        "error_type",
+        "error_message",
+        "consumer",
+        "fingerprint",
+        "stack",
+        "traceparent",
+        "at",
+        "attempts",
+        "first_delivered",
+        "reply",
+    )
 )
-"""What an event tells of a dead letter: fields of the dead letter itself, by their own names."""
+"""What an event tells of a dead letter: its own fields, by their own names; a reply only where results may be seen."""

@@ -189,6 +189,8 @@ class Replaying:
     ) -> None:
         self.trace: TraceFields = NO_TRACE
         """What travels in the new entry."""
+        self.tool = tool
+        """Which tool the letter calls."""
         self._tracer = tracer
         self._calls = keys.calls
         self._attributes = {

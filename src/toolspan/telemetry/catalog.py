@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
-from toolspan.model import DeadLetterReason, ErrorType, LossReason
+from toolspan.model import DeadLetterReason, ErrorType
 from toolspan.telemetry import attributes as at
 
 TOOL_SECONDS: Final = (
@@ -18,7 +18,6 @@ MESSAGING_SECONDS: Final = (
 )  # fmt: skip
 """Buckets for messaging and phases: a superset of the convention's."""
 
-LOSSES: Final[tuple[LossReason, ...]] = get_args(LossReason)
 DEAD_LETTER_REASONS: Final[tuple[DeadLetterReason, ...]] = get_args(DeadLetterReason)
 WASTES: Final = {"deadline_exceeded": "deadline", "cancelled": "cancelled", "": "stale"}
 """Why a run was for nobody, by how its call ended; one that is no longer ours has no end of ours."""
@@ -67,8 +66,9 @@ CONSUMED = Metric(
     "messaging.client.consumed.messages",
     "counter",
     "{message}",
-    "Messages that were handed to us: deliveries to workers, replies to callers",
-    (at.OPERATION_NAME, at.DESTINATION, at.GROUP),
+    "Messages that were handed to us: deliveries to workers, replies to callers; with the error that kept us from "
+    "hearing of it, where one was found later",
+    (at.OPERATION_NAME, at.DESTINATION, at.GROUP, at.ERROR_TYPE),
 )
 OPERATION_DURATION = Metric(
     "messaging.client.operation.duration",
@@ -242,6 +242,15 @@ METRICS: Final = tuple(value for value in list(globals().values()) if isinstance
 
 
 @dataclass(frozen=True, slots=True)
+class SpanEvent:
+    """What happened during a span, and is told on it."""
+
+    name: str
+    meaning: str
+    attributes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """One kind of span; *name* has the parts that vary in braces."""
 
@@ -249,7 +258,14 @@ class Span:
     kind: Literal["CLIENT", "PRODUCER", "CONSUMER", "INTERNAL"]
     meaning: str
     attributes: tuple[str, ...]
+    events: tuple[SpanEvent, ...] = ()
 
+
+RESOURCE: Final = ("service.name", "service.instance.id", "service.version", at.STREAM)
+"""What everything comes with that a process exports. The instance is the consumer's name, as Redis has it."""
+
+RESOURCE_OF_THE_LOST: Final = (*RESOURCE, "host.name", "process.pid")
+"""What the spans of a lost attempt come with: its worker's, as that was registered, and not that of who tells it."""
 
 ON_EVERY_SPAN: Final = (
     at.SYSTEM,
@@ -268,6 +284,7 @@ SPANS: Final = (
         "CLIENT",
         "A caller, from the append to the reply in hand; links to the span that produced the reply",
         (*_OPERATION, at.ERROR_TYPE),
+        (SpanEvent("reply.received", "The reply is in hand", (at.ATTEMPT, at.CLIENT_ID)),),
     ),
     Span(
         "send {stream}",
@@ -295,7 +312,7 @@ SPANS: Final = (
         "execute_tool {tool}",
         "INTERNAL",
         "The tool itself; what its own libraries record lands below",
-        (at.GEN_AI_OPERATION, at.ERROR_TYPE),
+        (at.GEN_AI_OPERATION, at.ERROR_TYPE, at.TOOL_CALL_ARGUMENTS, at.TOOL_CALL_RESULT),
     ),
     Span(
         "send {prefix}:reply",
@@ -317,7 +334,7 @@ class Event:
 
 
 _OF_A_CALL: Final = (at.MESSAGE_ID, at.CONVERSATION_ID, at.TOOL_NAME, at.ATTEMPT, at.CLIENT_ID)
-_OF_AN_EXCEPTION: Final = (at.EXCEPTION_TYPE, at.EXCEPTION_MESSAGE, at.EXCEPTION_STACKTRACE)
+_OF_AN_EXCEPTION: Final = (*_OF_A_CALL, at.EXCEPTION_TYPE, at.EXCEPTION_MESSAGE, at.EXCEPTION_STACKTRACE)
 
 EVENTS: Final = (
     Event(
@@ -349,30 +366,35 @@ EVENTS: Final = (
         "toolspan.call.lost",
         "call.lost",
         "The body of a pending call was deleted or trimmed by somebody",
-        (at.MESSAGE_ID, at.REASON),
+        (at.MESSAGE_ID, at.ATTEMPT, at.CLIENT_ID, at.REASON),
     ),
     Event("toolspan.lease.lost", "lease.lost", "A run was cancelled: its call is somebody else's by now", _OF_A_CALL),
     Event(
         "toolspan.loop.stalled",
         "loop.stalled",
         "The event loop stood still for longer than a lease",
-        (at.EXCEPTION_STACKTRACE,),
+        (at.CLIENT_ID, at.EXCEPTION_STACKTRACE),
     ),
-    Event("toolspan.drain.started", "drain.started", "A worker takes nothing more and finishes what it holds"),
-    Event("toolspan.drain.finished", "drain.finished", "A draining worker holds nothing any more"),
-    Event("toolspan.redis.down", "redis.down", "Redis began to fail a step", (at.ROLE, at.ERROR_TYPE)),
-    Event("toolspan.redis.up", "redis.up", "Redis does the step again", (at.ROLE,)),
+    Event(
+        "toolspan.drain.started",
+        "drain.started",
+        "A worker takes nothing more and finishes what it holds",
+        (at.CLIENT_ID,),
+    ),
+    Event("toolspan.drain.finished", "drain.finished", "A draining worker holds nothing any more", (at.CLIENT_ID,)),
+    Event("toolspan.redis.down", "redis.down", "Redis began to fail a step", (at.CLIENT_ID, at.ROLE, at.ERROR_TYPE)),
+    Event("toolspan.redis.up", "redis.up", "Redis does the step again", (at.CLIENT_ID, at.ROLE)),
     Event(
         "toolspan.replay",
         "dead_letter.replayed",
         "An operator put a dead letter back on the stream",
-        (at.CONVERSATION_ID, at.MESSAGE_ID, at.LETTER_ID, "dlq.id"),
+        (at.CONVERSATION_ID, at.MESSAGE_ID, at.TOOL_NAME, at.CLIENT_ID, at.LETTER_ID, "dlq.id"),
     ),
     Event(
         "toolspan.discard",
         "dead_letter.discarded",
         "An operator threw a dead letter away",
-        (at.LETTER_ID, "dlq.id", "dlq.reason"),
+        (at.MESSAGE_ID, at.CONVERSATION_ID, at.TOOL_NAME, at.CLIENT_ID, at.LETTER_ID, "dlq.id", "dlq.reason"),
     ),
     Event("toolspan.pause", "tool.paused", "An operator has the calls of a tool wait", (at.TOOL_NAME,)),
     Event("toolspan.resume", "tool.resumed", "An operator has the calls of a tool run again", (at.TOOL_NAME,)),

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.trace import get_current_span
 
 from toolspan.telemetry import attributes as at
+from toolspan.telemetry.lines import SEVERITY, kept_here
 from toolspan.telemetry.text import clean, cleaned
 
 if TYPE_CHECKING:
     from opentelemetry._logs import Logger
     from opentelemetry.context import Context
-
-_SEVERITY: Final = {
-    "info": SeverityNumber.INFO,
-    "warning": SeverityNumber.WARN,
-    "error": SeverityNumber.ERROR,
-}
 
 log = structlog.stdlib.get_logger("toolspan")
 
@@ -56,21 +51,32 @@ class Events:
         **fields: Any,
     ) -> None:
         """Write *line*, a constant `noun.verb`, with *fields*; and *event* with *attributes* in the trace *context*."""
-        getattr(log, level)(line, **trace_ids(context), **fields)
+        with kept_here():
+            getattr(log, level)(line, **trace_ids(context), **fields)
         if self._logger is not None:
             self._logger.emit(
                 context=context,
-                severity_number=_SEVERITY[level],
+                severity_number=SEVERITY[level],
                 severity_text=level.upper(),
                 body=line,
                 attributes=cleaned(attributes or {}),
                 event_name=event,
             )
 
-    def exception(self, event: str, stack: str | None, message: str, *, kind: str, context: Context | None) -> None:
+    def exception(
+        self,
+        event: str,
+        stack: str | None,
+        message: str,
+        *,
+        kind: str,
+        context: Context | None,
+        about: dict[str, Any],
+    ) -> None:
         """Write an exception as a log event, as the conventions want it; the line about it is another fact."""
         if self._logger is not None:
             attributes = {
+                **about,
                 at.EXCEPTION_TYPE: kind,
                 at.EXCEPTION_MESSAGE: message,
                 at.EXCEPTION_STACKTRACE: stack or None,

@@ -13,6 +13,7 @@ import structlog
 from opentelemetry.trace import get_current_span
 
 from toolspan.redaction import Redactor
+from toolspan.telemetry.lines import LINES, kept_here
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -58,14 +59,14 @@ def configure(
             _current_trace,
             _JSON_TRACEBACKS if as_json else structlog.processors.format_exc_info,
             partial(_redacted, redact),
+            LINES,
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # What libraries have to say goes the same way, and nothing of it goes to OTLP: an exporter that reports its own
-    # failure would feed itself.
+    # What libraries have to say goes the same way; what the exporters say, no further than to us.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward(exporters=outages)], force=True)
 
 
@@ -140,6 +141,12 @@ class _Forward(logging.Handler):
             self.troubled = True
             if not self._exporters or self._goes_on(self._trouble(record, message)):
                 return
+            with kept_here():
+                self._tell(record, message)
+        else:
+            self._tell(record, message)
+
+    def _tell(self, record: logging.LogRecord, message: str) -> None:
         logger = structlog.get_logger("toolspan")
         (logger.error if record.levelno >= logging.ERROR else logger.warning)(
             "library.warned",

@@ -7,13 +7,15 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from toolspan.model import OTHER_TOOL, Failed
+from toolspan.model import LOSSES, NO_TRACE, OTHER_TOOL, Failed, TraceFields
 from toolspan.redaction import Redactor
 from toolspan.telemetry import attributes as at
-from toolspan.telemetry import catalog
+from toolspan.telemetry import catalog, propagation
 from toolspan.telemetry.callers import Calling, Replaying
-from toolspan.telemetry.events import Events, log, redactor_failed, trace_ids
+from toolspan.telemetry.events import Events, log, redactor_failed
 from toolspan.telemetry.instruments import Instruments, gauge
+from toolspan.telemetry.losses import Losses
+from toolspan.telemetry.particulars import Particulars
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,11 +32,9 @@ if TYPE_CHECKING:
         DeadLetterReason,
         Delivery,
         GroupSnapshot,
-        LossReason,
         Order,
         Outcome,
         Run,
-        TraceFields,
     )
     from toolspan.telemetry.spans import Spans
 
@@ -71,6 +71,10 @@ class Probe:
         self._server = server or {}
         self._instruments = Instruments(meter)
         self._events = Events(logger)
+        self._particulars = Particulars(spans, consumer)
+        self._losses = Losses(
+            self._instruments, self._events, spans, self._particulars, calls=keys.calls, group=keys.group
+        )
         self._served: set[str] = set()
         self._outages: dict[str, _Outage] = {}
         self._outage_lock = threading.Lock()
@@ -78,6 +82,7 @@ class Probe:
         self.executing = spans.executing
         self.traceparent = spans.traceparent
         self.reply_traceparent = spans.reply_traceparent
+        self.worker_lost = spans.worker_lost
 
     # ── a worker's life ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -88,7 +93,7 @@ class Probe:
         counters.lost.add("deleted", count=0)
         counters.sent.add("send", self._reply_template, "", count=0)
         for operation in ("receive", "claim"):
-            counters.consumed.add(operation, calls, group, count=0)
+            counters.consumed.add(operation, calls, group, "", count=0)
         for tool in (*tools, OTHER_TOOL):
             for outcome in ("ok", *catalog.ERROR_TYPES):
                 counters.calls.add(tool, outcome, count=0)
@@ -96,7 +101,7 @@ class Probe:
             counters.unparked.add(tool, count=0)
             for reason in catalog.WASTES.values():
                 counters.wasted.add(tool, reason, count=0.0)
-            for loss in catalog.LOSSES:
+            for loss in LOSSES:
                 counters.reclaims.add(tool, loss, count=0)
             for reason in catalog.DEAD_LETTER_REASONS:
                 counters.dead_letters.add(tool, reason, count=0)
@@ -109,7 +114,14 @@ class Probe:
 
     def drain_started(self, consumer: str, held: int) -> None:
         """We take nothing more and finish what we hold."""
-        self._events.emit("drain.started", event="toolspan.drain.started", level="info", consumer=consumer, held=held)
+        self._events.emit(
+            "drain.started",
+            event="toolspan.drain.started",
+            level="info",
+            attributes={at.CLIENT_ID: consumer},
+            consumer=consumer,
+            held=held,
+        )
 
     def drain_finished(self, consumer: str, *, released: int, quarantined: int, left: int, seconds: float) -> None:
         """Nothing more is done: calls were given back, quarantined for they may not run twice, or left to others."""
@@ -117,6 +129,7 @@ class Probe:
             "drain.finished",
             event="toolspan.drain.finished",
             level="info",
+            attributes={at.CLIENT_ID: consumer},
             consumer=consumer,
             released=released,
             quarantined=quarantined,
@@ -153,7 +166,8 @@ class Probe:
             "loop.stalled",
             event="toolspan.loop.stalled",
             level="error",
-            attributes={at.EXCEPTION_STACKTRACE: self.redact(stack)},
+            attributes={at.CLIENT_ID: self._consumer, at.EXCEPTION_STACKTRACE: self.redact(stack)},
+            consumer=self._consumer,
             seconds=round(seconds, 3),
             stack=self.redact(stack),
         )
@@ -176,7 +190,7 @@ class Probe:
     def received(self, count: int, *, began_ns: int, ended_ns: int) -> None:
         """A read gave *count* entries."""
         calls, group = self._keys.calls, self._keys.group
-        self._instruments.consumed.add("receive", calls, group, count=count)
+        self._instruments.consumed.add("receive", calls, group, "", count=count)
         seconds = (ended_ns - began_ns) / _NS
         self._instruments.operation_duration.record(seconds, "receive", "receive", calls, "")
 
@@ -185,37 +199,24 @@ class Probe:
         self._spans.begin(run)
         delivery = run.delivery
         if delivery.owner is not None and delivery.loss is not None:
-            self._reclaimed(run, delivery.owner, delivery.loss)
+            self._losses.claimed(run, delivery.owner, delivery.loss)
+            if delivery.counted:
+                self._losses.passed(run)
         elif delivery.origin == "retry":
             self._instruments.unparked.add(run.tool)
-            log.debug("delivery.unparked", **self._line(run))
+            log.debug("delivery.unparked", **self._particulars.line(run))
 
-    def _reclaimed(self, run: Run, owner: str, reason: LossReason) -> None:
-        self._instruments.reclaims.add(run.tool, reason)
-        self._instruments.consumed.add("claim", self._keys.calls, self._keys.group)
-        about, attributes = self._about(run), {**self._attributes(run), at.REASON: reason}
-        previous = run.delivery.previous
-        if previous is not None and previous.consumer == owner:
-            self._instruments.attempts.add(run.tool, "first" if previous.attempt == 1 else "reclaim", "lost")
-            self._events.emit(
-                "attempt.lost",
-                event="toolspan.attempt.lost",
-                level="warning",
-                context=self._spans.context_before(run),
-                attributes={**attributes, at.ATTEMPT: previous.attempt, at.CLIENT_ID: owner},
-                **{**about, "attempt": previous.attempt, "consumer": owner},
-                reason=reason,
-            )
-        self._events.emit(
-            "delivery.reclaimed",
-            event="toolspan.reclaim",
-            level="warning",
-            context=self._spans.context(run),
-            attributes={**attributes, at.OWNER: owner},
-            **about,
-            owner=owner,
-            reason=reason,
-        )
+    def found(self, deliveries: Sequence[Delivery], failure: BaseException) -> None:
+        """Among what we hold were *deliveries* whose hand-over we had not heard of, because of *failure*.
+
+        Those that were claimed are told of as such when work on them begins.
+        """
+        read = sum(delivery.counted and delivery.origin == "first" for delivery in deliveries)
+        if read:
+            error_type = type(failure).__name__
+            self._instruments.consumed.add("receive", self._keys.calls, self._keys.group, error_type, count=read)
+        if deliveries:
+            log.warning("deliveries.found", count=len(deliveries), after=type(failure).__name__)
 
     def orphans_claimed(self, first: Delivery, count: int) -> None:
         """We took over *count* calls of one worker in one round, *first* among them."""
@@ -234,7 +235,7 @@ class Probe:
             if run.call is not None and run.call.reply_to is not None:
                 sent += 1
             if told:
-                log.debug("call.settled", **self._line(run), outcome=outcome)
+                log.debug("call.settled", **self._particulars.line(run), outcome=outcome)
             if isinstance(run.outcome, Failed):
                 self._raised(run)
                 self._wasted(run, outcome)
@@ -250,13 +251,13 @@ class Probe:
     def retried(self, run: Run, *, failure: Failed, delay_ms: int) -> None:
         """An attempt failed, and the call waits for its next one."""
         run.outcome = failure
-        log.info("attempt.retried", **self._line(run), error_type=failure.type, delay_ms=delay_ms)
+        log.info("attempt.retried", **self._particulars.line(run), error_type=failure.type, delay_ms=delay_ms)
         self._raised(run)
         self._attempted(run, "retried")
 
     def released(self, run: Run, *, reason: str, delay_ms: int) -> None:
         """A call was given back without an attempt having counted."""
-        log.info("delivery.released", **self._line(run), reason=reason, delay_ms=delay_ms)
+        log.info("delivery.released", **self._particulars.line(run), reason=reason, delay_ms=delay_ms)
         if not run.tool_began_ns:
             # The same attempt may come back to us: its span is that of the run that is still to be.
             self._spans.drop(run)
@@ -265,14 +266,14 @@ class Probe:
     def not_admitted(self, run: Run, *, delay_ms: int) -> None:
         """A call was given back because it could not begin in time: a limit was in its way, or no thread was free."""
         if log.is_enabled_for(_DEBUG):
-            log.debug("delivery.not_admitted", **self._line(run), delay_ms=delay_ms)
+            log.debug("delivery.not_admitted", **self._particulars.line(run), delay_ms=delay_ms)
         self._spans.drop(run)
         self._attempted(run, "released")
 
     def held_back(self, run: Run, tool: str) -> None:
         """A call was given back without an attempt having counted, for its *tool* is paused."""
         if log.is_enabled_for(_DEBUG):
-            log.debug("delivery.held_back", **self._line(run), paused=tool)
+            log.debug("delivery.held_back", **self._particulars.line(run), paused=tool)
         if not run.tool_began_ns:
             self._spans.drop(run)
         self._attempted(run, "released")
@@ -312,6 +313,8 @@ class Probe:
         self._wasted(run, failure.type)
         if replied:
             self._instruments.sent.add("send", self._reply_template, "")
+        if not run.delivery.counted:
+            self._losses.passed(run)
         context = self._spans.context(run)
         self._raised(run)
         self._attempted(run, failure.type, replied=replied)
@@ -320,28 +323,41 @@ class Probe:
             event="toolspan.dead_letter",
             level="error",
             context=context,
-            # The result of a tool is nobody's business here.
             attributes={
-                **self._attributes(run, malformed),
+                **self._particulars.attributes(run, malformed),
                 at.LETTER_ID: letter_id or None,
-                **{k: v for k, v in letter.items() if k != "dlq.reply"},
+                **self._seen_of(letter),
             },
-            **self._about(run, malformed),
+            **self._particulars.fields(run, malformed),
             dead_letter=letter_id or None,
             reason=reason,
             error_type=failure.type,
             message=failure.message,
         )
 
-    def call_lost(self, entry_id: str, *, reason: str) -> None:
-        """The body of a pending call was deleted by somebody: nothing is left to run or to answer."""
+    def _seen_of(self, letter: Mapping[str, str]) -> dict[str, str]:
+        """Give what may be seen of a dead letter: the result of a tool only where results may."""
+        seen, captured = dict(letter), self._spans.captured
+        if "dlq.reply" in seen:
+            reply = seen.pop("dlq.reply")
+            if captured is not None:
+                seen["dlq.reply"] = captured(reply)
+        return seen
+
+    def call_lost(self, entry_id: str, *, owner: str, attempt: int, reason: str) -> None:
+        """The body of a call that *owner* held was deleted by somebody: nothing is left to run or to answer.
+
+        Nor is there anything that says which call it was, and in which trace.
+        """
         self._instruments.lost.add(reason)
-        attributes = {at.MESSAGE_ID: entry_id, at.REASON: reason}
+        attributes = {at.MESSAGE_ID: entry_id, at.ATTEMPT: attempt, at.CLIENT_ID: owner, at.REASON: reason}
         self._events.emit(
             "call.lost",
             event="toolspan.call.lost",
             level="error",
             attributes=attributes,
+            attempt=attempt,
+            consumer=owner,
             entry_id=entry_id,
             reason=reason,
         )
@@ -368,7 +384,7 @@ class Probe:
                 "redis.down",
                 event="toolspan.redis.down",
                 level="error",
-                attributes={at.ROLE: step, at.ERROR_TYPE: type(error).__name__},
+                attributes={at.CLIENT_ID: self._consumer, at.ROLE: step, at.ERROR_TYPE: type(error).__name__},
                 step=step,
                 error=self.redact(str(error)),
             )
@@ -384,7 +400,7 @@ class Probe:
                 "redis.up",
                 event="toolspan.redis.up",
                 level="info",
-                attributes={at.ROLE: step},
+                attributes={at.CLIENT_ID: self._consumer, at.ROLE: step},
                 step=step,
                 seconds=round(time.monotonic() - outage.since, 3),
                 failures=outage.failures,
@@ -451,7 +467,7 @@ class Probe:
 
     def answers_read(self, count: int, *, began_ns: int, ended_ns: int) -> None:
         """A read of our reply stream gave *count* replies."""
-        self._instruments.consumed.add("receive", self._reply_template, "", count=count)
+        self._instruments.consumed.add("receive", self._reply_template, "", "", count=count)
         seconds = (ended_ns - began_ns) / _NS
         self._instruments.operation_duration.record(seconds, "receive", "receive", self._reply_template, "")
 
@@ -487,19 +503,22 @@ class Probe:
         """Watch an operator put a dead letter back on the stream."""
         return Replaying(self._tracer, self._keys, self._server, letter=letter, call_id=call_id, tool=tool)
 
-    def replayed(self, letter: DeadLetter, call_id: str, entry_id: str) -> None:
+    def replayed(self, letter: DeadLetter, call_id: str, entry_id: str, *, replaying: Replaying) -> None:
         """An operator put a dead letter back on the stream."""
         self._instruments.replays.add("replayed")
-        attributes = {at.CONVERSATION_ID: call_id, at.MESSAGE_ID: entry_id}
+        attributes = {at.CONVERSATION_ID: call_id, at.MESSAGE_ID: entry_id, at.TOOL_NAME: replaying.tool}
+        attributes[at.CLIENT_ID] = self._consumer
         attributes |= {at.LETTER_ID: letter.id, "dlq.id": letter.entry_id}
         self._events.emit(
             "dead_letter.replayed",
             event="toolspan.replay",
             level="info",
+            context=propagation.context_in(replaying.trace),
             attributes=attributes,
             dead_letter=letter.id,
             call_id=call_id,
             entry_id=entry_id,
+            tool=replaying.tool,
         )
 
     def refused_replay(self, letter_id: str, why: str) -> None:
@@ -507,17 +526,24 @@ class Probe:
         self._instruments.replays.add("refused")
         log.warning("dead_letter.refused", dead_letter=letter_id, why=why)
 
-    def discarded(self, letter_id: str, letter: DeadLetter | None, why: str) -> None:
+    def discarded(
+        self, letter_id: str, letter: DeadLetter | None, why: str, *, call_id: str | None = None, tool: str = OTHER_TOOL
+    ) -> None:
         """An operator threw a dead letter away; *letter* is None for one that cannot be read."""
-        attributes = {at.LETTER_ID: letter_id}
+        attributes: dict[str, Any] = {at.LETTER_ID: letter_id, at.CLIENT_ID: self._consumer}
+        trace = TraceFields(letter.traceparent) if letter else NO_TRACE
         if letter:
             attributes |= {"dlq.id": letter.entry_id, "dlq.reason": letter.reason}
+            attributes |= {at.MESSAGE_ID: letter.entry_id, at.CONVERSATION_ID: call_id, at.TOOL_NAME: tool}
         self._events.emit(
             "dead_letter.discarded",
             event="toolspan.discard",
             level="info",
+            context=propagation.context_in(trace),
             attributes=attributes,
             dead_letter=letter_id,
+            call_id=call_id,
+            tool=tool,
             why=why,
         )
 
@@ -588,35 +614,13 @@ class Probe:
             kind = failure.detail["exception"]
             event = "gen_ai.execute_tool.exception" if of_tool else "messaging.process.exception"
             context = self._spans.context(run, tool=of_tool)
-            self._events.exception(event, failure.stack, failure.message, kind=kind, context=context)
+            about = self._particulars.attributes(run)
+            self._events.exception(event, failure.stack, failure.message, kind=kind, context=context, about=about)
 
     def _event(self, run: Run, line: str, *, event: str, level: str) -> None:
         context = self._spans.context(run)
-        attributes = self._attributes(run)
-        self._events.emit(line, event=event, level=level, context=context, attributes=attributes, **self._about(run))
-
-    def _attributes(self, run: Run, malformed: MalformedEntryError | None = None) -> dict[str, Any]:
-        call_id, tool = _named(run, malformed)
-        return {
-            at.MESSAGE_ID: run.delivery.entry_id,
-            at.CONVERSATION_ID: call_id,
-            at.TOOL_NAME: tool,
-            at.ATTEMPT: run.delivery.attempt,
-            at.CLIENT_ID: self._consumer,
-        }
-
-    def _line(self, run: Run) -> dict[str, Any]:
-        return {**trace_ids(self._spans.context(run)), **self._about(run)}
-
-    def _about(self, run: Run, malformed: MalformedEntryError | None = None) -> dict[str, Any]:
-        call_id, tool = _named(run, malformed)
-        return {
-            "call_id": call_id,
-            "entry_id": run.delivery.entry_id,
-            "tool": tool,
-            "attempt": run.delivery.attempt,
-            "consumer": self._consumer,
-        }
+        attributes, fields = self._particulars.attributes(run), self._particulars.fields(run)
+        self._events.emit(line, event=event, level=level, context=context, attributes=attributes, **fields)
 
 
 @dataclass(slots=True)
@@ -628,15 +632,6 @@ class _Outage:
 
 
 _DEBUG: Final = 10
-
-
-def _named(run: Run, malformed: MalformedEntryError | None) -> tuple[str | None, str]:
-    """Give call id and tool, as far as they can be read."""
-    if run.call is not None:
-        return run.call.id, run.call.tool
-    if malformed is not None:
-        return malformed.call_id or None, malformed.tool or run.tool
-    return None, run.tool
 
 
 def outcome_of(run: Run) -> str:

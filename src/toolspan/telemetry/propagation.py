@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from opentelemetry.baggage import get_all
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState, set_span_in_context
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
-
     from toolspan.model import TraceFields
 
 # https://www.w3.org/TR/trace-context/#traceparent-header: later versions may append, version ff is none.
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
+_LOW: Final = 2**64 - 1
 _BAGGAGE: Final = W3CBaggagePropagator()
 
 
@@ -37,6 +38,17 @@ def parse(traceparent: str | None) -> Parent | None:
     if trace == _NO_TRACE or span == _NO_SPAN or (len(traceparent or "") > 55 and (traceparent or "")[:2] == "00"):  # noqa: PLR2004
         return None
     return Parent(int(trace, 16), int(span, 16), int(flags, 16))
+
+
+def capped(traceparent: str, ratio: float) -> str:
+    """Give *traceparent* without the wish to be sampled, unless its trace is among the *ratio* of them that may be.
+
+    Which those are is decided by the trace id as OpenTelemetry's `TraceIdRatioBased` does it, for all gateways alike.
+    """
+    parent = parse(traceparent)
+    if parent is None or not parent.flags & TraceFlags.SAMPLED or parent.trace_id & _LOW < round(ratio * (_LOW + 1)):
+        return traceparent
+    return f"{traceparent[:53]}{parent.flags & ~TraceFlags.SAMPLED:02x}{traceparent[55:]}"
 
 
 def write(context: SpanContext) -> str:
@@ -60,11 +72,22 @@ def with_baggage(trace: TraceFields, base: Context) -> Context:
     return _BAGGAGE.extract({"baggage": trace.baggage}, base) if trace.baggage else base
 
 
+def baggage_in(trace: TraceFields) -> dict[str, str]:
+    """Read the baggage that travels in *trace*."""
+    return {name: str(value) for name, value in get_all(with_baggage(trace, Context())).items()}
+
+
 def baggage_of(context: Context) -> str | None:
     """Write the baggage of *context* as it travels; None if there is none."""
     carrier: dict[str, str] = {}
     _BAGGAGE.inject(carrier, context)
     return carrier.get("baggage")
+
+
+def context_in(trace: TraceFields) -> Context | None:
+    """Make a context in which the span that *trace* names is the current one; None if it names none."""
+    remote = span_context(trace)
+    return context_of(remote) if remote else None
 
 
 def context_of(remote: SpanContext, base: Context | None = None) -> Context:

@@ -23,8 +23,10 @@ from toolspan.telemetry import attributes as at
 from toolspan.telemetry import exporters
 from toolspan.telemetry.ambient import AMBIENT
 from toolspan.telemetry.ids import DerivedIds
+from toolspan.telemetry.lines import LINES
 from toolspan.telemetry.logs import leave_stdout_alone
 from toolspan.telemetry.probe import Probe
+from toolspan.telemetry.sampling import Keeping
 from toolspan.telemetry.spans import Spans
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def start(
     tracer_provider = _set_up_by_program(trace.get_tracer_provider()) or making.tracers()
     known_meters = _set_up_by_program(metrics.get_meter_provider())
     meter_provider = known_meters or making.meters()
-    logger_provider = _set_up_by_program(_logs.get_logger_provider()) or making.loggers()
+    logger_provider = making.lent(_set_up_by_program(_logs.get_logger_provider())) or making.loggers()
 
     def group_meter() -> Meter | None:
         # Whoever is elected reports under one name: a dead reporter's figures must not stand beside those of the next.
@@ -136,6 +138,7 @@ class _Making:
         self.ended = BatchSpanProcessor(exporters.spans(self._otlp))
         made = TracerProvider(resource=self.resource, id_generator=self.ids, shutdown_on_exit=False)
         made.add_span_processor(self.ended)
+        made.sampler = Keeping(made.sampler)
         self.shutdowns.append(partial(_end_tracers, made))
         if self._around_tools:
             AMBIENT.lend(made)
@@ -156,12 +159,20 @@ class _Making:
         self.shutdowns.append(made.shutdown)
         return made
 
+    def lent(self, known: T) -> T:
+        """Export lines by the provider that the program has set up, if it has."""
+        if known is not None:
+            LINES.lend(known)
+            self.shutdowns.append(partial(LINES.take_back, known))
+        return known
+
     def loggers(self) -> LoggerProvider | None:
         if not self._otlp.exports("logs"):
             return None
         made = LoggerProvider(resource=self.resource, shutdown_on_exit=False)
         made.add_log_record_processor(BatchLogRecordProcessor(exporters.logs(self._otlp)))
-        self.shutdowns.append(made.shutdown)
+        self.shutdowns.append(partial(_end_loggers, made))
+        LINES.lend(made)
         if self._around_tools:
             _offer(made, _logs.get_logger_provider(), _logs.set_logger_provider)
         return made
@@ -236,6 +247,11 @@ def _offer(provider: T, known: Any, take: Callable[[T], None]) -> None:
 
 def _end_tracers(provider: TracerProvider) -> None:
     AMBIENT.take_back(provider)
+    provider.shutdown()
+
+
+def _end_loggers(provider: LoggerProvider) -> None:
+    LINES.take_back(provider)
     provider.shutdown()
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import context as otel_context
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags
 from opentelemetry.trace import set_span_in_context as with_span
 
 from toolspan.codec import dumps
 from toolspan.model import NO_TRACE, OTHER_TOOL, Failed, Succeeded
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
+from toolspan.telemetry.ghosts import Ghosts
 from toolspan.telemetry.ids import span_id_of, trace_id_of
+from toolspan.telemetry.sampling import is_kept, keeping
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
@@ -26,17 +25,17 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from opentelemetry.context import Context
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.trace import Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import Outcome, Run
+    from toolspan.model import Attempt, LossReason, Origin, Outcome, Run
     from toolspan.telemetry.ids import DerivedIds
 
 NOT_AN_ERROR: Final = frozenset({"deadline_exceeded", "cancelled"})
 """Ways for a call to fail that say nothing bad of the worker."""
 
-_MS: Final = 1_000_000
 _NOTHING: Final = nullcontext()
 _LONGEST_CAPTURED: Final = 8_192
 """Characters of arguments or of a result that a span carries at most."""
@@ -79,15 +78,15 @@ class Spans:
     ) -> None:
         self._tracer = tracer
         self._ids = ids
-        self._ended = ended
-        self._resource = resource
+        self._ghosts = Ghosts(ended, resource, calls=keys.calls, group=keys.group, link_only=link_only)
+        self.worker_lost = self._ghosts.know
         self._calls = keys.calls
         self._group = keys.group
         self._reply_template = keys.reply_prefix.removesuffix(":")
         self._consumer = consumer
         self._server = {at.SYSTEM: "redis", **server}
         self._link_only = link_only
-        self._captured = captured
+        self.captured = captured
         """What arguments and results go through on their way to a span; None: they do not go there."""
 
     def begin(self, run: Run) -> None:
@@ -107,6 +106,8 @@ class Spans:
         before = self._before(run, call_id, trace_id)
         if before is not None:
             links.append(Link(before))
+        if is_kept(run):
+            parent = keeping(parent)
         # What ends without a start has the attempt of the one that was lost, whose id is taken.
         self._use(run, call_id, "" if delivery.counted else "settle", trace_id)
         offset_ns = clock.offset_ns()
@@ -130,8 +131,6 @@ class Spans:
         )
         if process.is_recording():
             run.recording = Recording(process, with_span(process, parent), call_id, common, offset_ns, before)
-            if before is not None and delivery.owner is not None:
-                self._lost(run, run.recording, before, producer)
 
     def executing(self, run: Run) -> AbstractContextManager[None]:
         """Make `execute_tool` the current span while the tool runs, so that its own spans land below."""
@@ -152,8 +151,8 @@ class Spans:
             {**recording.common, at.GEN_AI_OPERATION: "execute_tool"},
             start_time=recording.at(0),
         )
-        if self._captured is not None and run.call is not None:
-            arguments = self._captured(dumps(run.call.args).decode())
+        if self.captured is not None and run.call is not None:
+            arguments = self.captured(dumps(run.call.args).decode())
             recording.tool.set_attribute(at.TOOL_CALL_ARGUMENTS, _cut(arguments))
         with _attached(with_span(recording.tool, recording.context)):
             yield
@@ -200,8 +199,8 @@ class Spans:
         if recording.tool is not None:
             result = run.unsent or run.outcome
             _fail(recording.tool, result)
-            if self._captured is not None and isinstance(result, Succeeded):
-                recording.tool.set_attribute(at.TOOL_CALL_RESULT, _cut(self._captured(result.result.decode())))
+            if self.captured is not None and isinstance(result, Succeeded):
+                recording.tool.set_attribute(at.TOOL_CALL_RESULT, _cut(self.captured(result.result.decode())))
             # What was left behind at the drain has not ended: the attempt has, and the span with it.
             recording.tool.end(recording.at(run.tool_ended_ns) if run.tool_ended_ns else end_ns)
         if recording.reply is not None and sent:
@@ -211,6 +210,25 @@ class Spans:
         process.set_attributes({at.OUTCOME: outcome, **{f"{at.PHASE}.{name}": ms for name, ms in phases.items()}})
         _fail(process, run.outcome)
         process.end(end_ns)
+
+    def end_lost(self, run: Run, lost: Attempt, loss: LossReason, *, origin: Origin) -> None:
+        """End the spans of the attempt before *run*, whose worker does so no more."""
+        recording: Recording | None = run.recording
+        if recording is None or recording.before is None:
+            return
+        trace_id = recording.before.trace_id
+        self._ghosts.end(
+            run.delivery,
+            lost,
+            loss,
+            origin=origin,
+            span=recording.before,
+            before=self._before(run, recording.call_id, trace_id, back=2),
+            producer=propagation.span_context(run.call.trace) if run.call else None,
+            call_id=recording.call_id,
+            common=recording.common,
+            scope=getattr(recording.process, "instrumentation_scope", None),
+        )
 
     def drop(self, run: Run) -> None:
         """Forget the spans of a run whose end somebody else tells."""
@@ -255,54 +273,14 @@ class Spans:
             span_id = span_id_of(run.delivery, call_id, self._consumer, role=role)
             self._ids.use(span_id=span_id, trace_id=trace_id)
 
-    def _before(self, run: Run, call_id: str, trace_id: int) -> SpanContext | None:
-        """Name the span of the attempt before this one, which nobody needs to have stored."""
-        previous = run.delivery.previous
-        if previous is None or self._ids is None:
+    def _before(self, run: Run, call_id: str, trace_id: int, *, back: int = 1) -> SpanContext | None:
+        """Name the span of an attempt before this one, which nobody needs to have stored."""
+        history = run.delivery.history
+        if len(history) < back or self._ids is None:
             return None
-        span_id = span_id_of(run.delivery, call_id, previous.consumer, attempt=previous.attempt)
+        attempt = history[-back]
+        span_id = span_id_of(run.delivery, call_id, attempt.consumer, attempt=attempt.attempt)
         return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-
-    def _lost(self, run: Run, recording: Recording, before: SpanContext, producer: SpanContext | None) -> None:
-        """End both spans of the attempt whose worker was lost, in its name: it cannot do so any more."""
-        delivery = run.delivery
-        previous = delivery.previous
-        if self._ended is None or previous is None or previous.consumer != delivery.owner or previous.end_ms is None:
-            return
-        resource = (self._resource or Resource({})).merge(Resource({"service.instance.id": previous.consumer}))
-        error = Status(StatusCode.ERROR, f"{previous.consumer} was lost")
-        attributes = {**recording.common, at.ERROR_TYPE: delivery.loss}
-        process = {
-            **attributes,
-            at.DESTINATION: self._calls,
-            at.OPERATION_NAME: "process",
-            at.OPERATION_TYPE: "process",
-            at.GROUP: self._group,
-            at.CLIENT_ID: previous.consumer,
-            at.ATTEMPT: previous.attempt,
-            at.OUTCOME: "lost",
-        }
-        tool_id = span_id_of(
-            delivery, recording.call_id, previous.consumer, attempt=previous.attempt, role="execute_tool"
-        )
-        tool = SpanContext(before.trace_id, tool_id, is_remote=False, trace_flags=before.trace_flags)
-        parent = None if self._link_only else producer
-        links = [Link(producer)] if producer else []
-        ended = partial(
-            ReadableSpan,
-            resource=resource,
-            status=error,
-            start_time=previous.start_ms * _MS,
-            end_time=previous.end_ms * _MS,
-            instrumentation_scope=getattr(recording.process, "instrumentation_scope", None),
-        )
-        tool_name = f"execute_tool {recording.common[at.TOOL_NAME]}"
-        tool_attributes = {**attributes, at.GEN_AI_OPERATION: "execute_tool"}
-        for ghost in (
-            ended(f"process {self._calls}", before, parent, attributes=process, links=links, kind=SpanKind.CONSUMER),
-            ended(tool_name, tool, before, attributes=tool_attributes, kind=SpanKind.INTERNAL),
-        ):
-            self._ended.on_end(ghost)
 
 
 @contextmanager

@@ -82,6 +82,10 @@ class Recorder:
         """The data points of *metric*: value (the count, for a histogram) and attributes of each."""
         return [(_value(point), dict(point.attributes or {})) for point in self._collected().get(metric, ())]
 
+    def sums(self, metric: str) -> list[tuple[float, dict[str, Any]]]:
+        """What the data points of the histogram *metric* add up to, each with its attributes."""
+        return [(point.sum, dict(point.attributes or {})) for point in self._collected().get(metric, ())]
+
     def _collected(self) -> dict[str, list[Any]]:
         data = self._metrics.get_metrics_data()
         found: dict[str, list[Any]] = {}

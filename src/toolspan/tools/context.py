@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from toolspan.telemetry.propagation import baggage_in
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -71,6 +73,11 @@ class CurrentCall:
     def principal(self) -> str | None:
         """Who asked, as the gateway knows it."""
         return self._call.principal
+
+    @property
+    def baggage(self) -> dict[str, str]:
+        """The W3C baggage that the caller sent along, by name; empty if there is none."""
+        return baggage_in(self._call.trace)
 
     @property
     def cancelled(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from toolspan.codec import FORGOTTEN, dead_letter_fields, encode_outcome, encode_remembered, once_digest
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded
-from toolspan.store.stream import Burial, Ending, Parked, Quarantined, Settled, Settlement, Start, Started
+from toolspan.store.stream import Burial, Buried, Ending, Parked, Quarantined, Settled, Settlement, Start, Started
 from toolspan.worker.batcher import AnsweringBatcher, Batcher
 
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ class Completer:
         )
         run.settling_ns = run.settling_ns or time.monotonic_ns()
 
-        letter_id = ""
+        buried = Buried(Quarantined.NOT_OURS)
 
         async def write() -> Quarantined:
-            nonlocal letter_id
+            nonlocal buried
             run.settled_ns = time.monotonic_ns()
             buried = await self._store.quarantine(
                 Burial(
@@ -182,7 +182,6 @@ class Completer:
                     ending=self._ending(run, call_id, run.call or malformed, run.unsent or failure),
                 )
             )
-            letter_id = buried.letter_id
             return buried.status
 
         status = await self._held(
@@ -194,10 +193,16 @@ class Completer:
         work.ended = True
         if status is not Quarantined.NOT_OURS:
             texts = [part if isinstance(part, str) else part.decode(errors="replace") for part in about]
-            letter = dict(zip(texts[::2], texts[1::2], strict=True))
+            letter = {**dict(zip(texts[::2], texts[1::2], strict=True)), **buried.added}
             replied = reply_to is not None and status is Quarantined.DONE
             self._probe.dead_lettered(
-                run, letter_id, reason=reason, failure=failure, letter=letter, replied=replied, malformed=malformed
+                run,
+                buried.letter_id,
+                reason=reason,
+                failure=failure,
+                letter=letter,
+                replied=replied,
+                malformed=malformed,
             )
         else:
             self._probe.stale(run)

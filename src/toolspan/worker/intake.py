@@ -43,7 +43,8 @@ class Intake:
         self._probe = probe
         self._max_attempts = max_attempts
         self._door = asyncio.Lock()
-        self._unsure = False
+        self._failed: StoreError | None = None
+        """What may have hidden a hand-over from us."""
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[int]:
@@ -56,11 +57,11 @@ class Intake:
                 yield 0
                 return
             try:
-                if self._unsure:
-                    await self._recover()
+                if self._failed is not None:
+                    await self._recover(self._failed)
                 yield self._inflight.room
             except StoreError as exc:
-                self._unsure = True
+                self._failed = exc
                 if isinstance(exc, StoreUnavailableError):
                     self._link.broke()
                 if isinstance(exc, GroupMissingError) and await self._store.ensure_group():
@@ -74,6 +75,7 @@ class Intake:
 
     async def take_over(self, claims: Sequence[Claimed]) -> None:
         """Begin what was claimed; what must not be begun any more is quarantined instead."""
+        await self._tell_of_the_lost(claims)
         begin: list[Claimed] = []
         counted: list[Delivery] = []
         for claim in claims:
@@ -89,6 +91,18 @@ class Intake:
             self._inflight.add(Run(delivery), recorded=True)
         if begin:
             await self._begin(begin)
+
+    async def _tell_of_the_lost(self, claims: Sequence[Claimed]) -> None:
+        """Look up what is on record of the workers whose attempts were lost, for these cannot speak for themselves."""
+        lost = {one.delivery.previous.consumer for one in claims if one.delivery.previous and one.delivery.loss}
+        for consumer in sorted(lost):
+            try:
+                self._probe.worker_lost(await self._store.registered(consumer))
+            except StoreError as exc:
+                # Their calls are run all the same, and only less is told of them.
+                self._probe.outage("registered", exc)
+            else:
+                self._probe.recovered("registered")
 
     async def _begin(self, begin: Sequence[Claimed]) -> None:
         held = [claim.delivery.attempt for claim in begin]
@@ -110,13 +124,13 @@ class Intake:
             return Verdict("outcome_unknown", outcome_unknown())
         if delivery.counted or delivery.attempt < self._max_attempts:
             return None
-        error = delivery.previous.error if delivery.previous else None
-        if error in {"worker_lost", "lease_expired"}:
+        if delivery.previous and delivery.previous.loss:
             message = f"{delivery.attempt} attempts were made, and the last one lost its worker"
             return Verdict("worker_lost", Failed("quarantined", message))
         return Verdict("max_attempts", Failed("worker_error", f"{delivery.attempt} attempts were made", retryable=True))
 
-    async def _recover(self) -> None:
+    async def _recover(self, failed: StoreError) -> None:
         claims = await self._store.recover(self._inflight.entry_ids())
-        self._unsure = False
+        self._failed = None
+        self._probe.found([claim.delivery for claim in claims], failed)
         await self.take_over(claims)

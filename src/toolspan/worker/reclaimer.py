@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from toolspan.store.stream import PARKED
+
 if TYPE_CHECKING:
     from toolspan.store.stream import Claimed, Claims, StreamStore
     from toolspan.telemetry.probe import Probe
@@ -73,7 +75,7 @@ class Reclaimer:
                     max_attempts=self._max_attempts,
                     after=after,
                 )
-                self._report(claims)
+                self._report(claims, owner)
                 orphans += claims.claimed
                 await self._intake.take_over(claims.claimed)
             after = claims.more
@@ -96,14 +98,14 @@ class Reclaimer:
                     max_attempts=self._max_attempts,
                     skipped=skipped,
                 )
-                self._report(claims)
+                self._report(claims, PARKED)
                 await self._intake.take_over(claims.claimed)
             if len(claims.claimed) < count:
                 return True
 
-    def _report(self, claims: Claims) -> None:
-        for entry_id in claims.gone:
-            self._probe.call_lost(entry_id, reason="deleted")
+    def _report(self, claims: Claims, owner: str) -> None:
+        for entry_id, attempt in claims.gone:
+            self._probe.call_lost(entry_id, owner=owner, attempt=attempt, reason="deleted")
 
     async def _left_to_others(self) -> list[str]:
         """Name the calls that we gave back for tools which another live worker serves."""

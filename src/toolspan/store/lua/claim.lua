@@ -17,7 +17,7 @@
 -- Returns { the last entry id that was looked at, or empty when there are no more,
 --           the loss: worker_lost or lease_expired,
 --           the claimed entries (see lib/orphan.lua),
---           the ids of entries whose body is gone }.
+--           of each entry whose body is gone its id and its deliveries }.
 --
 -- include clock
 -- include history
@@ -36,7 +36,7 @@ local loss = beat and now - tonumber(beat) < lease_ms and 'lease_expired' or 'wo
 -- The attempt that the owner had running ends now. One that ended before, or was never begun, stays as it is.
 local function record_loss(list, deliveries, idle_ms)
   local last = list[#list]
-  if deliveries == 0 or (last and last.attempt == deliveries and last['end']) then
+  if deliveries == 0 or (last and last.attempt >= deliveries and last['end']) then
     return
   end
   local running = history.of(list, owner, deliveries, now - idle_ms)
@@ -52,7 +52,7 @@ for _, candidate in ipairs(candidates) do
   if not entry then
     orphan.forget(stream, group, attempts, entry_id)
     event(events, now, 'lost', entry_id, owner, deliveries, 'deleted')
-    gone[#gone + 1] = entry_id
+    gone[#gone + 1] = { entry_id, deliveries }
   else
     local list = history.read(attempts, entry_id)
     local mark = redis.call('HGET', attempts, entry_id .. ':mark')

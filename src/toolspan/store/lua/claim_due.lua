@@ -18,7 +18,7 @@
 -- Returns { the offset to go on from, or empty when there are no more,
 --           how many suspects may still be taken,
 --           the claimed entries (see lib/orphan.lua; since_ms is when they were due),
---           the ids of entries whose body is gone }.
+--           of each entry whose body is gone its id and its deliveries }.
 --
 -- include clock
 -- include history
@@ -86,7 +86,7 @@ local function take(entry_id, due_ms)
   else
     orphan.forget(stream, group, attempts, entry_id)
     event(events, now, 'lost', entry_id, '~parked', deliveries, 'deleted')
-    gone[#gone + 1] = entry_id
+    gone[#gone + 1] = { entry_id, deliveries }
   end
   return true
 end

@@ -12,7 +12,8 @@
 -- ARGV[5] count      how many attempts count from now on: this one, or one less to give it back
 -- ARGV[6] delay_ms   at most, for a call of a paused tool; empty if its caller waits for ever
 -- ARGV[7] reason     what ended the attempt: an error.type; `released`; or `not_admitted`: it never began, for a limit
---                    was in its way, which is nothing exceptional and leaves no trace
+--                    was in its way, which is nothing exceptional and leaves no trace. Only behind an attempt that
+--                    was lost it stays on record, once, as given back: that loss has been told by whoever began it
 -- ARGV[8] paused     the tool that is paused, if that is why; else empty
 --
 -- Returns 1 when parked,
@@ -45,14 +46,16 @@ local list = history.read(attempts, entry_id)
 local last = list[#list]
 -- What is given back before it was begun was no attempt.
 local on_record = last and not last['end'] and last.attempt == attempt and last.consumer == consumer
-if reason == 'not_admitted' then
+local before = list[#list - 1]
+local behind_a_loss = on_record and before and (before.error == 'worker_lost' or before.error == 'lease_expired')
+if reason == 'not_admitted' and not behind_a_loss then
   if on_record then
     list[#list] = nil
   end
 elseif reason ~= 'released' or on_record then
   local current = history.of(list, consumer, attempt, now - held[3])
   current['end'] = now
-  current.error = reason
+  current.error = behind_a_loss and reason == 'not_admitted' and 'released' or reason
 end
 
 -- Only a script's first write is checked on a full server, and this one passes.

@@ -19,10 +19,10 @@
 -- ARGV[11] about        number of values that follow and describe the dead letter
 -- ARGV[12..] values     those, then the values of the reply
 --
--- Returns { 1, id of the dead letter } when quarantined,
+-- Returns { 1, id of the dead letter, names and values that were added to *about* } when quarantined,
 --         { 0 } when the delivery is no longer ours: nothing was written,
 --         { 2 } when the dead letters cannot be written: the delivery stays pending,
---         { 3, id of the dead letter } when quarantined, but the reply could not be written.
+--         { 3, the same } when quarantined, but the reply could not be written.
 --
 -- include clock
 -- include history
@@ -85,4 +85,4 @@ if remembered ~= '' then
   once.close(KEYS[6], entry_id, kept == '1', remembered)
 end
 event(events, now, 'quarantined', entry_id, consumer, attempt, reason)
-return { status, buried }
+return { status, buried, unpack(description, about + 1) }

@@ -1,0 +1,79 @@
+"""Attempts that ended with their worker or their lease: told by whoever takes the call over, each exactly once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from toolspan.model import origin_after
+from toolspan.telemetry import attributes as at
+
+if TYPE_CHECKING:
+    from toolspan.model import Attempt, LossReason, Origin, Run
+    from toolspan.telemetry.events import Events
+    from toolspan.telemetry.instruments import Instruments
+    from toolspan.telemetry.particulars import Particulars
+    from toolspan.telemetry.spans import Spans
+
+
+class Losses:
+    """Tells that a call was claimed when it was; and that an attempt was lost once the next step behind it is written.
+
+    Whoever claims may die before it begins anything: the next to claim finds the same lost attempt at the end of the
+    list. But only one writes the start of the attempt behind it, or the dead letter.
+    """
+
+    def __init__(
+        self,
+        instruments: Instruments,
+        events: Events,
+        spans: Spans,
+        particulars: Particulars,
+        *,
+        calls: str,
+        group: str,
+    ) -> None:
+        self._instruments = instruments
+        self._events = events
+        self._spans = spans
+        self._particulars = particulars
+        self._calls = calls
+        self._group = group
+
+    def claimed(self, run: Run, owner: str, reason: LossReason) -> None:
+        """We have the call of *owner* now."""
+        self._instruments.reclaims.add(run.tool, reason)
+        self._instruments.consumed.add("claim", self._calls, self._group, "")
+        self._events.emit(
+            "delivery.reclaimed",
+            event="toolspan.reclaim",
+            level="warning",
+            context=self._spans.context(run),
+            attributes={**self._particulars.attributes(run), at.REASON: reason, at.OWNER: owner},
+            **self._particulars.fields(run),
+            owner=owner,
+            reason=reason,
+        )
+
+    def passed(self, run: Run) -> None:
+        """The step behind the attempt before *run* is written: if that was lost, it is told here and nowhere else."""
+        lost = run.delivery.previous
+        if run.delivery.loss is None or lost is None or lost.loss is None or lost.end_ms is None:
+            return
+        origin = _origin_of(lost, run)
+        self._instruments.attempts.add(run.tool, origin, "lost")
+        self._spans.end_lost(run, lost, lost.loss, origin=origin)
+        self._events.emit(
+            "attempt.lost",
+            event="toolspan.attempt.lost",
+            level="warning",
+            context=self._spans.context_before(run),
+            attributes={**self._particulars.attributes(run, attempt=lost), at.REASON: lost.loss},
+            **self._particulars.fields(run, attempt=lost),
+            reason=lost.loss,
+        )
+
+
+def _origin_of(lost: Attempt, run: Run) -> Origin:
+    """Tell how the *lost* attempt before *run* had come."""
+    origin = origin_after([one for one in run.delivery.history if one is not lost])
+    return "replay" if origin == "first" and run.call is not None and run.call.replay_of is not None else origin

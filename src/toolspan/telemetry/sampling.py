@@ -1,0 +1,63 @@
+"""Which spans are kept whatever the sampler says: those of attempts that are no ordinary ones.
+
+This is a head sampler: it decides when a span starts. By then it is known that an attempt is not the first one, that
+its call was lost, may not be run any more or cannot be decoded. That a first attempt will fail is not known, so it is
+sampled like any other; the events, metrics and lines about it do not depend on that.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.trace import get_current_span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, SpanKind, TraceState
+    from opentelemetry.util.types import Attributes
+
+    from toolspan.model import Run
+
+_KEPT: Final = otel_context.create_key("toolspan-kept")
+
+
+def is_kept(run: Run) -> bool:
+    """Tell whether the attempt is one to keep, as far as that is known when it begins."""
+    delivery = run.delivery
+    return delivery.attempt > 1 or not delivery.counted or delivery.loss is not None or run.call is None
+
+
+def keeping(context: Context) -> Context:
+    """Give *context* with the wish that what starts in it, and below, is kept."""
+    return otel_context.set_value(_KEPT, value=True, context=context)
+
+
+class Keeping(Sampler):
+    """Samples what is to be kept, and leaves the rest to another sampler."""
+
+    def __init__(self, others: Sampler) -> None:
+        self._others = others
+
+    def should_sample(  # noqa: PLR0917
+        self,
+        parent_context: Context | None,
+        trace_id: int,
+        name: str,
+        kind: SpanKind | None = None,
+        attributes: Attributes = None,
+        links: Sequence[Link] | None = None,
+        trace_state: TraceState | None = None,
+    ) -> SamplingResult:
+        """Decide on one span."""
+        if parent_context is not None and parent_context.get(_KEPT):
+            state = get_current_span(parent_context).get_span_context().trace_state
+            return SamplingResult(Decision.RECORD_AND_SAMPLE, attributes, state)
+        return self._others.should_sample(parent_context, trace_id, name, kind, attributes, links, trace_state)
+
+    def get_description(self) -> str:
+        """Say what it does."""
+        return f"Keeping({self._others.get_description()})"
