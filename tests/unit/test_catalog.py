@@ -26,6 +26,7 @@ BOUNDED = {
     at.OPERATION_NAME,
     at.OPERATION_TYPE,
     at.DESTINATION,
+    at.DESTINATION_TEMPLATE,
     at.GROUP,
     at.ERROR_TYPE,
     at.TOOL_NAME,
@@ -35,6 +36,7 @@ BOUNDED = {
     at.REASON,
     at.ROLE,
     at.STATE,
+    at.ATTEMPT,
 }
 
 
