@@ -396,7 +396,7 @@ async def test_the_command_prints_the_rules_for_a_prefix(tmp_path: Path) -> None
     assert plain.out == acl_file("{sg}")
     assert [user["user"] for user in machines.json] == [f"toolspan-{role}" for role in ROLES]
     assert all("~sg:" not in rule for user in machines.json for rule in user["rules"])
-    assert "(+set %W~other:cancel:*)" in machines.json[0]["rules"]
+    assert "(+type +zrange %R~other:workers:*)" in machines.json[0]["rules"]
 
 
 def test_the_file_in_the_repository_is_what_the_command_prints() -> None:

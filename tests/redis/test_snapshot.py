@@ -74,6 +74,7 @@ async def test_workers_are_live_or_silent_by_their_last_heartbeat(stage: Stage, 
         await stage.call("HSET", stage.keys.control, f"drain:{draining}", "{}")
 
     found = await inspector.snapshot(lease_ms=LEASE_MS)
+    await stage.call("DEL", stage.keys.control)
 
     # Who is silent does nothing, whatever it said last.
     assert (found.live_workers, found.draining_workers, found.silent_workers) == (1, 1, 1)
