@@ -19,6 +19,25 @@ IN_PROMETHEUS = (
     "The names in Prometheus are those that its OTLP receiver makes with `UnderscoreEscapingWithSuffixes`; a "
     "histogram has `_bucket`, `_sum` and `_count` of its name."
 )
+HOW_THEY_ARE_COUNTED = """\
+Counters and histograms are counted by us and joined to the SDK's metrics when they are exported, which costs a call
+next to nothing. So views do not apply to them. A histogram has the last example of each bucket, with the trace and
+span of a call whose spans are exported. Where `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` or
+`OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` ask for other histograms, or the program has set up a meter
+provider of its own, they are the SDK's.
+
+The gauges of the group, of the dead letters and of the workers are exported by one process, whichever is elected,
+under `service.name` = `toolspan-monitor` and `service.instance.id` = `<prefix>:<stream>`: a worker, a monitor, or a
+gateway as long as there is neither, which may not read dead letters and says nothing of their age. What cannot be
+known is absent.
+
+`toolspan worker`, `gateway` and `monitor` also export what their process uses (`process.*`, `cpython.gc.*`), and what
+the SDK itself did and dropped (`otel.sdk.*`), unless `OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED` is `false`."""
+WHEN_IT_FAILS = """\
+No call waits for telemetry. While a collector takes nothing, queues fill up to their bounds (`OTEL_BSP_MAX_QUEUE_SIZE`,
+`OTEL_BLRP_MAX_QUEUE_SIZE`) and what comes then is dropped, and counted by `otel.sdk.processor.span.processed` and
+`otel.sdk.processor.log.processed` with `error.type` = `queue_full`. The log says `telemetry.down` once, and
+`telemetry.up` when all signals pass again. A process that ends exports what it has for at most 5 seconds."""
 ON_EVENTS = (
     "Each is an OpenTelemetry log record with an event name, in the trace of its call; and a line of the log, "
     "named as here."
@@ -86,6 +105,7 @@ def telemetry_page() -> str:
             f"{IN_PROMETHEUS}\n",
             table(("name", "in Prometheus", "kind", "unit", "meaning", "attributes"), metrics),
             f"{catalog.BORN_AT_ZERO}\n",
+            f"{HOW_THEY_ARE_COUNTED}\n",
             "## Spans\n",
             f"All of them have {names(catalog.ON_EVERY_SPAN)}, as far as they are known.\n",
             table(("name", "kind", "meaning", "attributes", "events"), spans),
@@ -96,6 +116,8 @@ def telemetry_page() -> str:
             "## Lines\n",
             f"{ON_LINES}\n",
             table(("field", "attribute"), [(f"`{field}`", f"`{name}`") for field, name in lines.ATTRIBUTES.items()]),
+            "## When telemetry fails\n",
+            f"{WHEN_IT_FAILS}\n",
         )
     )
 

@@ -376,7 +376,11 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class GroupSnapshot:
-    """What the group looks like at one moment. Ages are seconds; None where it cannot be known."""
+    """What the group looks like at one moment. Ages are seconds; None where it cannot be known.
+
+    *pending_by_attempt* tells of the second, the third, and the fourth and later attempts what the workers told last;
+    the rest is in its first.
+    """
 
     length: int | None
     pending: int | None
@@ -384,9 +388,11 @@ class GroupSnapshot:
     undelivered: int | None
     consumers: int | None
     live_workers: int | None
+    draining_workers: int | None
+    """Those that were heard of and take nothing more; they are not among the live ones."""
     silent_workers: int | None
+    pending_by_attempt: tuple[int, int, int, int] | None
     oldest_undelivered_age: float | None
+    oldest_pending_age: float | None
     dead_letters: int | None
     oldest_dead_letter_age: float | None
-    draining_workers: int | None = 0
-    """Those that were heard of and take nothing more; they are not among the live ones."""

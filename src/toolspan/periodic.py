@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from toolspan.errors import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from toolspan.telemetry.probe import Probe
 
 Asked: TypeAlias = bool | None
 """What a round gives: False if it has asked Redis nothing."""
+
+LONGEST_TICK: Final = 0.25
+"""Seconds: how often, at least, it is looked whether the event loop goes on."""
 
 _JITTER: Final = 0.1
 _CANCEL_AGAIN_SECONDS: Final = 0.05
@@ -48,6 +52,20 @@ async def every(
             await pause(wait, until=until)
         else:
             await _first_of(until, sooner, within=wait)
+
+
+async def ticks(seconds: float) -> AsyncIterator[float]:
+    """Go on every *seconds*, for ever, and give by how many seconds the event loop was late each time."""
+    while True:
+        due = time.monotonic() + seconds
+        await asyncio.sleep(seconds)
+        yield max(0.0, time.monotonic() - due)
+
+
+async def watch_loop(probe: Probe) -> None:
+    """Tell, until cancelled, how late the event loop is: whatever blocks it keeps every caller waiting."""
+    async for lag in ticks(LONGEST_TICK):
+        probe.loop_lagged(lag)
 
 
 async def _first_of(*events: asyncio.Event, within: float) -> None:

@@ -263,3 +263,22 @@ class OtlpSettings:
         """How *signal* travels: `http/protobuf`, unless something else is set."""
         everything = os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         return os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", everything)
+
+    def endpoint(self, signal: Literal["traces", "metrics", "logs"]) -> str:
+        """Where *signal* goes, without a password that may stand there."""
+        url = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or os.environ.get(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", ""
+        )
+        return without_password(url)
+
+    @property
+    def plain_histograms(self) -> bool:
+        """Whether histograms are to be what they are by default: cumulative, with explicit boundaries."""
+        temporality = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE") or "cumulative"
+        plain = "explicit_bucket_histogram"
+        aggregation = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION") or plain
+        return temporality.lower() == "cumulative" and aggregation.lower() == plain
+
+    def watch_sdk(self) -> None:
+        """Have the SDK count what it loses, unless the environment says otherwise."""
+        os.environ.setdefault("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")

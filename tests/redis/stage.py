@@ -110,6 +110,11 @@ class Stage:
         """Write a heartbeat of *consumer*."""
         await self.call("ZADD", self.keys.workers, await self.now_ms() - ago_ms, consumer)
 
+    async def works(self, consumer: str, **load: Any) -> None:
+        """Write what a heartbeat of *consumer* tells of its load."""
+        await self.call("HSET", self.keys.worker(consumer), "load", json.dumps(load))
+        await self.call("PEXPIRE", self.keys.worker(consumer), 60_000)
+
     # ── after ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def attempts(self, entry_id: str) -> list[dict[str, Any]]:

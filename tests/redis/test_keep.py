@@ -12,7 +12,7 @@ from toolspan.errors import StoreUnavailableError
 from toolspan.model import ToolInfo
 from toolspan.store import Connection
 from toolspan.store.clock import RedisClock
-from toolspan.store.keeper import Held, Keeper, Registration
+from toolspan.store.keeper import Held, Keeper, Load, Registration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,8 +152,11 @@ async def test_a_registered_worker_says_what_runs_and_does_not_expire(stage: Sta
     keeper.register(REGISTRATION, {})
     await stage.call("PEXPIRE", worker, 5_000)
 
-    assert keeper.keep([], running={"1-0": "echo"}).registered is True
-    assert json.loads((await stage.fields(worker))["running"]) == {"1-0": "echo"}
+    load = Load(again=(3, 2, 1), oldest=[("1-0", 2, 7)])
+    assert keeper.keep([], running={"1-0": "echo"}, load=load).registered is True
+    told = await stage.fields(worker)
+    assert json.loads(told["running"]) == {"1-0": "echo"}
+    assert json.loads(told["load"]) == {"again": [3, 2, 1], "oldest": [["1-0", 2, 7]]}
     assert 5_000 < await stage.call("PTTL", worker) <= TTL_MS
 
 

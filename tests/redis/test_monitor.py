@@ -32,6 +32,16 @@ async def test_nobody_is_elected_beside_it(stage: Stage, inspector: Inspector) -
     assert await stage.everything() == before
 
 
+async def test_whoever_stands_in_makes_room_for_one_who_does_not(stage: Stage, inspector: Inspector) -> None:
+    assert await inspector.elect("~gateway", ttl_ms=60_000)
+    assert not await inspector.elect("~another", ttl_ms=60_000)
+
+    assert await inspector.elect("worker", ttl_ms=10_000)
+    assert await stage.call("GET", stage.keys.monitor) == b"worker"
+    assert 0 < await stage.call("PTTL", stage.keys.monitor) <= 10_000
+    assert not await inspector.elect("~gateway", ttl_ms=60_000)
+
+
 async def test_its_turn_is_renewed(stage: Stage, inspector: Inspector) -> None:
     await inspector.elect("me", ttl_ms=10_000)
 

@@ -26,6 +26,7 @@ _KINDS: Final = {
     "audits": ("audit",),
     "replies": ("reply",),
     "record": ("once",),
+    "registrations": ("worker",),
     "others": ("reply", "once"),
     "orders": ("control",),
     "bucket": ("rate",),
@@ -50,7 +51,11 @@ _LOCAL: Final = {
 }
 # What stands in a piece that the script includes, in a function that it does not call.
 _UNUSED: Final = {"append_if": {("del", "once")}}
-_SNAPSHOT: Final = {"TYPE": ("stream", "workers", "dlq", "parked", "control"), "XRANGE": ("stream", "dlq")}
+_SNAPSHOT: Final = {
+    "TYPE": ("stream", "workers", "worker", "dlq", "parked", "control"),
+    "XRANGE": ("stream", "dlq"),
+    "HGET": ("worker",),
+}
 _WITHOUT_KEYS: Final = {"TIME", "PUBLISH"}
 _WITH_PARTS: Final = {"XINFO", "XGROUP"}
 

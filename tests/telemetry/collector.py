@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Attributes = dict[str, Any]
+Mood = Literal["good", "refuses", "garbage"]
 
 
 class Collector:
@@ -25,8 +26,11 @@ class Collector:
         self.open = threading.Event()
         self.open.set()
         self.asked = threading.Event()
+        self.mood: Mood = "good"
         self._spans: list[tuple[Attributes, Any]] = []
         self._points: list[tuple[Attributes, str, float, Attributes]] = []
+        self._times: list[tuple[str, float]] = []
+        self._histograms: list[tuple[Attributes, str, Any]] = []
         self._records: list[tuple[Attributes, Any]] = []
 
     def spans(self, name: str) -> list[tuple[Attributes, Any]]:
@@ -40,6 +44,37 @@ class Collector:
     def points(self, metric: str) -> list[tuple[Attributes, float, Attributes]]:
         """The points of a metric that were exported, in order: resource, value (a histogram's count), attributes."""
         return [(resource, value, more) for resource, name, value, more in self._points if name == metric]
+
+    def histograms(self, metric: str) -> list[tuple[Attributes, Any]]:
+        """The points of a histogram that were exported, in order, each after its resource."""
+        return [(resource, point) for resource, name, point in self._histograms if name == metric]
+
+    def metrics(self) -> dict[str, set[str]]:
+        """The names of all metrics that were exported, by `service.name`."""
+        found: dict[str, set[str]] = {}
+        named = [(point[0], point[1]) for point in self._points] + [(one[0], one[1]) for one in self._histograms]
+        for resource, name in named:
+            found.setdefault(resource["service.name"], set()).add(name)
+        return found
+
+    def last(self, metric: str) -> dict[tuple[str, frozenset[tuple[str, Any]]], float]:
+        """What each process exported last of a metric: `service.instance.id` and attributes to the value."""
+        return {
+            (resource["service.instance.id"], frozenset(more.items())): value
+            for resource, value, more in self.points(metric)
+        }
+
+    def sum(self, metric: str, *names: str) -> dict[tuple[Any, ...], float]:
+        """What all processes together have counted, by the attributes *names*; nothing that is 0."""
+        found: dict[tuple[Any, ...], float] = {}
+        for (_, attributes), value in self.last(metric).items():
+            key = tuple(dict(attributes).get(name, "") for name in names)
+            found[key] = found.get(key, 0) + value
+        return {key: value for key, value in found.items() if value}
+
+    def times(self, metric: str) -> list[float]:
+        """When the points of a metric were measured, in order, in seconds of unix time."""
+        return [seconds for name, seconds in self._times if name == metric]
 
     def records(self, event: str) -> list[tuple[Attributes, Any]]:
         """The log records of this event name, each after its resource."""
@@ -59,6 +94,14 @@ class Collector:
             for metrics in ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 for within in metrics.scope_metrics:
                     for metric in within.metrics:
+                        self._times += [
+                            (metric.name, point.time_unix_nano / 1e9)
+                            for point in (metric.sum.data_points or metric.gauge.data_points)
+                        ]
+                        self._histograms += [
+                            (plain(metrics.resource.attributes), metric.name, point)
+                            for point in metric.histogram.data_points
+                        ]
                         self._points += [
                             (plain(metrics.resource.attributes), metric.name, _value(point), plain(point.attributes))
                             for point in (
@@ -72,8 +115,8 @@ class Collector:
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
-    """Listen on a free loopback port."""
+def collecting(port: int = 0) -> Iterator[Collector]:
+    """Listen on a loopback port, a free one by default."""
     collector = Collector()
 
     class Handler(BaseHTTPRequestHandler):
@@ -82,6 +125,13 @@ def collecting() -> Iterator[Collector]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             collector.asked.set()
+            if collector.mood == "refuses":
+                self.send_error(503)
+                return
+            if collector.mood == "garbage":
+                self.wfile.write(b"\x00\xff no answer that anybody knows\r\n\r\n")
+                self.close_connection = True
+                return
             collector.open.wait(60)
             collector.take(self.path, body)
             self.send_response(200)
@@ -97,7 +147,7 @@ def collecting() -> Iterator[Collector]:
         def handle_error(self, *_: Any) -> None:
             pass
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", port), Handler) as server:
         collector.endpoint = f"http://127.0.0.1:{server.server_port}"
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:

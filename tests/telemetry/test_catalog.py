@@ -138,6 +138,9 @@ async def _operate(plane: Plane, recorder: Recorder, connection: Connection) -> 
         with suppress(NotReplayableError):
             await replay(store, letter, recorder.probe, codec=plane.codec, who="tester")
     # What was replayed waits now, and what was refused lies there still.
+    await plane.redis.execute_command(
+        "XREADGROUP", "GROUP", plane.keys.group, "other", "COUNT", 1, "STREAMS", plane.keys.calls, ">"
+    )
     await Reporter(Inspector(connection, plane.keys), recorder.probe, me="me", lease_ms=200).sweep()
     for letter in await plane.dead_letters():
         await discard(store, letter, recorder.probe, who="tester", why="done")

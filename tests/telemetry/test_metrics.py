@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 ALL = Registry.load(["tests.support.toolbox"])
 
 
+WHERE = ("messaging.destination.name", "messaging.destination.template")
+
+
 def counted(recorder: Recorder, metric: str, *names: str) -> dict[tuple[Any, ...], float]:
     """What *metric* has counted so far: values of the attributes *names* to the count; nothing that is 0."""
     found: dict[tuple[Any, ...], float] = {}
@@ -48,7 +51,7 @@ def attempts(recorder: Recorder) -> dict[tuple[Any, ...], float]:
 
 
 def sent(recorder: Recorder) -> dict[tuple[Any, ...], float]:
-    return counted(recorder, "messaging.client.sent.messages", "messaging.destination.name", "error.type")
+    return counted(recorder, "messaging.client.sent.messages", *WHERE, "error.type")
 
 
 async def test_a_call_that_succeeds_is_counted_once_everywhere(
@@ -57,21 +60,21 @@ async def test_a_call_that_succeeds_is_counted_once_everywhere(
     async with running_worker(toolbox.echo, settings=settings, probe=recorder.probe):
         await client.call("echo")
     stream, replies = settings.keys.calls, f"{settings.prefix}:reply"
-    consumed = ("messaging.operation.name", "messaging.destination.name", "messaging.consumer.group.name")
-    operations = ("messaging.operation.name", "messaging.operation.type", "messaging.destination.name")
+    consumed = ("messaging.operation.name", *WHERE, "messaging.consumer.group.name", "error.type")
+    operations = ("messaging.operation.name", "messaging.operation.type", *WHERE, "error.type")
 
     assert calls(recorder) == {("echo", "ok"): 1}
     assert attempts(recorder) == {("echo", "first", "ok"): 1}
-    assert sent(recorder) == {(stream, ""): 1, (replies, ""): 1}
+    assert sent(recorder) == {(stream, "", ""): 1, ("", replies, ""): 1}
     assert counted(recorder, "messaging.client.consumed.messages", *consumed) == {
-        ("receive", stream, settings.keys.group): 1,
-        ("receive", replies, ""): 1,
+        ("receive", stream, "", settings.keys.group, ""): 1,
+        ("receive", "", replies, "", ""): 1,
     }
     assert counted(recorder, "messaging.client.operation.duration", *operations) == {
-        ("send", "send", stream): 1,
-        ("receive", "receive", stream): 1,
-        ("settle", "settle", stream): 1,
-        ("receive", "receive", replies): 1,
+        ("send", "send", stream, "", ""): 1,
+        ("receive", "receive", stream, "", ""): 1,
+        ("settle", "settle", stream, "", ""): 1,
+        ("receive", "receive", "", replies, ""): 1,
     }
     process = ("messaging.destination.name", "messaging.consumer.group.name", "gen_ai.tool.name", "error.type")
     assert counted(recorder, "messaging.process.duration", *process) == {(stream, settings.keys.group, "echo", ""): 1}
@@ -119,7 +122,7 @@ async def test_each_attempt_is_counted_once_and_the_call_at_its_end(
         ("fails", "tool_failed"): 1,
         ("_other", "malformed"): 1,
     }
-    assert sent(recorder) == {(f"{settings.prefix}:reply", ""): 3}
+    assert sent(recorder) == {("", f"{settings.prefix}:reply", ""): 3}
 
 
 async def test_an_orphan_is_counted_as_one_lost_attempt_and_one_reclaim(
@@ -149,7 +152,7 @@ async def test_poison_is_counted_as_one_dead_letter_and_one_reply(
     assert counted(recorder, "toolspan.dead_letters", "gen_ai.tool.name", "toolspan.reason") == {
         ("echo", "worker_lost"): 1
     }
-    assert sent(recorder) == {(f"{settings.prefix}:reply", ""): 1}
+    assert sent(recorder) == {("", f"{settings.prefix}:reply", ""): 1}
 
 
 async def test_a_consumer_that_is_reaped_is_counted_once(plane: Plane, settings: Settings, recorder: Recorder) -> None:
@@ -231,7 +234,7 @@ async def test_a_call_that_cannot_be_sent_is_counted_with_its_error(recorder: Re
         with pytest.raises(RedisUnavailable):
             await client.call("echo", timeout=1)
 
-    assert sent(recorder) == {(settings.keys.calls, "RedisUnavailable"): 1}
+    assert sent(recorder) == {(settings.keys.calls, "", "RedisUnavailable"): 1}
     assert counted(recorder, "toolspan.call.duration", "gen_ai.tool.name", "toolspan.outcome") == {
         ("_other", "refused"): 1
     }

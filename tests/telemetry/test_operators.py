@@ -100,7 +100,7 @@ async def test_a_draining_worker_is_counted_apart(plane: Plane, connection: Conn
     await Operator(connection, plane.keys, recorder.probe, who="ada").drain("a", why="")
     await plane.redis.xgroup_create(plane.keys.calls, plane.keys.group, "0", mkstream=True)
     found = await Inspector(connection, plane.keys).snapshot(lease_ms=60_000)
-    recorder.probe.observe_group(lambda: found)
+    recorder.probe.observe_group(lambda: found, lambda: 0.0)
     await plane.redis.delete(plane.keys.control)
 
     points = {attributes["toolspan.state"]: value for value, attributes in recorder.points("toolspan.workers")}

@@ -31,12 +31,12 @@ class Gate:
     async def elect(self, me: str, *, ttl_ms: int) -> bool:
         return self.elected and await self._inspector.elect(me, ttl_ms=ttl_ms)
 
-    async def snapshot(self, *, lease_ms: int) -> Any:
+    async def snapshot(self, *, lease_ms: int, letters: bool) -> Any:
         self.waiting.set()
         await self.opened.wait()
         if self.error is not None:
             raise self.error
-        return await self._inspector.snapshot(lease_ms=lease_ms)
+        return await self._inspector.snapshot(lease_ms=lease_ms, letters=letters)
 
 
 @pytest.fixture
@@ -88,3 +88,16 @@ async def test_a_round_that_fails_leaves_the_figures_that_are_known(
 
     # They age: after two rounds nobody tells them any more.
     assert _length(recorder) == [1]
+
+
+async def test_whoever_begins_to_report_does_not_wait_until_an_export_is_due(
+    gate: Gate, settings: Settings, recorder: Recorder
+) -> None:
+    exported: list[list[float]] = []
+    recorder.probe.export_group = lambda: exported.append(_length(recorder))
+    reporter = Reporter(gate, recorder.probe, me="me", lease_ms=settings.lease_ms)  # type: ignore[arg-type]
+    for elected in (True, True, False, True):
+        gate.elected = elected
+        await reporter.sweep()
+
+    assert exported == [[1], [1]]

@@ -1,4 +1,4 @@
-"""The retention of dead letters: by whoever reports, once in a while, and never in the way of the gauges."""
+"""The retention of dead letters: by whoever may delete, once in a while, and never in the way of the gauges."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ async def stage(plane: Plane, connection: Connection, recorder: Recorder) -> Sta
     return Stage(plane, connection, recorder)
 
 
-async def test_the_elected_reporter_purges_what_is_too_old(stage: Stage) -> None:
+async def test_a_reporter_purges_what_is_too_old(stage: Stage) -> None:
     for letter_id in ("1-1", "1-2", "*"):
         await stage.bury(letter_id)
     await stage.reporter().sweep()
@@ -63,12 +63,14 @@ async def test_the_elected_reporter_purges_what_is_too_old(stage: Stage) -> None
     assert written["why"] == "TOOLSPAN_DLQ_RETENTION_DAYS is 1"
 
 
-async def test_nobody_else_does(stage: Stage) -> None:
+async def test_one_that_is_not_elected_purges_as_well(stage: Stage) -> None:
+    """Who is elected may be a gateway, which must not delete anything."""
     await stage.reporter("first", days=None).sweep()
     await stage.bury("1-1")
     await stage.reporter("second").sweep()
 
-    assert (await stage.left(), await stage.audit()) == (["1-1"], [])
+    assert await stage.left() == []
+    assert len(await stage.audit()) == 1
 
 
 async def test_without_a_period_they_are_kept_for_ever(stage: Stage) -> None:

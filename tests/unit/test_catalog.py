@@ -28,6 +28,7 @@ BOUNDED = {
     at.OPERATION_NAME,
     at.OPERATION_TYPE,
     at.DESTINATION,
+    at.DESTINATION_TEMPLATE,
     at.GROUP,
     at.ERROR_TYPE,
     at.TOOL_NAME,
@@ -37,6 +38,7 @@ BOUNDED = {
     at.REASON,
     at.ROLE,
     at.STATE,
+    at.ATTEMPT,
 }
 
 

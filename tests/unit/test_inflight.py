@@ -90,6 +90,16 @@ async def test_an_entry_that_is_in_flight_is_never_started_again() -> None:
     await holding.end_all()
 
 
+async def test_what_a_new_delivery_left_on_record_is_cleared_away_by_the_run_that_goes_on() -> None:
+    holding = Holding()
+    holding.inflight.add(run("1-0"))
+    await asyncio.sleep(0)
+    holding.inflight.add(run("1-0", attempt=2), recorded=True)
+
+    assert holding.works["1-0"].recorded
+    await holding.end_all()
+
+
 async def test_two_suspects_are_never_held_at_once() -> None:
     holding = Holding()
     inflight = holding.inflight

@@ -142,6 +142,7 @@ async def _serve(registry: Any, settings: Settings, name: str | None, vitals: Vi
         link_only=settings.link_only,
         capture_args=settings.capture_args,
         redact=redact,
+        own_process=True,
     )
     try:
         serving = Worker(connection, registry, settings, telemetry.probe, me=me, vitals=vitals)
@@ -194,7 +195,12 @@ def gateway(host: str, port: int, log_level: Level) -> None:
 
         address = Connection.to(settings.redis_url).address
         telemetry = start(
-            "gateway", keys=settings.keys, instance_id=consumer_name("gateway"), server=address, redact=redact
+            "gateway",
+            keys=settings.keys,
+            instance_id=consumer_name("gateway"),
+            server=address,
+            redact=redact,
+            own_process=True,
         )
         try:
             await serve(settings, host=host, port=port, probe=telemetry.probe, until=until)
@@ -231,7 +237,14 @@ def monitor(*, stream: str | None, log_level: Level) -> None:
 
         me = consumer_name("monitor")
         connection = Connection.to(settings.redis_url)
-        telemetry = start("monitor", keys=settings.keys, instance_id=me, server=connection.address, redact=redact)
+        telemetry = start(
+            "monitor",
+            keys=settings.keys,
+            instance_id=me,
+            server=connection.address,
+            redact=redact,
+            own_process=True,
+        )
         inspector = Inspector(connection, settings.keys)
         try:
             await inspector.workers()

@@ -128,23 +128,24 @@ class Replies:
         began_ns = time.monotonic_ns()
         entries = await self._store.read_replies("0")
         if entries:
-            self._probe.answers_read(len(entries), began_ns=began_ns, ended_ns=time.monotonic_ns())
-        for entry in entries:
-            self._deliver(entry)
-        if entries:
+            ended_ns = time.monotonic_ns()
+            malformed = sum(not self._deliver(entry) for entry in entries)
+            self._probe.answers_read(len(entries), malformed=malformed, began_ns=began_ns, ended_ns=ended_ns)
             await self._store.trim_replies(entries[-1].id)
 
-    def _deliver(self, entry: Entry) -> None:
+    def _deliver(self, entry: Entry) -> bool:
+        """Hand a reply to whoever waits for it; False if it cannot be read."""
         try:
             reply = self._codec.decode_answer(entry.fields)
         except MalformedEntryError as exc:
             self._probe.bug("replies", exc)
-            return
+            return False
         if isinstance(reply, Progress):
             progressed = self._following.get(reply.call_id)
             if progressed is not None:
                 progressed(reply)
-            return
+            return True
         future = self._waiting.pop(reply.call_id, None)
         if future is not None and not future.done():
             future.set_result(reply)
+        return True

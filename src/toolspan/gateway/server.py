@@ -15,6 +15,8 @@ from toolspan.gateway.client import ToolClient
 from toolspan.gateway.http import build_app
 from toolspan.gateway.requests import HEAD_BYTES
 from toolspan.gateway.tokens import Tokens
+from toolspan.monitor.reporter import Reporter
+from toolspan.periodic import ended, watch_loop
 from toolspan.store import Connection, Inspector
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
         server = _Server(_configuration(client, tokens))
         serving = asyncio.create_task(server.serve([listener]), name="http")
         stopping = asyncio.create_task(until.wait(), name="stop")
+        watching = asyncio.create_task(watch_loop(probe), name="loop")
+        reporting = asyncio.create_task(_report(settings, probe, me=client.gateway_id, until=until), name="report")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         server.should_exit = True
@@ -59,6 +63,7 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
             # They get an answer of ours, before uvicorn cuts them off with one of its own.
             client.replies.abandon()
         await serving
+        await ended(watching, reporting)
     probe.serving_no_more()
 
 
@@ -69,6 +74,16 @@ async def _reach(settings: Settings) -> None:
         await Inspector(connection, settings.keys).ping()
     except StoreError as exc:
         raise RedisUnavailable(f"Redis is unavailable ({exc})") from exc
+    finally:
+        await connection.aclose()
+
+
+async def _report(settings: Settings, probe: Probe, *, me: str, until: asyncio.Event) -> None:
+    """Report the group when we are elected; where all workers are dead, nobody else may be there to do it."""
+    connection = Connection.to(settings.redis_url)
+    inspector = Inspector(connection, settings.keys)
+    try:
+        await Reporter(inspector, probe, me=me, lease_ms=settings.lease_ms, deputy=True).run(until=until)
     finally:
         await connection.aclose()
 

@@ -106,8 +106,11 @@ async def _without_group(entries: EntryReader, known: Sequence[Consumer], stoppe
         undelivered=waiting,
         consumers=0,
         live_workers=None,
+        draining_workers=None,
         silent_workers=None,
+        pending_by_attempt=None,
         oldest_undelivered_age=_oldest(now_ms, [first] if first else []),
+        oldest_pending_age=None,
         dead_letters=letters,
         oldest_dead_letter_age=_oldest(now_ms, [letter] if letter else []),
     )

@@ -141,7 +141,10 @@ class Inspector:
         return [found[name] for name in sorted(found)]
 
     async def elect(self, me: str, *, ttl_ms: int) -> bool:
-        """Whether *me* is, from now on for *ttl_ms*, the one process that reports the group's gauges."""
+        """Whether *me* is, from now on for *ttl_ms*, the one process that reports the group's gauges.
+
+        A name that begins with `~` only stands in: one that does not takes its place.
+        """
         with translated():
             return bool(await self._elect.run(self._redis, monitor=self._keys.monitor, me=me, ttl_ms=ttl_ms))
 
@@ -150,25 +153,29 @@ class Inspector:
         with translated():
             await self._resign.run(self._redis, monitor=self._keys.monitor, me=me)
 
-    async def snapshot(self, *, lease_ms: int) -> GroupSnapshot:
+    async def snapshot(self, *, lease_ms: int, letters: bool = True) -> GroupSnapshot:
         """Measure the group, all figures of one moment. Where another kind of value lies under a key, the rest is told.
+
+        Without *letters* the dead letters are not looked at, only counted.
 
         Raises:
             GroupMissingError: if there is no group to measure.
         """
         with translated():
+            names = await self._beating()
             (
                 now,
                 length,
                 pending,
                 parked,
+                undelivered,
                 consumers,
-                live,
-                silent,
+                workers,
+                again,
+                since,
                 oldest,
                 letters,
                 oldest_letter,
-                draining,
             ) = await self._snapshot.run(
                 self._redis,
                 stream=self._keys.calls,
@@ -176,23 +183,39 @@ class Inspector:
                 workers=self._keys.workers,
                 dead_letters=self._keys.dead_letters,
                 control=self._keys.control,
+                registrations=[raw_of(self._keys.worker(name_of(name))) for name in names],
                 group=self._keys.group,
                 lease_ms=lease_ms,
+                letters=int(letters),
+                names=names,
             )
+        # Parked calls are pending for Redis, under a consumer of their own; for us they wait.
+        in_hand = _difference(pending, parked)
+        live, draining, silent = workers or (None, None, None)
         return GroupSnapshot(
             length=length,
-            # Parked calls are pending for Redis, under a consumer of their own; for us they wait.
-            pending=_difference(pending, parked),
+            pending=in_hand,
             parked=parked,
-            undelivered=_difference(length, pending),
+            undelivered=undelivered,
             consumers=consumers,
-            live_workers=live if draining is None else _difference(live, draining),
-            silent_workers=silent,
+            live_workers=live,
             draining_workers=draining,
+            silent_workers=silent,
+            pending_by_attempt=None if in_hand is None else (max(0, in_hand - sum(again)), *again),
             oldest_undelivered_age=_age(now, oldest),
+            oldest_pending_age=max(0, now - since) / 1000 if since else None,
             dead_letters=letters,
             oldest_dead_letter_age=_age(now, oldest_letter),
         )
+
+    async def _beating(self) -> list[bytes]:
+        """Name the workers whose registrations are to be looked into; none, where something else lies there."""
+        try:
+            return cast("list[bytes]", await cast("Any", self._redis.zrange(self._keys.workers, 0, -1)))
+        except ResponseError as exc:
+            if not str(exc).startswith("WRONGTYPE"):
+                raise
+            return []
 
 
 def _age(now_ms: int, entry_id: bytes | None) -> float | None:

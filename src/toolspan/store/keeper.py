@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Final
 
 from toolspan.codec import decode_control, dumps
 from toolspan.store.connection import translated
@@ -46,6 +46,18 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What a worker has to do, for whoever measures the group.
+
+    *again* counts the calls held that are in their second, third, and fourth or a later attempt; *oldest* are those
+    that run longest, the longest first: entry id, attempt, and since when, by Redis' clock in ms.
+    """
+
+    again: tuple[int, int, int] = (0, 0, 0)
+    oldest: Sequence[tuple[str, int, int]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """The answer to a heartbeat. *lost*: entry id and attempt of what is no longer ours; *cancelled*: call ids.
 
@@ -56,6 +68,9 @@ class Kept:
     lost: list[tuple[str, int]]
     cancelled: list[str]
     control: Control | None = None
+
+
+_IDLE: Final = Load()
 
 
 class Keeper:
@@ -75,12 +90,18 @@ class Keeper:
         self._renew = Script("renew")
 
     def keep(
-        self, held: Sequence[Held], *, running: Mapping[str, str], calls: Sequence[str] = (), draining: bool = False
+        self,
+        held: Sequence[Held],
+        *,
+        running: Mapping[str, str],
+        load: Load = _IDLE,
+        calls: Sequence[str] = (),
+        draining: bool = False,
     ) -> Kept:
         """Renew the heartbeat and every lease of *held*.
 
-        *running*, entry id to tool, and whether we are *draining* are for operators to see; *calls* are the ids of the
-        calls of which it is asked whether they were given up.
+        *running*, entry id to tool, and whether we are *draining* are for operators to see, *load* is what the reporter
+        needs to know; *calls* are the ids of the calls of which it is asked whether they were given up.
         """
         asked_ns = time.monotonic_ns()
         with translated():
@@ -97,6 +118,7 @@ class Keeper:
                 ttl_ms=self._ttl_ms,
                 running=dumps(dict(running)),
                 draining="1" if draining else "0",
+                load=dumps(asdict(load)),
                 held=[part for h in _ordered(held) for part in (h.entry_id, h.attempt, "1" if h.noted else "0")],
             )
         self._clock.set(now_ms, asked_ns=asked_ns, answered_ns=time.monotonic_ns())

@@ -30,33 +30,33 @@ class Role:
 
 
 _ALL: Final = "ping select role time script|load"
-# Whoever may be elected to report the group: it measures, and purges dead letters that are too old.
+# Whoever may be elected to report the group: it measures.
 _REPORTER: Final = {
-    "stream": "type xlen xrange xinfo|groups",
-    "dlq": "type xlen xrange xrevrange xtrim xdel",
-    "workers": "type zcount zcard zrange zscore",
-    "worker": "hmget",
+    "stream": "type xlen xrange xpending xinfo|groups xinfo|consumers",
+    "dlq": "type xlen",
+    "workers": "type zrange",
+    "worker": "type hget hmget",
     "parked": "type zcard",
     "monitor": "get set pexpire del",
-    "audit": "xadd xdel",
     "control": "type hkeys",
 }
+# Those of them that nobody can reach from outside look at the dead letters, and purge those that are too old.
+_PURGER: Final = {"dlq": f"{_REPORTER['dlq']} xrange xrevrange xtrim xdel", "audit": "xadd xdel"}
 
 ROLES: Final[Mapping[str, Role]] = {
     "gateway": Role(
         f"{_ALL} wait",
-        "stream parked once cancel",
+        "stream dlq workers worker parked monitor control once cancel",
         {
-            "stream": "xadd xlen xpending xrange xinfo|groups",
-            "parked": "zcard zadd",
+            **_REPORTER,
+            "stream": f"{_REPORTER['stream']} xadd",
+            "parked": f"{_REPORTER['parked']} zadd",
             "reply": "xread xtrim del",
-            "workers": "zrange",
-            "worker": "hmget",
             "schema": "mget",
             "streams": "smembers",
             "once": "get set",
             "cancel": "set del",
-            "control": "hgetall",
+            "control": f"{_REPORTER['control']} hgetall",
         },
         publishes="cancel",
         subscribes="once",
@@ -66,17 +66,17 @@ ROLES: Final[Mapping[str, Role]] = {
         "stream reply dlq workers worker parked attempts events audit monitor once cancel slots rate streams control",
         {
             "stream": (
-                f"{_REPORTER['stream']} xreadgroup xack xclaim xdel xpending exists xinfo|stream xinfo|consumers "
-                "xgroup|create xgroup|delconsumer"
+                f"{_REPORTER['stream']} xreadgroup xack xclaim xdel exists xinfo|stream xgroup|create "
+                "xgroup|delconsumer"
             ),
             "reply": "xadd xlen expire",
-            "dlq": f"{_REPORTER['dlq']} xadd",
-            "workers": f"{_REPORTER['workers']} zadd zrem",
-            "worker": f"{_REPORTER['worker']} hget hset hexists pexpire del",
+            "dlq": f"{_PURGER['dlq']} xadd",
+            "workers": f"{_REPORTER['workers']} zadd zcard zscore zrem",
+            "worker": f"{_REPORTER['worker']} hset hexists pexpire del",
             "parked": f"{_REPORTER['parked']} zadd zrem zrangebyscore",
             "attempts": "hget hset hdel hscan",
             "events": "xadd",
-            "audit": _REPORTER["audit"],
+            "audit": _PURGER["audit"],
             "monitor": _REPORTER["monitor"],
             "schema": "set",
             "streams": "sadd srem",
@@ -90,11 +90,11 @@ ROLES: Final[Mapping[str, Role]] = {
         subscribes="control",
         overhears="cancel",
     ),
-    "monitor": Role(_ALL, "stream dlq workers parked audit monitor control", _REPORTER),
+    "monitor": Role(_ALL, "stream dlq workers worker parked audit monitor control", {**_REPORTER, **_PURGER}),
     "operator": Role(
         # The last ones are the doctor's. CONFIG GET is not among them: it tells passwords.
         f"{_ALL} multi exec info acl|whoami acl|dryrun",
-        "stream dlq workers parked audit events control",
+        "stream dlq workers worker parked audit events control",
         {
             "stream": "type xlen xrange xrevrange xpending xinfo|groups xinfo|consumers xadd",
             "dlq": "type xlen xrange xrevrange xtrim xdel",
@@ -103,8 +103,8 @@ ROLES: Final[Mapping[str, Role]] = {
             "audit": "type xadd xdel xrange xrevrange",
             "attempts": "type hget",
             "parked": "type zcard zscore zscan zadd",
-            "workers": "type zcount zcard zrange zscore",
-            "worker": "hmget",
+            "workers": "type zrange zscore",
+            "worker": "type hget hmget",
             "schema": "mget",
             "streams": "type smembers",
             "monitor": "type",

@@ -11,6 +11,8 @@ OPERATION_TYPE: Final = "messaging.operation.type"
 DESTINATION: Final = "messaging.destination.name"
 DESTINATION_TEMPLATE: Final = "messaging.destination.template"
 DESTINATION_TEMPORARY: Final = "messaging.destination.temporary"
+DESTINATIONS: Final = (DESTINATION, DESTINATION_TEMPLATE)
+"""Where a message goes, on metrics: either. Reply streams are counted by what their names have in common."""
 GROUP: Final = "messaging.consumer.group.name"
 CLIENT_ID: Final = "messaging.client.id"
 MESSAGE_ID: Final = "messaging.message.id"

@@ -13,6 +13,7 @@ from toolspan.errors import RedisUnavailable
 from toolspan.model import NO_TRACE, OTHER_TOOL, TraceFields
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
+from toolspan.telemetry.histograms import Sampled
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Calling:
         """The append was acknowledged."""
         if self._appended:
             # After another call that was joined: how long that took says nothing about this append.
-            self._instruments.sent.add("send", self.calls, "")
+            self._instruments.sent.add("send", self.calls, "", "")
         else:
             self._count_sent("")
         self._taken(entry_id)
@@ -149,7 +150,7 @@ class Calling:
         if outcome:
             # A name is counted by once a worker has served it: callers may ask for anything.
             tool = self._common[at.TOOL_NAME] if self._common[at.TOOL_NAME] in self._served else OTHER_TOOL
-            self._instruments.call_duration.record(self._seconds(), tool, outcome)
+            self._instruments.call_duration.record(self._seconds(), tool, outcome, sampled=_sampled(self._call))
         if not self._appended and isinstance(error, RedisUnavailable):
             self._count_sent(type(error).__name__)
         if self._call is None or self._send is None:
@@ -169,9 +170,18 @@ class Calling:
         return (time.monotonic_ns() - self._began_ns) / _NS
 
     def _count_sent(self, error_type: str) -> None:
-        self._instruments.sent.add("send", self.calls, error_type)
+        self._instruments.sent.add("send", self.calls, "", error_type)
         seconds = self._seconds()
-        self._instruments.operation_duration.record(seconds, "send", "send", self.calls, error_type)
+        of = ("send", "send", self.calls, "", error_type)
+        self._instruments.operation_duration.record(seconds, *of, sampled=_sampled(self._send))
+
+
+def _sampled(span: Span | None) -> Sampled | None:
+    """Name *span* as an example of what is measured; None if it is not exported."""
+    if span is None:
+        return None
+    context = span.get_span_context()
+    return Sampled(context.trace_id, context.span_id) if context.trace_flags.sampled else None
 
 
 class Replaying:

@@ -19,6 +19,9 @@ MESSAGING_SECONDS: Final = (
 """Buckets for messaging and phases: a superset of the convention's."""
 
 DEAD_LETTER_REASONS: Final[tuple[DeadLetterReason, ...]] = get_args(DeadLetterReason)
+ATTEMPTS_OF_PENDING: Final = ("1", "2", "3", "4+")
+"""What pending calls are told apart by."""
+
 WASTES: Final = {"deadline_exceeded": "deadline", "cancelled": "cancelled", "": "stale"}
 """Why a run was for nobody, by how its call ended; one that is no longer ours has no end of ours."""
 
@@ -60,22 +63,21 @@ SENT = Metric(
     "counter",
     "{message}",
     "Messages that were sent: calls by callers, replies by workers",
-    (at.OPERATION_NAME, at.DESTINATION, at.ERROR_TYPE),
+    (at.OPERATION_NAME, *at.DESTINATIONS, at.ERROR_TYPE),
 )
 CONSUMED = Metric(
     "messaging.client.consumed.messages",
     "counter",
     "{message}",
-    "Messages that were handed to us: deliveries to workers, replies to callers; with the error that kept us from "
-    "hearing of it, where one was found later",
-    (at.OPERATION_NAME, at.DESTINATION, at.GROUP, at.ERROR_TYPE),
+    "Messages that were handed to us: deliveries to workers, replies to callers; with an error, if they were no such",
+    (at.OPERATION_NAME, *at.DESTINATIONS, at.GROUP, at.ERROR_TYPE),
 )
 OPERATION_DURATION = Metric(
     "messaging.client.operation.duration",
     "histogram",
     "s",
     "How long one command to Redis took: an append, a read that returned something, a batch settled",
-    (at.OPERATION_NAME, at.OPERATION_TYPE, at.DESTINATION, at.ERROR_TYPE),
+    (at.OPERATION_NAME, at.OPERATION_TYPE, *at.DESTINATIONS, at.ERROR_TYPE),
     MESSAGING_SECONDS,
 )
 PROCESS_DURATION = Metric(
@@ -185,6 +187,26 @@ WAITING = Metric(
     (at.TOOL_NAME,),
 )
 ABANDONED = Metric("toolspan.abandoned", "gauge", "{thread}", "Threads of tools that outlived their call")
+LEASE_MARGIN = Metric(
+    "toolspan.lease.margin",
+    "histogram",
+    "s",
+    "How much of its lease was left when a call was settled; near 0, others soon take calls over that still run",
+    (),
+    MESSAGING_SECONDS,
+)
+LOOP_LAG = Metric(
+    "toolspan.loop.lag",
+    "histogram",
+    "s",
+    "How much later than it should the event loop woke up: for so long, something blocked it",
+    (),
+    MESSAGING_SECONDS,
+)
+HEARTBEAT_AGE = Metric("toolspan.heartbeat.age", "gauge", "s", "How long ago Redis accepted a heartbeat of this worker")
+POLL_AGE = Metric(
+    "toolspan.poll.age", "gauge", "s", "How long ago Redis answered a read of this worker, or it had no room for one"
+)
 GROUP_UNDELIVERED = Metric(
     "toolspan.group.undelivered",
     "gauge",
@@ -225,13 +247,26 @@ OLDEST_UNDELIVERED_AGE = Metric(
     "gauge",
     "s",
     "How long the oldest call that nobody was given has waited",
-    (at.DESTINATION, at.GROUP),
 )
+GROUP_PENDING_BY_ATTEMPT = Metric(
+    "toolspan.group.pending_by_attempt",
+    "gauge",
+    "{message}",
+    "Calls handed to a worker and not settled yet, by attempt: the second and later ones as the workers told last",
+    (at.ATTEMPT,),
+)
+OLDEST_PENDING_AGE = Metric(
+    "toolspan.group.oldest_pending.age",
+    "gauge",
+    "s",
+    "For how long the oldest attempt has been running; of one whose worker is silent, since its lease was renewed",
+)
+SNAPSHOT_AGE = Metric("toolspan.group.snapshot.age", "gauge", "s", "How long ago the gauges of the group were measured")
 WORKERS = Metric(
     "toolspan.workers",
     "gauge",
     "{worker}",
-    "Registered workers: live, or draining, or not heard of within their lease",
+    "Registered workers: those that take calls, those that only finish theirs, those not heard of within a lease",
     (at.STATE,),
 )
 DLQ_LENGTH = Metric("toolspan.dlq.length", "gauge", "{message}", "Dead letters that lie there")

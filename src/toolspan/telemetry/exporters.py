@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
     from opentelemetry.sdk._logs.export import LogRecordExporter
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -12,15 +13,15 @@ if TYPE_CHECKING:
     from toolspan.settings import OtlpSettings
 
 
-def spans(otlp: OtlpSettings) -> SpanExporter:
-    """Make the exporter for spans."""
+def spans(otlp: OtlpSettings, meters: MeterProvider | None = None) -> SpanExporter:
+    """Make the exporter for spans; what it tells of itself goes to *meters*."""
     if otlp.protocol("traces") == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc  # noqa: PLC0415
 
-        return Grpc()
+        return Grpc(meter_provider=meters)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as Http  # noqa: PLC0415
 
-    return Http()
+    return Http(meter_provider=meters)
 
 
 def metrics(otlp: OtlpSettings) -> MetricExporter:
@@ -34,12 +35,12 @@ def metrics(otlp: OtlpSettings) -> MetricExporter:
     return Http()
 
 
-def logs(otlp: OtlpSettings) -> LogRecordExporter:
-    """Make the exporter for events."""
+def logs(otlp: OtlpSettings, meters: MeterProvider | None = None) -> LogRecordExporter:
+    """Make the exporter for events; what it tells of itself goes to *meters*."""
     if otlp.protocol("logs") == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as Grpc  # noqa: PLC0415
 
-        return Grpc()
+        return Grpc(meter_provider=meters)
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as Http  # noqa: PLC0415
 
-    return Http()
+    return Http(meter_provider=meters)

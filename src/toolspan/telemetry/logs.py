@@ -14,6 +14,7 @@ from opentelemetry.trace import get_current_span
 
 from toolspan.redaction import Redactor
 from toolspan.telemetry.lines import LINES, kept_here
+from toolspan.telemetry.outages import told
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -139,6 +140,8 @@ class _Forward(logging.Handler):
         message = _said(record)
         if record.name.startswith(_EXPORTERS):
             self.troubled = True
+            if told(message):
+                return
             if not self._exporters or self._goes_on(self._trouble(record, message)):
                 return
             with kept_here():

@@ -28,21 +28,15 @@ class Losses:
         events: Events,
         spans: Spans,
         particulars: Particulars,
-        *,
-        calls: str,
-        group: str,
     ) -> None:
         self._instruments = instruments
         self._events = events
         self._spans = spans
         self._particulars = particulars
-        self._calls = calls
-        self._group = group
 
     def claimed(self, run: Run, owner: str, reason: LossReason) -> None:
         """We have the call of *owner* now."""
         self._instruments.reclaims.add(run.tool, reason)
-        self._instruments.consumed.add("claim", self._calls, self._group, "")
         self._events.emit(
             "delivery.reclaimed",
             event="toolspan.reclaim",

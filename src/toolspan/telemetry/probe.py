@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from toolspan.model import LOSSES, NO_TRACE, OTHER_TOOL, Failed, TraceFields
 from toolspan.redaction import Redactor
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Outcome,
         Run,
     )
+    from toolspan.telemetry.histograms import Histograms
     from toolspan.telemetry.spans import Spans
 
 _NS: Final = 1_000_000_000
@@ -53,8 +54,10 @@ class Probe:
         tracer: Tracer | None = None,
         meter: Meter | None = None,
         logger: Logger | None = None,
+        histograms: Histograms | None = None,
         group_meter: Callable[[], Meter | None] = lambda: None,
         export_metrics: Callable[[], None] = lambda: None,
+        export_group: Callable[[], None] = lambda: None,
         server: dict[str, Any] | None = None,
         redact: Redactor | None = None,
     ) -> None:
@@ -68,17 +71,21 @@ class Probe:
         self._meter = meter
         self._group_meter = group_meter
         self._export_metrics = export_metrics
+        self.export_group = export_group
+        """Export the group's gauges once, now; waits for the collector, but not for long."""
         self._server = server or {}
-        self._instruments = Instruments(meter)
+        self._instruments = Instruments(meter, histograms)
         self._events = Events(logger)
         self._particulars = Particulars(spans, consumer)
-        self._losses = Losses(
-            self._instruments, self._events, spans, self._particulars, calls=keys.calls, group=keys.group
-        )
+        self._losses = Losses(self._instruments, self._events, spans, self._particulars)
         self._served: set[str] = set()
         self._outages: dict[str, _Outage] = {}
         self._outage_lock = threading.Lock()
         self._reply_template = keys.reply_prefix.removesuffix(":")
+        # Only workers are given deliveries, and count them from their start on.
+        self._received: _Readable = ([0], [0])
+        self._claimed: _Readable = ([0], [0])
+        self._lease_ns = self._renewed_ns = 0
         self.executing = spans.executing
         self.traceparent = spans.traceparent
         self.reply_traceparent = spans.reply_traceparent
@@ -88,12 +95,11 @@ class Probe:
 
     def worker_started(self, consumer: str, tools: Sequence[str], *, concurrency: int) -> None:
         """We are registered and about to take calls in; what `catalog.BORN_AT_ZERO` says is done before we do."""
-        counters, calls, group = self._instruments, self._keys.calls, self._keys.group
+        counters = self._instruments
         counters.reaps.add(count=0)
         counters.lost.add("deleted", count=0)
-        counters.sent.add("send", self._reply_template, "", count=0)
-        for operation in ("receive", "claim"):
-            counters.consumed.add(operation, calls, group, "", count=0)
+        counters.sent.add("send", "", self._reply_template, "", count=0)
+        self._received, self._claimed = self._consumed("receive"), self._consumed("claim")
         for tool in (*tools, OTHER_TOOL):
             for outcome in ("ok", *catalog.ERROR_TYPES):
                 counters.calls.add(tool, outcome, count=0)
@@ -148,17 +154,29 @@ class Probe:
         room: Callable[[], int],
         abandoned: Callable[[], int],
         waiting: Callable[[], Mapping[str, int]],
+        heartbeat_age: Callable[[], float | None],
+        poll_age: Callable[[], float | None],
     ) -> None:
-        """Export how full this worker is, asking the given functions."""
+        """Export how full this worker is and when it last showed a sign of life, asking the given functions."""
         if self._meter is None:
             return
         for metric, read in (
             (catalog.INFLIGHT, inflight),
             (catalog.ROOM, room),
             (catalog.ABANDONED, abandoned),
+            (catalog.HEARTBEAT_AGE, heartbeat_age),
+            (catalog.POLL_AGE, poll_age),
         ):
-            gauge(self._meter, metric, lambda read=read: [(read(), ())])  # type: ignore[misc]
+            gauge(self._meter, metric, _known(read))
         gauge(self._meter, catalog.WAITING, lambda: [(count, (tool,)) for tool, count in waiting().items()])
+
+    def leases_renewed(self, *, asked_ns: int, lease_ms: int) -> None:
+        """A heartbeat was accepted that was sent at *asked_ns*: what was held then is ours for a lease from there."""
+        self._lease_ns, self._renewed_ns = lease_ms * _NS // 1000, asked_ns
+
+    def loop_lagged(self, seconds: float) -> None:
+        """The event loop woke up so much later than it was asked to."""
+        self._instruments.loop_lag.record(seconds)
 
     def loop_stalled(self, *, seconds: float, stack: str) -> None:
         """The event loop stood still for longer than a lease: nothing is renewed until it goes on."""
@@ -187,34 +205,32 @@ class Probe:
 
     # ── deliveries ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def received(self, count: int, *, began_ns: int, ended_ns: int) -> None:
-        """A read gave *count* entries."""
-        calls, group = self._keys.calls, self._keys.group
-        self._instruments.consumed.add("receive", calls, group, "", count=count)
+    def received(self, *, began_ns: int, ended_ns: int) -> None:
+        """A read gave us entries. They are counted one by one when work on them begins, see `began`."""
         seconds = (ended_ns - began_ns) / _NS
-        self._instruments.operation_duration.record(seconds, "receive", "receive", calls, "")
+        self._instruments.operation_duration.record(seconds, "receive", "receive", self._keys.calls, "", "")
 
     def began(self, run: Run) -> None:
         """A delivery was decoded, and work on it begins; how it came to us is told with it."""
         self._spans.begin(run)
         delivery = run.delivery
         if delivery.owner is not None and delivery.loss is not None:
+            self._claimed[run.call is None][0] += 1
             self._losses.claimed(run, delivery.owner, delivery.loss)
             if delivery.counted:
                 self._losses.passed(run)
         elif delivery.origin == "retry":
+            self._claimed[run.call is None][0] += 1
             self._instruments.unparked.add(run.tool)
             log.debug("delivery.unparked", **self._particulars.line(run))
+        else:
+            self._received[run.call is None][0] += 1
 
     def found(self, deliveries: Sequence[Delivery], failure: BaseException) -> None:
         """Among what we hold were *deliveries* whose hand-over we had not heard of, because of *failure*.
 
-        Those that were claimed are told of as such when work on them begins.
+        They are counted and told of when work on them begins, as all others are.
         """
-        read = sum(delivery.counted and delivery.origin == "first" for delivery in deliveries)
-        if read:
-            error_type = type(failure).__name__
-            self._instruments.consumed.add("receive", self._keys.calls, self._keys.group, error_type, count=read)
         if deliveries:
             log.warning("deliveries.found", count=len(deliveries), after=type(failure).__name__)
 
@@ -225,7 +241,10 @@ class Probe:
     def settled(self, runs: Sequence[Run], *, began_ns: int, ended_ns: int) -> None:
         """The replies of *runs* were written in one step, and the calls acknowledged."""
         counters, calls = self._instruments, self._keys.calls
-        counters.operation_duration.record((ended_ns - began_ns) / _NS, "settle", "settle", calls, "")
+        if self._meter is not None:
+            example = next((found for run in runs if (found := self._spans.sampled(run)) is not None), None)
+            seconds = (ended_ns - began_ns) / _NS
+            counters.operation_duration.record(seconds, "settle", "settle", calls, "", "", sampled=example)
         told = log.is_enabled_for(_DEBUG)
         sent = 0
         for run in runs:
@@ -239,14 +258,20 @@ class Probe:
             if isinstance(run.outcome, Failed):
                 self._raised(run)
                 self._wasted(run, outcome)
-            self._measured(run, outcome, ended_ns=ended_ns, batch=len(runs))
+            self._measured(run, outcome, ended_ns=ended_ns, batch=len(runs), settled=True)
         if sent:
-            counters.sent.add("send", self._reply_template, "", count=sent)
+            counters.sent.add("send", "", self._reply_template, "", count=sent)
+
+    def settle_failed(self, error: BaseException, *, began_ns: int, ended_ns: int) -> None:
+        """Redis failed the step that writes replies and acknowledges; it is tried again."""
+        seconds = (ended_ns - began_ns) / _NS
+        of = ("settle", "settle", self._keys.calls, "", type(error).__name__)
+        self._instruments.operation_duration.record(seconds, *of)
 
     def progressed(self, count: int) -> None:
         """*count* progress replies were written."""
         if count:
-            self._instruments.sent.add("send", self._reply_template, "", count=count)
+            self._instruments.sent.add("send", "", self._reply_template, "", count=count)
 
     def retried(self, run: Run, *, failure: Failed, delay_ms: int) -> None:
         """An attempt failed, and the call waits for its next one."""
@@ -312,7 +337,7 @@ class Probe:
         self._instruments.calls.add(run.tool, failure.type)
         self._wasted(run, failure.type)
         if replied:
-            self._instruments.sent.add("send", self._reply_template, "")
+            self._instruments.sent.add("send", "", self._reply_template, "")
         if not run.delivery.counted:
             self._losses.passed(run)
         context = self._spans.context(run)
@@ -406,7 +431,9 @@ class Probe:
                 failures=outage.failures,
             )
 
-    def observe_group(self, snapshot: Callable[[], GroupSnapshot | None]) -> None:
+    def observe_group(
+        self, snapshot: Callable[[], GroupSnapshot | None], snapshot_age: Callable[[], float | None]
+    ) -> None:
         """Export the group's gauges from what *snapshot* gives; nothing is exported while that is None."""
         meter = self._group_meter()
         if meter is None:
@@ -418,7 +445,8 @@ class Probe:
             (catalog.GROUP_PARKED, "parked", here),
             (catalog.GROUP_CONSUMERS, "consumers", here),
             (catalog.GROUP_LENGTH, "length", here),
-            (catalog.OLDEST_UNDELIVERED_AGE, "oldest_undelivered_age", here),
+            (catalog.OLDEST_UNDELIVERED_AGE, "oldest_undelivered_age", ()),
+            (catalog.OLDEST_PENDING_AGE, "oldest_pending_age", ()),
             (catalog.DLQ_LENGTH, "dead_letters", ()),
             (catalog.DLQ_OLDEST_AGE, "oldest_dead_letter_age", ()),
         ):
@@ -427,14 +455,19 @@ class Probe:
         def workers() -> Iterable[tuple[float, tuple[str, ...]]]:
             figures = snapshot()
             if figures is not None:
-                for count, state in (
-                    (figures.live_workers, "live"),
-                    (figures.draining_workers, "draining"),
-                    (figures.silent_workers, "silent"),
-                ):
+                counts = (figures.live_workers, figures.draining_workers, figures.silent_workers)
+                for state, count in zip(("live", "draining", "silent"), counts, strict=True):
                     if count is not None:
                         yield count, (state,)
 
+        def by_attempt() -> Iterable[tuple[float, tuple[str, ...]]]:
+            figures = snapshot()
+            if figures is not None and figures.pending_by_attempt is not None:
+                for attempt, count in zip(catalog.ATTEMPTS_OF_PENDING, figures.pending_by_attempt, strict=True):
+                    yield count, (attempt,)
+
+        gauge(meter, catalog.GROUP_PENDING_BY_ATTEMPT, by_attempt)
+        gauge(meter, catalog.SNAPSHOT_AGE, _known(snapshot_age))
         gauge(meter, catalog.WORKERS, workers)
 
     # ── callers and operators ──────────────────────────────────────────────────────────────────────────────────
@@ -465,14 +498,19 @@ class Probe:
             redact=self.redact,
         )
 
-    def answers_read(self, count: int, *, began_ns: int, ended_ns: int) -> None:
-        """A read of our reply stream gave *count* replies."""
-        self._instruments.consumed.add("receive", self._reply_template, "", "", count=count)
+    def answers_read(self, count: int, *, malformed: int, began_ns: int, ended_ns: int) -> None:
+        """A read of our reply stream gave *count* replies, of which some cannot be read."""
+        self._instruments.consumed.add("receive", "", self._reply_template, "", "", count=count - malformed)
+        if malformed:
+            self._instruments.consumed.add("receive", "", self._reply_template, "", "malformed", count=malformed)
         seconds = (ended_ns - began_ns) / _NS
-        self._instruments.operation_duration.record(seconds, "receive", "receive", self._reply_template, "")
+        self._instruments.operation_duration.record(seconds, "receive", "receive", "", self._reply_template, "")
 
     def serving(self, host: str, port: int) -> None:
-        """The gateway listens."""
+        """The gateway listens; its counters are there from here on."""
+        self._instruments.sent.add("send", self._keys.calls, "", "", count=0)
+        for error in ("", "malformed"):
+            self._instruments.consumed.add("receive", "", self._reply_template, "", error, count=0)
         log.info("gateway.started", host=host, port=port)
 
     def serving_no_more(self) -> None:
@@ -584,20 +622,34 @@ class Probe:
             self._instruments.attempts.add(run.tool, run.delivery.origin, outcome)
         self._measured(run, outcome, ended_ns=time.monotonic_ns(), sent=replied)
 
-    def _measured(self, run: Run, outcome: str, *, ended_ns: int, batch: int = 1, sent: bool = True) -> None:
+    def _consumed(self, operation: str) -> _Readable:
+        """Give what counts the deliveries of one kind: those that can be read, and those that cannot."""
+        of = (operation, self._keys.calls, "", self._keys.group)
+        counter = self._instruments.consumed
+        return counter.cell(*of, ""), counter.cell(*of, "malformed")
+
+    def _measured(
+        self, run: Run, outcome: str, *, ended_ns: int, batch: int = 1, sent: bool = True, settled: bool = False
+    ) -> None:
         """Record how long all of *run* took, where anybody listens."""
         if self._meter is None and run.recording is None:
             return
-        instruments, timings = self._instruments, run.timings
+        instruments, timings, sampled = self._instruments, run.timings, self._spans.sampled(run)
         phases = {name: ms for name in at.PHASES if (ms := getattr(timings, name)) is not None}
         error, of_tool = _error_of(run.outcome), _error_of(run.unsent or run.outcome)
         seconds = (ended_ns - run.delivery.read_ns) / _NS
-        instruments.process_duration.record(seconds, self._keys.calls, self._keys.group, run.tool, error)
+        instruments.process_duration.record(
+            seconds, self._keys.calls, self._keys.group, run.tool, error, sampled=sampled
+        )
+        if settled and self._lease_ns:
+            left_ns = max(run.delivery.read_ns, self._renewed_ns) + self._lease_ns - ended_ns
+            instruments.lease_margin.record(max(0, left_ns) / _NS, sampled=sampled)
         for name, milliseconds in phases.items():
             if name == "execute":
-                instruments.execute_duration.record(milliseconds / 1000, run.tool, of_tool)
+                instruments.execute_duration.record(milliseconds / 1000, run.tool, of_tool, sampled=sampled)
             else:
-                instruments.phase_duration.record(milliseconds / 1000, name, run.tool if name == "queue" else "")
+                tool = run.tool if name == "queue" else ""
+                instruments.phase_duration.record(milliseconds / 1000, name, tool, sampled=sampled)
         self._spans.end(run, outcome=outcome, phases=phases, ended_ns=ended_ns, batch=batch, sent=sent)
 
     def _wasted(self, run: Run, outcome: str) -> None:
@@ -632,6 +684,8 @@ class _Outage:
 
 
 _DEBUG: Final = 10
+_Readable: TypeAlias = tuple[list[float], list[float]]
+"""What counts deliveries that can be read, and those that cannot."""
 
 
 def outcome_of(run: Run) -> str:
@@ -641,6 +695,16 @@ def outcome_of(run: Run) -> str:
 
 def _error_of(outcome: Outcome | None) -> str:
     return outcome.type if isinstance(outcome, Failed) else ""
+
+
+def _known(read: Callable[[], float | None]) -> Callable[[], Iterable[tuple[float, tuple[str, ...]]]]:
+    """Give what *read* gives as the one point of a gauge, and none where that is None."""
+
+    def points() -> Iterable[tuple[float, tuple[str, ...]]]:
+        value = read()
+        return [] if value is None else [(value, ())]
+
+    return points
 
 
 def _field(

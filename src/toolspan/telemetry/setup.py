@@ -22,9 +22,11 @@ from toolspan.settings import OtlpSettings
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import exporters
 from toolspan.telemetry.ambient import AMBIENT
+from toolspan.telemetry.histograms import Histograms, JoiningReader
 from toolspan.telemetry.ids import DerivedIds
 from toolspan.telemetry.lines import LINES
 from toolspan.telemetry.logs import leave_stdout_alone
+from toolspan.telemetry.outages import Outage
 from toolspan.telemetry.probe import Probe
 from toolspan.telemetry.sampling import Keeping
 from toolspan.telemetry.spans import Spans
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from opentelemetry.metrics import Meter
+    from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
     from opentelemetry.sdk.trace import SpanProcessor
 
     from toolspan.keys import Keys
@@ -73,31 +76,41 @@ def start(
     link_only: bool = False,
     capture_args: bool = False,
     redact: Redactor | None = None,
+    own_process: bool = False,
 ) -> Telemetry:
     """Start telemetry as the standard `OTEL_*` variables say; without an endpoint, nothing is exported.
 
     Providers that the program has set up itself are used as they are. Otherwise we make providers of our own, for this
     *service* and *instance_id* alone. Those of a worker are also what the libraries inside its tools find, so that
-    their spans land in the trace; a caller's are not: the program around it is not ours to speak for. Must be called
-    after any fork.
+    their spans land in the trace; a caller's are not: the program around it is not ours to speak for. Of a process that
+    is all ours, *own_process*, we also export what it uses and what the SDK itself lost. Must be called after any fork.
     """
     leave_stdout_alone()
-    making = _Making(OtlpSettings(), _resource(service, keys, instance_id), around_tools=service == "worker")
-    tracer_provider = _set_up_by_program(trace.get_tracer_provider()) or making.tracers()
+    otlp = OtlpSettings()
+    if own_process:
+        otlp.watch_sdk()
+    making = _Making(otlp, _resource(service, keys, instance_id), around_tools=service == "worker")
     known_meters = _set_up_by_program(metrics.get_meter_provider())
     meter_provider = known_meters or making.meters()
+    tracer_provider = _set_up_by_program(trace.get_tracer_provider()) or making.tracers()
+    if own_process and meter_provider is not None:
+        from toolspan.telemetry.processes import measure_process  # noqa: PLC0415
+
+        measure_process(meter_provider)
     logger_provider = making.lent(_set_up_by_program(_logs.get_logger_provider())) or making.loggers()
 
     def group_meter() -> Meter | None:
-        # Whoever is elected reports under one name: a dead reporter's figures must not stand beside those of the next.
-        group = _resource("monitor", keys, f"{keys.prefix}:{keys.stream}")
-        meters = known_meters or making.meters_of(group)
+        meters = known_meters or making.group_meters(_group_resource(keys))
         return meters.get_meter(SCOPE, version(SCOPE)) if meters else None
 
     def export_metrics() -> None:
         flush = getattr(meter_provider, "force_flush", None)
         if flush is not None:
             _do([flush], EXPORT_SECONDS)
+
+    def export_group() -> None:
+        if making.of_group is not None:
+            _do([making.of_group.force_flush], EXPORT_SECONDS)
 
     return Telemetry(
         make_probe(
@@ -110,8 +123,10 @@ def start(
             ids=making.ids,
             ended=making.ended,
             resource=making.resource,
+            histograms=making.histograms,
             group_meter=group_meter,
             export_metrics=export_metrics,
+            export_group=export_group,
             link_only=link_only,
             capture_args=capture_args,
             redact=redact,
@@ -128,6 +143,10 @@ class _Making:
         self.ids: DerivedIds | None = None
         self.ended: SpanProcessor | None = None
         self.shutdowns: list[Callable[[], Any]] = []
+        self.histograms: Histograms | None = None
+        self.of_group: MeterProvider | None = None
+        self._meters: MeterProvider | None = None
+        self._outages: dict[str, Outage] = {}
         self._otlp = otlp
         self._around_tools = around_tools
 
@@ -135,8 +154,13 @@ class _Making:
         if not self._otlp.exports("traces"):
             return None
         self.ids = DerivedIds()
-        self.ended = BatchSpanProcessor(exporters.spans(self._otlp))
-        made = TracerProvider(resource=self.resource, id_generator=self.ids, shutdown_on_exit=False)
+        meters = self._meters
+        exporter = exporters.spans(self._otlp, meters)
+        self._watch(exporter, "traces")
+        self.ended = BatchSpanProcessor(exporter, meter_provider=meters)
+        made = TracerProvider(
+            resource=self.resource, id_generator=self.ids, shutdown_on_exit=False, meter_provider=meters
+        )
         made.add_span_processor(self.ended)
         made.sampler = Keeping(made.sampler)
         self.shutdowns.append(partial(_end_tracers, made))
@@ -145,16 +169,33 @@ class _Making:
         return made
 
     def meters(self) -> MeterProvider | None:
-        made = self.meters_of(self.resource)
-        if made is not None and self._around_tools:
-            _offer(made, metrics.get_meter_provider(), metrics.set_meter_provider)
-        return made
-
-    def meters_of(self, resource: Resource) -> MeterProvider | None:
         otlp = self._otlp
         if not otlp.exports("metrics"):
             return None
-        reader = PeriodicExportingMetricReader(exporters.metrics(otlp), export_interval_millis=otlp.metric_interval_ms)
+        arguments = self._metrics_exporter(), otlp.metric_interval_ms
+        if otlp.plain_histograms:
+            self.histograms = Histograms(SCOPE, version(SCOPE))
+            made = self._provider(JoiningReader(self.histograms, *arguments), self.resource)
+        else:
+            made = self._provider(PeriodicExportingMetricReader(*arguments), self.resource)
+        self._meters = made
+        if self._around_tools:
+            _offer(made, metrics.get_meter_provider(), metrics.set_meter_provider)
+        return made
+
+    def group_meters(self, resource: Resource) -> MeterProvider | None:
+        otlp = self._otlp
+        if self.of_group is None and otlp.exports("metrics"):
+            reader = _GroupReader(self._meters, self._metrics_exporter(), otlp.metric_interval_ms)
+            self.of_group = self._provider(reader, resource)
+        return self.of_group
+
+    def _metrics_exporter(self) -> MetricExporter:
+        exporter = exporters.metrics(self._otlp)
+        self._watch(exporter, "metrics")
+        return exporter
+
+    def _provider(self, reader: MetricReader, resource: Resource) -> MeterProvider:
         made = MeterProvider([reader], resource, shutdown_on_exit=False)
         self.shutdowns.append(made.shutdown)
         return made
@@ -166,16 +207,34 @@ class _Making:
             self.shutdowns.append(partial(LINES.take_back, known))
         return known
 
+    def _watch(self, exporter: Any, signal: Literal["traces", "metrics", "logs"]) -> None:
+        collector = self._otlp.endpoint(signal)
+        self._outages.setdefault(collector, Outage(collector)).watch(exporter, signal)
+
     def loggers(self) -> LoggerProvider | None:
         if not self._otlp.exports("logs"):
             return None
-        made = LoggerProvider(resource=self.resource, shutdown_on_exit=False)
-        made.add_log_record_processor(BatchLogRecordProcessor(exporters.logs(self._otlp)))
+        meters = self._meters
+        exporter = exporters.logs(self._otlp, meters)
+        self._watch(exporter, "logs")
+        made = LoggerProvider(resource=self.resource, shutdown_on_exit=False, meter_provider=meters)
+        made.add_log_record_processor(BatchLogRecordProcessor(exporter, meter_provider=meters))
         self.shutdowns.append(partial(_end_loggers, made))
         LINES.lend(made)
         if self._around_tools:
             _offer(made, _logs.get_logger_provider(), _logs.set_logger_provider)
         return made
+
+
+class _GroupReader(PeriodicExportingMetricReader):
+    """Exports the group's gauges. What it tells of itself is this process's, and goes to its *meters*."""
+
+    def __init__(self, meters: MeterProvider | None, *arguments: Any) -> None:
+        self._meters = meters
+        super().__init__(*arguments)
+
+    def _set_meter_provider(self, meter_provider: metrics.MeterProvider) -> None:
+        super()._set_meter_provider(self._meters or meter_provider)
 
 
 def make_probe(
@@ -189,8 +248,10 @@ def make_probe(
     ids: DerivedIds | None = None,
     ended: SpanProcessor | None = None,
     resource: Resource | None = None,
+    histograms: Histograms | None = None,
     group_meter: Callable[[], Meter | None] = lambda: None,
     export_metrics: Callable[[], None] = lambda: None,
+    export_group: Callable[[], None] = lambda: None,
     link_only: bool = False,
     capture_args: bool = False,
     redact: Redactor | None = None,
@@ -220,8 +281,10 @@ def make_probe(
         meter=meter_provider.get_meter(SCOPE, release) if meter_provider else None,
         consumer=consumer,
         logger=logger_provider.get_logger(SCOPE, release) if logger_provider else None,
+        histograms=histograms,
         group_meter=group_meter,
         export_metrics=export_metrics,
+        export_group=export_group,
         server=address,
         redact=redact,
     )
@@ -272,6 +335,27 @@ def _resource(service: Service, keys: Keys, instance_id: str) -> Resource:
             "service.name": f"toolspan-{service}",
             "service.instance.id": instance_id,
             "service.version": version(SCOPE),
+            at.STREAM: keys.stream,
+        }
+    )
+
+
+_OF_A_PROCESS: Final = ("host.", "k8s.pod.", "k8s.node.", "k8s.container.", "container.", "process.", "os.")
+
+
+def _group_resource(keys: Keys) -> Resource:
+    """Name the group, whoever reports it: a dead reporter's figures must not stand beside those of the next."""
+    # No version either: while a fleet is rolled over, two of them take turns.
+    attributes = {
+        name: value
+        for name, value in Resource.create({}).attributes.items()
+        if not name.startswith(_OF_A_PROCESS) and name != "service.version"
+    }
+    return Resource(
+        {
+            **attributes,
+            "service.name": "toolspan-monitor",
+            "service.instance.id": f"{keys.prefix}:{keys.stream}",
             at.STREAM: keys.stream,
         }
     )

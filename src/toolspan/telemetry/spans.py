@@ -16,6 +16,7 @@ from toolspan.model import NO_TRACE, OTHER_TOOL, Failed, Succeeded
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.ghosts import Ghosts
+from toolspan.telemetry.histograms import Sampled
 from toolspan.telemetry.ids import span_id_of, trace_id_of
 from toolspan.telemetry.sampling import is_kept, keeping
 from toolspan.telemetry.text import clean
@@ -241,6 +242,14 @@ class Spans:
             return with_span(recording.tool, recording.context) if tool and recording.tool else recording.context
         producer = propagation.span_context(run.call.trace) if run.call else None
         return propagation.context_of(producer) if producer else None
+
+    def sampled(self, run: Run) -> Sampled | None:
+        """Name the `process` span of *run*, as an example of what is measured; None if it is not exported."""
+        recording: Recording | None = run.recording
+        if recording is None:
+            return None
+        context = recording.process.get_span_context()
+        return Sampled(context.trace_id, context.span_id) if context.trace_flags.sampled else None
 
     def context_before(self, run: Run) -> Context | None:
         """The trace context of the attempt before *run*; that of *run*, if it is not known."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from toolspan.keys import Keys
 from toolspan.redaction import Redactor
+from toolspan.telemetry.histograms import Histograms, JoiningMemory
 from toolspan.telemetry.ids import DerivedIds
 from toolspan.telemetry.setup import SCOPE, make_probe
 
@@ -38,7 +39,8 @@ class Recorder:
         redact: Redactor | None = None,
     ) -> None:
         self._spans = InMemorySpanExporter()
-        self._metrics = InMemoryMetricReader()
+        histograms = Histograms(SCOPE, version(SCOPE))
+        self._metrics = JoiningMemory(histograms)
         self._logs = InMemoryLogRecordExporter()  # type: ignore[no-untyped-call]
         ids = DerivedIds()
         processor = SimpleSpanProcessor(self._spans)
@@ -56,6 +58,7 @@ class Recorder:
             ids=ids,
             ended=processor,
             resource=self._tracers.resource,
+            histograms=histograms,
             group_meter=lambda: meters.get_meter(SCOPE),
             link_only=link_only,
             capture_args=capture_args,
@@ -84,7 +87,11 @@ class Recorder:
 
     def sums(self, metric: str) -> list[tuple[float, dict[str, Any]]]:
         """What the data points of the histogram *metric* add up to, each with its attributes."""
-        return [(point.sum, dict(point.attributes or {})) for point in self._collected().get(metric, ())]
+        return [(point.sum, dict(point.attributes or {})) for point in self.data_points(metric)]
+
+    def data_points(self, metric: str) -> list[Any]:
+        """The data points of *metric* as the SDK has them, exemplars included."""
+        return self._collected().get(metric, [])
 
     def _collected(self) -> dict[str, list[Any]]:
         data = self._metrics.get_metrics_data()

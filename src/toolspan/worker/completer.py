@@ -264,7 +264,11 @@ class Completer:
             began_ns = time.monotonic_ns()
             # Encoded at each try: a run may have taken over a new delivery's attempt meanwhile.
             settlements = [self._settlement(work, began_ns) for work in works]
-            return await self._store.settle(batch, settlements, held=len(self.inflight))
+            try:
+                return await self._store.settle(batch, settlements, held=len(self.inflight))
+            except StoreError as exc:
+                self._probe.settle_failed(exc, began_ns=began_ns, ended_ns=time.monotonic_ns())
+                raise
 
         statuses = await self._held("settle", write)
         ended_ns = time.monotonic_ns()

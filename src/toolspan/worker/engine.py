@@ -184,6 +184,8 @@ class Engine:
             room=lambda: self._roles.inflight.room,
             abandoned=self._abandoned,
             waiting=self._roles.admission.waiting,
+            heartbeat_age=lambda: self._vitals.heartbeat_age,
+            poll_age=lambda: self._vitals.poll_age,
         )
         self._vitals.joins()
         self.ready.set()

@@ -59,6 +59,6 @@ class Fetcher:
             if deliveries and not self._cancellations.knows(deliveries[0]):
                 await self._cancellations.look(deliveries)
         if deliveries:
-            self._probe.received(len(deliveries), began_ns=began_ns, ended_ns=time.monotonic_ns())
+            self._probe.received(began_ns=began_ns, ended_ns=time.monotonic_ns())
             self._intake.take(deliveries)
         return True

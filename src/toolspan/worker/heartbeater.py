@@ -7,10 +7,13 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.errors import StoreError, WrongTypeError
-from toolspan.store.keeper import Held
+from toolspan.periodic import LONGEST_TICK, ticks
+from toolspan.store.keeper import Held, Load
 from toolspan.worker.standstill import Standstill
 
 if TYPE_CHECKING:
@@ -27,8 +30,13 @@ if TYPE_CHECKING:
 
 BEATS_PER_LEASE: Final = 4
 _TICKS_PER_BEAT: Final = 4
-_LONGEST_TICK: Final = 0.25
 _LAST_BEAT_SECONDS: Final = 1.0
+_MOST_ATTEMPTS: Final = 4
+"""From here on attempts are counted as one."""
+
+_OLDEST: Final = 20
+"""So many of the longest running calls are told of: some will have ended by the time somebody looks."""
+
 _RETRY_SECONDS: Final = 0.25
 """So soon after a failed beat: the first one after a reconnect must not wait, or leases would run out."""
 
@@ -90,11 +98,12 @@ class Heartbeater:
 
     async def tick(self) -> None:
         """Show the thread, until cancelled, that the loop is not stalled."""
-        while True:
+        seconds = min(self._lease / BEATS_PER_LEASE / _TICKS_PER_BEAT, LONGEST_TICK)
+        async for lag in ticks(seconds):
             self._vitals.ticks()
+            self._probe.loop_lagged(lag)
             if self._inflight.room == 0:
                 self._vitals.takes()
-            await asyncio.sleep(min(self._lease / BEATS_PER_LEASE / _TICKS_PER_BEAT, _LONGEST_TICK))
 
     def beat(self) -> None:
         """Renew the heartbeat and every lease; tell the loop what was lost."""
@@ -103,15 +112,18 @@ class Heartbeater:
         calls = [work.run.call.id for work in works if work.run.call is not None and not work.decided]
         unnoted = {work.entry_id: work for work in works if self._shall_note(work)}
         asked = {work.entry_id: work.run.delivery.attempt for work in works}
+        asked_ns = time.monotonic_ns()
         kept = self._keeper.keep(
             [Held(entry_id, attempt, noted=entry_id not in unnoted) for entry_id, attempt in asked.items()],
             running={work.entry_id: work.run.tool for work in works},
+            load=_load_of(works),
             calls=calls,
             draining=self._vitals.draining,
         )
         self._link.works()
         self._vitals.beats()
         self._heed(kept.control)
+        self._probe.leases_renewed(asked_ns=asked_ns, lease_ms=self._lease_ms)
         self._renew_slots(works)
         if not kept.registered or time.monotonic() >= self._describe_at:
             self._register(anew=not kept.registered)
@@ -218,3 +230,10 @@ class Heartbeater:
             stack = "".join(traceback.format_stack(frame)) if frame else ""
             self._probe.loop_stalled(seconds=self._vitals.still, stack=stack)
         return self._stalled
+
+
+def _load_of(works: list[Work]) -> Load:
+    deliveries = [work.run.delivery for work in works]
+    attempts = Counter(min(delivery.attempt, _MOST_ATTEMPTS) for delivery in deliveries)
+    oldest = nsmallest(_OLDEST, deliveries, key=lambda delivery: delivery.read_ms)
+    return Load((attempts[2], attempts[3], attempts[4]), [(d.entry_id, d.attempt, d.read_ms) for d in oldest])

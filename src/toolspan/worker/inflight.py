@@ -143,6 +143,7 @@ class InFlight:
         else:
             known.run.delivery.attempt = delivery.attempt
             known.noted = False
+            known.recorded = known.recorded or recorded
             known.undelivered = False
             self._adopted.set()
 

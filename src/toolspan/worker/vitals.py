@@ -44,6 +44,16 @@ class Vitals:
         self._taken = time.monotonic()
 
     @property
+    def heartbeat_age(self) -> float | None:
+        """Seconds since Redis last accepted a heartbeat; None if it never has."""
+        return _age(self._beaten)
+
+    @property
+    def poll_age(self) -> float | None:
+        """Seconds since Redis last answered a read, or there was no room for one; None if it never was so."""
+        return _age(self._taken)
+
+    @property
     def still(self) -> float:
         """Seconds since the event loop last went on."""
         return time.monotonic() - self._ticked
@@ -73,3 +83,7 @@ class Vitals:
             return None
         message = f"{what} for {seconds:.1f} s, and the lease is {self._lease:g} s"
         return Unready(kind, message, detail={"seconds": round(seconds, 3), "lease_seconds": self._lease})
+
+
+def _age(moment: float) -> float | None:
+    return None if math.isinf(moment) else time.monotonic() - moment

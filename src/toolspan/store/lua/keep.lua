@@ -11,7 +11,8 @@
 -- ARGV[3] ttl_ms     how long a registration lives without a heartbeat
 -- ARGV[4] running    JSON: what runs here now
 -- ARGV[5] draining   1 when we finish and go, so that everybody can see it; else 0
--- ARGV[6..] held     entry id, attempt, 1 if that attempt is on record else 0; in the order of the ids
+-- ARGV[6] load       JSON: how many of those are attempts after the first, and which run longest
+-- ARGV[7..] held     entry id, attempt, 1 if that attempt is on record else 0; in the order of the ids
 --
 -- Returns { Redis' clock in ms,
 --           1 if we are registered, 0 if our registration has to be written again,
@@ -28,8 +29,8 @@
 -- include control
 
 local stream, workers, worker, attempts, orders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local group, consumer, ttl_ms, running, draining = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local CANCELS, HELD = 6, 6
+local group, consumer, ttl_ms, running, draining, load = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local CANCELS, HELD = 6, 7
 local PAGE = 1000
 
 -- Only a script's first write is checked on a full server, and this one passes: the fleet must be able to finish.
@@ -38,7 +39,7 @@ local now = now_ms()
 redis.call('ZADD', workers, now, consumer)
 local registered = redis.call('HEXISTS', worker, 'lease')
 if registered == 1 then
-  redis.call('HSET', worker, 'running', running)
+  redis.call('HSET', worker, 'running', running, 'load', load)
   redis.call('PEXPIRE', worker, ttl_ms)
 end
 if draining == '1' then
