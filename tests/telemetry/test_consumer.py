@@ -104,7 +104,7 @@ async def test_a_run_that_a_drain_ended_is_a_span_too(
     await consumer.stop()
 
     assert (one(recorder, f"process {plane.keys.calls}").attributes or {})[at.OUTCOME] == "released"
-    await plane.redis.delete(plane.keys.calls, plane.keys.parked)
+    await plane.redis.delete(plane.keys.calls, plane.keys.parked, plane.keys.attempts)
 
 
 async def test_link_only_holds_for_programs_too(
