@@ -91,7 +91,7 @@ class Listener:
 
 
 def _kill_workers(chain: Chain) -> None:
-    chain["workers"].end(signal.SIGKILL)
+    faults.kill_every_worker(chain)
     for tool in ("search", "summarise"):
         chain.send_and_leave(tool, **({"query": "x"} if tool == "search" else {"text": "x"}))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.stack.chain import EXPORT_SECONDS
@@ -71,6 +72,15 @@ def lose_a_call(chain: Chain) -> None:
 def kill_a_worker(chain: Chain) -> None:
     """SIGKILL for one of the workers; its parent starts another."""
     os.kill(worker_pids(chain)[0], signal.SIGKILL)
+
+
+def kill_every_worker(chain: Chain) -> None:
+    """SIGKILL for the parent and for all of its children: alone, it would leave them the time to finish what waits."""
+    pids = worker_pids(chain)
+    chain["workers"].end(signal.SIGKILL)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def worker_pids(chain: Chain) -> list[int]:
