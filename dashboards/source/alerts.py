@@ -223,15 +223,14 @@ ALERTS: Final = (
     Alert(
         "ToolspanPoisonLoop",
         TICKET,
-        rate(
-            catalog.ATTEMPTS,
-            QUARTER,
-            S,
-            at.TOOL_NAME,
-            where={at.DELIVERY: '="reclaim"', at.OUTCOME: '="lost"'},
-            of="increase",
-        )
-        + " > 2",
+        # Attempts tell of it early, but whoever takes calls over may have counted none before: their end is seen.
+        " or ".join(
+            f"{rate(metric, QUARTER, S, at.TOOL_NAME, where=where, of='increase')} > 2"
+            for metric, where in (
+                (catalog.ATTEMPTS, {at.DELIVERY: '="reclaim"', at.OUTCOME: '="lost"'}),
+                (catalog.DEAD_LETTERS, {at.REASON: '="worker_lost"'}),
+            )
+        ),
         f"Calls of {{{{ $labels.{TOOL} }}}} outlive the workers that take them over",
         "tool",
     ),
