@@ -69,6 +69,10 @@ _GROWN: Final = (
 )
 
 
+def _failures(window: Scope) -> str:
+    return rate(catalog.REDIS_ERRORS, window, S, at.ERROR_TYPE, of="increase")
+
+
 def _burn(pair: Burn) -> Alert:
     return Alert(
         pair.name,
@@ -112,10 +116,12 @@ ALERTS: Final = (
     Alert(
         "ToolspanRedisFailing",
         PAGE,
-        f"{rate(catalog.REDIS_ERRORS, TWO, S, at.ERROR_TYPE, of='increase')} > 5",
+        # Still growing, for as long as it may take to be told of: a loop that stood still finds all of its commands too
+        # late, once.
+        f"{_failures(TWO)} > 5 and {_failures(ONE)} > 0",
         "Redis fails our commands: {{ $labels.error_type }}, {{ $value | humanize }} times in 2 minutes",
         "platform",
-        "30s",
+        "75s",
     ),
     Alert(
         "ToolspanDeadLetterBurst",
@@ -217,15 +223,14 @@ ALERTS: Final = (
     Alert(
         "ToolspanPoisonLoop",
         TICKET,
-        rate(
-            catalog.ATTEMPTS,
-            QUARTER,
-            S,
-            at.TOOL_NAME,
-            where={at.DELIVERY: '="reclaim"', at.OUTCOME: '="lost"'},
-            of="increase",
-        )
-        + " > 2",
+        # Attempts tell of it early, but whoever takes calls over may have counted none before: their end is seen.
+        " or ".join(
+            f"{rate(metric, QUARTER, S, at.TOOL_NAME, where=where, of='increase')} > 2"
+            for metric, where in (
+                (catalog.ATTEMPTS, {at.DELIVERY: '="reclaim"', at.OUTCOME: '="lost"'}),
+                (catalog.DEAD_LETTERS, {at.REASON: '="worker_lost"'}),
+            )
+        ),
         f"Calls of {{{{ $labels.{TOOL} }}}} outlive the workers that take them over",
         "tool",
     ),

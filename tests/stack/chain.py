@@ -225,8 +225,8 @@ class Chain:
         return answer
 
     def send_and_leave(self, tool: str, **args: Any) -> None:
-        """Append a call whose caller does not wait."""
-        body = json.dumps({"args": args, "detach": True}).encode()
+        """Append a call whose caller does not wait, and which no deadline ends before its fault does."""
+        body = json.dumps({"args": args, "detach": True, "timeout_ms": 900_000}).encode()
         url = f"http://127.0.0.1:{self._ports['gateway']}/v1/tools/{tool}/calls"
         with urllib.request.urlopen(
             urllib.request.Request(url, body, {"Content-Type": "application/json"})

@@ -91,7 +91,7 @@ class Listener:
 
 
 def _kill_workers(chain: Chain) -> None:
-    chain["workers"].end(signal.SIGKILL)
+    faults.kill_every_worker(chain)
     for tool in ("search", "summarise"):
         chain.send_and_leave(tool, **({"query": "x"} if tool == "search" else {"text": "x"}))
 
@@ -199,7 +199,9 @@ def _drill(group: tuple[Fault, ...]) -> list[tuple[str, str, float | None, float
         if group is GROUPS[0]:
             chain["traffic"].end()
             undone.append((FROM_THE_LOAD, loaded, time.monotonic()))
-        _wait(lambda: all(_all(listener, "resolved", fault, end) for fault, _, end in undone), CLEARS_WITHIN)
+        # What was not heard of has nothing to clear.
+        heard = [(fault, end) for fault, at, end in undone if _all(listener, "firing", fault, at)]
+        _wait(lambda: all(_all(listener, "resolved", fault, end) for fault, end in heard), CLEARS_WITHIN)
         listener.close()
         return [
             (alert, fault.what, listener.first("firing", alert, since=at), listener.first("resolved", alert, since=end))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from tests.stack.chain import EXPORT_SECONDS
@@ -43,6 +44,7 @@ def everything(chain: Chain) -> None:
     replay(chain)
     until(lambda: _positive(chain, "toolspan_replays_total"), "the replay is counted", within=60)
     until(lambda: _positive(chain, "toolspan_attempts_total", toolspan_delivery="replay"), "it has ended", within=60)
+    hold_up_the_workers(chain)
     chain.backends.refusing = True
     until(lambda: _failed(chain, "spans"), "lost spans are counted", within=120)
     until(lambda: chain.metric("otelcol_exporter_send_failed_log_records"), "lost events are counted", within=120)
@@ -71,6 +73,27 @@ def lose_a_call(chain: Chain) -> None:
 def kill_a_worker(chain: Chain) -> None:
     """SIGKILL for one of the workers; its parent starts another."""
     os.kill(worker_pids(chain)[0], signal.SIGKILL)
+
+
+def hold_up_the_workers(chain: Chain) -> None:
+    """Every worker is frozen until it has been measured how long calls wait; whoever is idle again tells no age."""
+    pids = worker_pids(chain)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        until(lambda: _positive(chain, "toolspan_group_oldest_undelivered_age_seconds"), "calls wait", within=90)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def kill_every_worker(chain: Chain) -> None:
+    """SIGKILL for the parent and for all of its children: alone, it would leave them the time to finish what waits."""
+    pids = worker_pids(chain)
+    chain["workers"].end(signal.SIGKILL)
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def worker_pids(chain: Chain) -> list[int]:
