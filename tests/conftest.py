@@ -127,9 +127,11 @@ async def _no_leaks(raw: redis.asyncio.Redis, prefix: str) -> None:
     permanent = (*_PERMANENT, "attempts", "parked") if await raw.xlen(f"{prefix}:stream:tools") else _PERMANENT
     for key in keys:
         kind = key.split(":")[1]
-        # What operators ask for lasts until they take it back; that a worker goes, only until it has gone.
-        if kind == "control" and not [field async for field, _ in raw.hscan_iter(key, "drain:*")]:
-            continue
+        # What operators ask for lasts until they take it back; that a worker goes, only until it is reaped.
+        if kind == "control":
+            going = {field.removeprefix(b"drain:") async for field, _ in raw.hscan_iter(key, "drain:*")}
+            if going <= set(await raw.zrange(f"{prefix}:workers:tools", 0, -1)):
+                continue
         if kind not in permanent and await raw.pttl(key) == -1:
             leaked.append(key)
     if keys:

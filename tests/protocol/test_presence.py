@@ -25,7 +25,7 @@ def test_a_worker_registers_what_the_fleet_has_to_know(outside: Outside) -> None
 
     assert re.fullmatch(rf"outside-{outside.worker.pid}-[0-9a-f]{{4}}", consumer)
     assert set(registration) == {
-        "host", "pid", "version", "protocol", "lease", "start", "concurrency", "tools", "running", "batch",
+        "host", "pid", "version", "protocol", "lease", "start", "concurrency", "tools", "running", "load", "batch",
     }  # fmt: skip
     assert registration["pid"] == str(outside.worker.pid)
     assert (registration["protocol"], registration["lease"], registration["concurrency"]) == ("1", "1000", "100")

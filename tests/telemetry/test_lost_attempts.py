@@ -172,11 +172,15 @@ async def test_a_worker_that_lives_has_let_its_lease_expire(
     second = await tools.start("second")
     owner = (await plane.pending())[entry_id][0]
 
+    async def holder() -> str | None:
+        """Name who holds it; nobody, once the other has ended it."""
+        return (await plane.pending()).get(entry_id, (None,))[0]
+
     async def taken() -> bool:
         # Its heart beats: what it holds looks old only until its next heartbeat.
-        if (await plane.pending())[entry_id][0] == owner:
+        if await holder() == owner:
             await plane.redis.xclaim(plane.keys.calls, plane.keys.group, owner, 0, [entry_id], idle=60_000, justid=True)
-        return (await plane.pending())[entry_id][0] != owner
+        return await holder() != owner
 
     await eventually(taken, because="the other worker takes it over")
     release.touch()

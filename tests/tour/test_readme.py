@@ -74,6 +74,8 @@ async def test_what_is_typed_in_the_readme_works(shell: Shell) -> None:
 
     assert started["tools"] == ["greet"]
     assert codes == [0, 0]
+    # A server for tests is not configured for work, and the doctor says so.
+    assert ends.pop("doctor").code == 1
     # Redis keeps nothing of a call that was answered.
     assert {name: done.code for name, done in ends.items() if done.code} == {"explain": 1}
     assert ends["call"].json == "Hello Ada! "
