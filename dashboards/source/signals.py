@@ -138,6 +138,12 @@ TOOL_ERRORS: Final = Signal(
 PHASES: Final = Signal(
     quantile(0.95, catalog.PHASE_DURATION, BOARD, at.PHASE), SECONDS, f"{_by(at.PHASE)} p95", exemplars=True
 )
+WASTED: Final = Signal(
+    rate(catalog.WASTED, TOOL_BOARD, at.TOOL_NAME, at.REASON), COUNT, _both(at.TOOL_NAME, at.REASON), no_data=UNKNOWN
+)
+HELD_BACK: Final = Signal(
+    total(catalog.WAITING, TOOL_BOARD, at.TOOL_NAME), COUNT, _by(at.TOOL_NAME), no_data="no limit holds anything back"
+)
 PROCESSING: Final = Signal(quantile(0.95, catalog.PROCESS_DURATION, TOOL_BOARD), SECONDS, "read to settled p95", True)
 
 # ── the group ───────────────────────────────────────────────────────────────────────────────────────────────────
