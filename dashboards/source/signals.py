@@ -206,6 +206,22 @@ HEARD_EACH: Final = Signal(
     "{{instance}}",
     no_data="no workers",
 )
+HEARTBEAT_EACH: Final = Signal(
+    f"max by (instance) ({lately(catalog.HEARTBEAT_AGE, WORKER_BOARD)})",
+    SECONDS,
+    "heartbeat {{instance}}",
+    no_data="no workers",
+)
+POLL_EACH: Final = Signal(
+    f"max by (instance) ({lately(catalog.POLL_AGE, WORKER_BOARD)})", SECONDS, "read {{instance}}", no_data="no workers"
+)
+LEASE_LEFT: Final = Signal(quantile(0.05, catalog.LEASE_MARGIN, WORKER_BOARD), SECONDS, "left of a lease p5", True)
+LOOP_LATE: Final = Signal(quantile(0.99, catalog.LOOP_LAG, WORKER_BOARD), SECONDS, "loop late p99", True)
+OLDEST_RUN: Final = _group(catalog.OLDEST_PENDING_AGE, "oldest attempt", SECONDS)
+MEASURED: Final = _group(catalog.SNAPSHOT_AGE, "measured before", SECONDS)
+BY_ATTEMPT: Final = Signal(
+    largest(catalog.GROUP_PENDING_BY_ATTEMPT, BOARD, at.ATTEMPT), COUNT, f"attempt {_by(at.ATTEMPT)}", no_data=UNKNOWN
+)
 
 # ── recovery ────────────────────────────────────────────────────────────────────────────────────────────────────
 
