@@ -138,6 +138,12 @@ TOOL_ERRORS: Final = Signal(
 PHASES: Final = Signal(
     quantile(0.95, catalog.PHASE_DURATION, BOARD, at.PHASE), SECONDS, f"{_by(at.PHASE)} p95", exemplars=True
 )
+WASTED: Final = Signal(
+    rate(catalog.WASTED, TOOL_BOARD, at.TOOL_NAME, at.REASON), COUNT, _both(at.TOOL_NAME, at.REASON), no_data=UNKNOWN
+)
+HELD_BACK: Final = Signal(
+    total(catalog.WAITING, TOOL_BOARD, at.TOOL_NAME), COUNT, _by(at.TOOL_NAME), no_data="no limit holds anything back"
+)
 PROCESSING: Final = Signal(quantile(0.95, catalog.PROCESS_DURATION, TOOL_BOARD), SECONDS, "read to settled p95", True)
 
 # ── the group ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -199,6 +205,22 @@ HEARD_EACH: Final = Signal(
     SECONDS,
     "{{instance}}",
     no_data="no workers",
+)
+HEARTBEAT_EACH: Final = Signal(
+    f"max by (instance) ({lately(catalog.HEARTBEAT_AGE, WORKER_BOARD)})",
+    SECONDS,
+    "heartbeat {{instance}}",
+    no_data="no workers",
+)
+POLL_EACH: Final = Signal(
+    f"max by (instance) ({lately(catalog.POLL_AGE, WORKER_BOARD)})", SECONDS, "read {{instance}}", no_data="no workers"
+)
+LEASE_LEFT: Final = Signal(quantile(0.05, catalog.LEASE_MARGIN, WORKER_BOARD), SECONDS, "left of a lease p5", True)
+LOOP_LATE: Final = Signal(quantile(0.99, catalog.LOOP_LAG, WORKER_BOARD), SECONDS, "loop late p99", True)
+OLDEST_RUN: Final = _group(catalog.OLDEST_PENDING_AGE, "oldest attempt", SECONDS)
+MEASURED: Final = _group(catalog.SNAPSHOT_AGE, "measured before", SECONDS)
+BY_ATTEMPT: Final = Signal(
+    largest(catalog.GROUP_PENDING_BY_ATTEMPT, BOARD, at.ATTEMPT), COUNT, f"attempt {_by(at.ATTEMPT)}", no_data=UNKNOWN
 )
 
 # ── recovery ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,8 @@ pytestmark = pytest.mark.timeout(900)
 EMPTY_WHEN_HEALTHY = {
     # Figures that Prometheus refuses: it cannot tell of its own absence. Spans and records beside them are shown.
     "platform: What is refused or lost? (E)",
+    # The tools of the demo have no limits.
+    "tool: Do its limits hold it back? (A)",
 }
 PANELS = [*of_panels(), *of_annotations()]
 

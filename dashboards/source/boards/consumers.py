@@ -61,6 +61,23 @@ BOARD: Final = Board(
             ),
         ),
         Row(
+            "Is one about to be too slow?",
+            (
+                graph("When was each heard, when did it read?", "Since Redis accepted a heartbeat, and since it "
+                                                                "answered a read or there was no room for one.",
+                      signals.HEARTBEAT_EACH, signals.POLL_EACH),
+                graph("What is left of a lease?", "When calls were settled, for the 5 of 100 with the least. Near 0, "
+                                                  "others soon take calls over that still run.", signals.LEASE_LEFT),
+                graph("Does something block the loop?", "How much later than it should the event loop woke up, for 99 "
+                                                        "of 100 times.", signals.LOOP_LATE),
+                graph("How long does the oldest attempt run?", "Of one whose worker is silent: since its lease was "
+                                                               "renewed. And how old this figure is.",
+                      signals.OLDEST_RUN, signals.MEASURED, width=12),
+                graph("Which attempt is it?", "Calls that workers hold, by attempt: the second and later ones failed "
+                                              "or were lost before.", signals.BY_ATTEMPT, stacked=True, width=12),
+            ),
+        ),
+        Row(
             "What is taken over, and why?",
             (
                 graph("Which orphans are taken over?", "worker_lost: its worker died. lease_expired: it lives, but "

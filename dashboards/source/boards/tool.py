@@ -72,6 +72,17 @@ BOARD: Final = Board(
             ),
         ),
         Row(
+            "Limits and waste",
+            (
+                graph("What runs for nobody?", "Seconds of running in each second, of calls that expired, were "
+                                               "cancelled, or were "
+                      "somebody else's by the end.", signals.WASTED, stacked=True, width=12),
+                graph("Do its limits hold it back?", "Calls that workers hold until a limit of their tool lets them "
+                                                     "begin.",
+                      signals.HELD_BACK, stacked=True, width=12),
+            ),
+        ),
+        Row(
             "Show me one",
             (
                 search("Failing attempts", "Attempts of the chosen tools that failed or were lost, newest first.",
