@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tests.stack.chain import Chain
 
 KEYS = Keys("sg", "tools")
+WORKERS = 2
+"""How many the chain has."""
+
 SECOND_EXPORT = 15.0
 """By then everything has been exported twice: a rate needs two points."""
 
@@ -77,7 +80,8 @@ def kill_a_worker(chain: Chain) -> None:
 
 def hold_up_the_workers(chain: Chain) -> None:
     """Every worker is frozen until it has been measured how long calls wait; whoever is idle again tells no age."""
-    pids = worker_pids(chain)
+    # One that was killed comes back by itself, and would do the work of all.
+    pids = until(lambda: len(found := worker_pids(chain)) == WORKERS and found, "all workers are back", within=90)
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
