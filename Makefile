@@ -125,11 +125,11 @@ stack-test: $(READY) ## Check what needs more than Python: luacheck, and the who
 	  $(BIN)/python tools/check_lua.py --compose-into "$$scripts"; cd "$$scripts"; $(LUACHECK) .
 	$(call heading,the stack)
 	@programs="$$($(BIN)/python tools/build_stack.py)"; \
-	  TOOLSPAN_STACK="$$programs" $(BIN)/pytest tests/stack $(ARGS)
+	  TEST_STACK="$$programs" $(BIN)/pytest tests/stack $(ARGS)
 
 .PHONY: drill
 drill: $(READY) ## Raise each alert with a real fault, and write down how long it takes (half an hour)
-	@programs="$$($(BIN)/python tools/build_stack.py)"; TOOLSPAN_STACK="$$programs" $(BIN)/python -m tests.stack.drill
+	@programs="$$($(BIN)/python tools/build_stack.py)"; TEST_STACK="$$programs" $(BIN)/python -m tests.stack.drill
 
 .PHONY: up
 up: ## Start the local stack with docker compose; http://localhost:3000

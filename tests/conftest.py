@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # It runs programs that `make stack-test` builds; that target says where they are.
-collect_ignore = [] if "TOOLSPAN_STACK" in os.environ else ["stack"]
+collect_ignore = [] if "TEST_STACK" in os.environ else ["stack"]
 
 _numbers = count()
 
@@ -30,7 +30,7 @@ _PERMANENT = ("stream", "dlq", "workers", "events", "streams", "audit")
 
 def _servers() -> list[str]:
     """The servers that every test of Redis runs on; one that is asked for by name must be there."""
-    asked = os.environ.get("TOOLSPAN_TEST_SERVERS")
+    asked = os.environ.get("TEST_SERVERS")
     if asked is not None:
         return asked.split(",")
     return ["valkey", *(["redis"] if shutil.which("redis-server") else [])]
@@ -40,7 +40,7 @@ def binary_of(name: str) -> str | None:
     if name == "valkey":
         return None
     path = shutil.which("redis-server")
-    assert path, "redis-server was asked for in TOOLSPAN_TEST_SERVERS, and is not installed"
+    assert path, "redis-server was asked for in TEST_SERVERS, and is not installed"
     return path
 
 

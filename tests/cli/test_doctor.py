@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def test_findings_are_said_with_what_to_change(shell: Shell) -> None:
-    said = await shell.run("doctor", TOOLSPAN_CONCURENCY="5", TOOLSPAN_TEST_SERVERS="")
+    said = await shell.run("doctor", TOOLSPAN_CONCURENCY="5")
     told = await shell.run("doctor", "--json", "--role", "gateway", TOOLSPAN_CONCURENCY="5")
 
     # The server of the tests keeps nothing on disk.

@@ -23,7 +23,6 @@ async def test_a_variable_that_was_mistyped_is_found_wherever_it_is_set(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TOOLSPAN_CONCURENCY", "5")
     monkeypatch.setenv("toolspan_prefix", "sg")
-    monkeypatch.delenv("TOOLSPAN_TEST_SERVERS", raising=False)
     monkeypatch.setenv("TOOLSPAN_XYZZY", "1")
     found = await _all(patient, "variables")
 

@@ -34,7 +34,7 @@ class Chain:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._programs = Path(os.environ["TOOLSPAN_STACK"])
+        self._programs = Path(os.environ["TEST_STACK"])
         self._stack = ExitStack()
         self._running: dict[str, Process] = {}
         names = ("redis", "gateway", "otlp", "health", "figures", "prometheus", "alertmanager")

@@ -239,5 +239,5 @@ def _page(rows: Sequence[tuple[str, str, float | None, float | None]]) -> str:
 
 
 if __name__ == "__main__":
-    os.environ["TOOLSPAN_STACK"]
+    os.environ["TEST_STACK"]
     sys.exit(main())

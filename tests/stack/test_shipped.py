@@ -17,7 +17,7 @@ from tests.dashboards.queries import TRACE_ID, filled_in, of_panels
 
 ROOT = Path(__file__).parent.parent.parent
 OTEL = ROOT / "otel"
-PROGRAMS = Path(os.environ["TOOLSPAN_STACK"])
+PROGRAMS = Path(os.environ["TEST_STACK"])
 LAYERS = {
     "base": ["collector.yaml"],
     "stack": ["collector.yaml", "collector.stack.yaml", "collector.extras.yaml"],
