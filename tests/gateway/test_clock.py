@@ -53,7 +53,8 @@ async def test_a_caller_whose_clock_is_off_is_served_like_any_other(
 
     assert told.err == ""
     remaining, queued, error = _told(told.out)
-    assert 3 < remaining <= 5
+    # Either side knows Redis' time to within half a round trip, not ten seconds.
+    assert 3 < remaining < 6
     assert queued < 2_000
     assert error == "deadline_exceeded"
 

@@ -71,7 +71,8 @@ class Plane:
     def claim(self, worker: str, owner: str, *, count: int, suspects: int, max_attempts: int) -> list[str]:
         """The orphans of *owner* that a claim gives."""
         looked_at = [entry_id for entry_id in self.held_by(owner) if self.live[entry_id].expired][:count]
-        return [entry_id for entry_id in looked_at if self._hand_over(entry_id, worker, [suspects], max_attempts)]
+        left = [suspects]
+        return [entry_id for entry_id in looked_at if self._hand_over(entry_id, worker, left, max_attempts)]
 
     def claim_all(self, worker: str, entry_ids: list[str], *, suspects: int, max_attempts: int) -> list[str]:
         """Those of *entry_ids* that a claim of what is due gives."""

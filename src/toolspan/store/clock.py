@@ -22,15 +22,16 @@ class RedisClock:
 
     def __init__(self) -> None:
         # Until the first look our own clock has to do.
-        self._offset_ms = time.time_ns() // _NS_PER_MS - time.monotonic_ns() // _NS_PER_MS
+        self._offset_ns = time.time_ns() - time.monotonic_ns()
 
     def set(self, now_ms: int, *, asked_ns: int, answered_ns: int) -> None:
         """Take a look at Redis' clock into account: it said *now_ms* between two moments of our monotonic clock."""
-        self._offset_ms = now_ms - (asked_ns + answered_ns) // (2 * _NS_PER_MS)
+        # It was anywhere within its millisecond.
+        self._offset_ns = now_ms * _NS_PER_MS + _NS_PER_MS // 2 - (asked_ns + answered_ns) // 2
 
     def at(self, monotonic_ns: int) -> int:
         """Redis' unix time in ms at a moment of our monotonic clock."""
-        return monotonic_ns // _NS_PER_MS + self._offset_ms
+        return (monotonic_ns + self._offset_ns) // _NS_PER_MS
 
     def now_ms(self) -> int:
         """Redis' unix time in ms."""
