@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -17,6 +19,8 @@ def main() -> None:
     # Before anything heavy is imported: a SIGTERM at any time ends in order.
     signals.install()
     sys.excepthook = _tell
+    # The system takes everything back at once: looking for cycles in it first is a third of a short command's time.
+    atexit.register(gc.freeze)
     from toolspan.cli.main import cli  # noqa: PLC0415
 
     cli()

@@ -13,11 +13,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from tests.support import preloaded
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from toolspan.settings import Settings
+
+    Running = asyncio.subprocess.Process | preloaded.AsyncProcess
 
 NOBODY: Final = "redis://127.0.0.1:1/0"
 """Where no Redis is."""
@@ -98,10 +102,19 @@ class Shell:
         return b"".join(parts).decode().replace("\r\n", "\n")
 
     @asynccontextmanager
-    async def started(self, *arguments: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def started(self, *arguments: str, **variables: str) -> AsyncIterator[Running]:
         """Type a command that goes on; it does not outlive the block."""
-        async with self.program(sys.executable, "-m", "toolspan", *arguments, **variables) as process:
-            yield process
+        environment = {**self.variables, **variables}
+        if not preloaded.fits(environment):
+            async with self.program(sys.executable, "-m", "toolspan", *arguments, **variables) as process:
+                yield process
+            return
+        forked = await preloaded.start_with_pipes(arguments, environment=environment, folder=self.folder)
+        try:
+            yield forked
+        finally:
+            forked.kill()
+            await forked.communicate()
 
     @asynccontextmanager
     async def program(self, *command: str, **variables: str) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -122,14 +135,14 @@ class Shell:
             await process.communicate()
 
 
-async def ended(process: asyncio.subprocess.Process) -> Ended:
+async def ended(process: Running) -> Ended:
     """Wait for the end of *process*."""
     out, err = await process.communicate()
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
 
 
-async def line(process: asyncio.subprocess.Process, event: str) -> dict[str, Any]:
+async def line(process: Running, event: str) -> dict[str, Any]:
     """Wait for the log line of an event."""
     assert process.stderr is not None
     seen = []

@@ -8,19 +8,29 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tests.support import preloaded
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import BinaryIO
 
     from tests.support.plane import Plane
+    from tests.support.preloaded import Process
     from toolspan.settings import Settings
+
+
+def _started(command: list[str], variables: dict[str, str], out: BinaryIO) -> subprocess.Popen[bytes] | Process:
+    if preloaded.fits(variables):
+        return preloaded.start(command, environment=variables, folder=None, output=out.fileno())
+    command = [sys.executable, "-m", "toolspan", *command]
+    return subprocess.Popen(command, env=variables, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
 
 
 class WorkerProcess:
     """One `toolspan worker` with its log in a file."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Process, log: Path) -> None:
         self._process = process
         self.log = log
         self.pid = process.pid
@@ -30,7 +40,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         if self._process.poll() is None:
-            self._process.kill()
+            self._process.send_signal(signal.SIGKILL)
             # A stopped process takes its SIGKILL all the same.
             self._process.wait()
 
@@ -81,27 +91,18 @@ class Workers:
             **{field: str(value) for field, value in environment.items()},
         }
         tools = [] if "--tools" in arguments else ["--tools", "tests.support.toolbox"]
-        command = [
-            sys.executable,
-            "-m",
-            "toolspan",
-            "worker",
-            *tools,
-            "--name",
-            name,
-            "--log-level",
-            "debug",
-            *arguments,
-        ]
+        command = ["worker", *tools, "--name", name, "--log-level", "debug", *arguments]
         with log.open("wb") as out:
-            process = subprocess.Popen(command, env=variables, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+            process = _started(command, variables, out)
         worker = WorkerProcess(process, log)
         self._started.append(worker)
         return worker
 
     async def _joined(self, known: set[str], worker: WorkerProcess) -> bool:
         assert worker.alive, worker.log.read_text()
-        return bool(set(await self._plane.beating()) - known)
+        new = set(await self._plane.beating()) - known
+        # The first heartbeat comes just before the registration.
+        return any([await self._plane.redis.exists(self._plane.keys.worker(name)) for name in new])
 
     def end(self) -> None:
         for worker in self._started:

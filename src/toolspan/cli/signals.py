@@ -54,10 +54,22 @@ async def cancelling(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _leave(_number: int, frame: FrameType | None) -> None:
-    if frame is not None and frame.f_code.co_filename.startswith(_IMPORTING):
-        # Raised between the opening of a module's file and its `with`, it would leave that open, and Python warns of
-        # that. So the signal comes once more, to whoever listens by then.
-        signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
-        return
-    sys.exit(0)
+    if not _is_put_off(frame):
+        sys.exit(0)
+
+
+def _send_again(_number: int, frame: FrameType | None) -> None:
+    if not _is_put_off(frame):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_put_off(frame: FrameType | None) -> bool:
+    """In the middle of an import, have the signal sent again in a moment, to whoever listens by then.
+
+    An exception between the opening of a module's file and its `with` would leave that open, and Python warns of that.
+    """
+    if frame is None or not frame.f_code.co_filename.startswith(_IMPORTING):
+        return False
+    signal.signal(signal.SIGALRM, _send_again)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+    return True
