@@ -154,8 +154,8 @@ async def test_a_cancelled_call_leaves_nothing_behind(client: ToolClient, worker
 async def test_a_call_hears_its_cancellation_at_every_step(settings: Settings, recorder: Recorder) -> None:
     """Python 3.11 loses one that meets a send; each round here begins with a connection to be made."""
     for steps in range(40):
-        async with ToolClient(settings, probe=recorder.probe) as client, asyncio.timeout(5):
-            calling = asyncio.create_task(client.call("mute"))
+        async with ToolClient(settings, probe=recorder.probe) as client:
+            calling = asyncio.create_task(client.call("mute", timeout=5))
             for _ in range(steps):
                 await asyncio.sleep(0)
             calling.cancel()

@@ -21,7 +21,6 @@ from toolspan.errors import (
     StoreUnavailableError,
 )
 from toolspan.gateway.endings import Sending, no_reply, unavailable
-from toolspan.gateway.hearing import hearing
 from toolspan.gateway.leaving import Leaving
 from toolspan.gateway.listener import Listener
 from toolspan.gateway.once import OnceCalls
@@ -247,7 +246,7 @@ class ToolClient:
             try:
                 if call.idem is not None:
                     return await self._once.send(call, fields, calling, timeout=DEFAULT_TIMEOUT)
-                calling.sent(await self._append(fields, None, to=calling.calls))
+                calling.sent(await self._store.append(fields, timeout_ms=None, to=calling.calls))
             except StoreError as exc:
                 raise unavailable(exc) from exc
         return call.id
@@ -353,7 +352,7 @@ class ToolClient:
                     reply = await once.reply(calling, known)
                 else:
                     try:
-                        entry_id = await self._append(fields, timeout_ms, to=calling.calls)
+                        entry_id = await self._store.append(fields, timeout_ms=timeout_ms, to=calling.calls)
                         calling.sent(entry_id)
                         sending.accepted = True
                         _tell_accepted(follower)
@@ -400,7 +399,7 @@ class ToolClient:
         try:
             if call.idem is not None:
                 return await self._once.detach(call, fields, calling, future, timeout=timeout)
-            entry_id = await self._append(fields, timeout_ms, to=calling.calls)
+            entry_id = await self._store.append(fields, timeout_ms=timeout_ms, to=calling.calls)
         except StoreError as exc:
             self.replies.forget(call.id)
             raise unavailable(exc) from exc
@@ -416,9 +415,6 @@ class ToolClient:
             async with asyncio.timeout(_LOOK_SECONDS):
                 return await self._directory.serving(tool)
         return None
-
-    async def _append(self, fields: list[str | bytes], timeout_ms: int | None, *, to: str) -> str:
-        return await hearing(self._store.append(fields, timeout_ms=timeout_ms, to=to))
 
     def _encoded(self, call: ToolCall, calling: Calling) -> list[str | bytes]:
         try:

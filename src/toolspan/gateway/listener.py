@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.codec import decode_record
 from toolspan.errors import MalformedEntryError, StoreError
-from toolspan.gateway.hearing import hearing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from toolspan.store import Channels
     from toolspan.telemetry.probe import Probe
 
-_HEARING_SECONDS: Final = 0.05
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
 
@@ -75,7 +73,7 @@ class Listener:
             elif self._open and len(ears) == 1:
                 # If it cannot be sent, the reader notices that, too.
                 with suppress(StoreError):
-                    await hearing(self._channels.subscribe([channel]))
+                    await self._channels.subscribe([channel])
             yield ear
         finally:
             ears.discard(ear)
@@ -84,10 +82,9 @@ class Listener:
 
     async def stop(self) -> None:
         """Listen to nothing more."""
-        while self._reader is not None and not self._reader.done():
-            # Again if need be: before Python 3.12, a cancellation that meets a send is lost in `wait_for`.
+        if self._reader is not None:
             self._reader.cancel()
-            await asyncio.wait({self._reader}, timeout=_HEARING_SECONDS)
+            await asyncio.wait({self._reader})
         await self._channels.close()
 
     async def _forget(self, channel: str) -> None:

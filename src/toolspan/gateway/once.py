@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from toolspan.codec import once_key
 from toolspan.errors import InvalidArguments, StoreError, StoreUnavailableError
 from toolspan.gateway.endings import Sending, no_reply, unavailable
-from toolspan.gateway.hearing import hearing
 from toolspan.gateway.listener import Listener
 from toolspan.model import Failed, Remembered
 
@@ -159,7 +158,7 @@ class OnceCall:
         wait = _FIRST_WAIT
         while True:
             try:
-                known = await hearing(self._try(calling.calls))
+                known = await self._try(calling.calls)
             except StoreError as exc:
                 unsure = isinstance(exc, StoreUnavailableError) and exc.maybe_ran
                 if not unsure and not self.sending.accepted and self.sending.lost is None:

@@ -22,7 +22,6 @@ BLOCK_MS: Final = 1_000
 _STALE_SECONDS: Final = 3.0
 """A read that takes longer than this, its block included, stands still."""
 
-_HEARING_SECONDS: Final = 0.05
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
 
@@ -58,10 +57,9 @@ class Replies:
     async def stop(self) -> None:
         """Stop reading. Whoever still waits is told so, for nobody would hear his reply."""
         self.abandon()
-        while self._reader is not None and not self._reader.done():
-            # Again if need be: before Python 3.12, a cancellation that meets a send is lost in `wait_for`.
+        if self._reader is not None:
             self._reader.cancel()
-            await asyncio.wait({self._reader}, timeout=_HEARING_SECONDS)
+            await asyncio.wait({self._reader})
 
     def expect(self, call_id: str, progressed: Callable[[Progress], None] | None = None) -> asyncio.Future[Reply]:
         """Give what will be the reply to *call_id*; ask before the call is sent.

@@ -103,10 +103,8 @@ class CallStream:
         """Cancel the call, unless its reply is here."""
         if self._asking is None:
             return
-        while not self._asking.done():
-            # Again if need be: before Python 3.12, a cancellation that meets a send is lost in `wait_for`.
-            self._asking.cancel()
-            await asyncio.wait({self._asking}, timeout=0.05)
+        self._asking.cancel()
+        await asyncio.wait({self._asking})
         if not self._asking.cancelled():
             # Whoever left does not ask for it.
             self._asking.exception()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -13,6 +12,7 @@ from toolspan.codec import call_id_in
 from toolspan.errors import MalformedEntryError, NotReplayableError, TooLarge
 from toolspan.identity import new_call_id
 from toolspan.model import NO_TRACE, OTHER_TOOL, LetterEntry
+from toolspan.operate.stopping import finished, heed_cancellation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -171,7 +171,7 @@ async def replay(
         _refuse(letter, said)
         with probe.replaying(letter, call_id, tool_of(letter)) as replaying:
             fields = _fields(letter, call_id, replaying.trace, codec, reply_to)
-            written = await store.replay(letter, call_id=call_id, fields=fields, who=who, matching=matching)
+            written = await finished(store.replay(letter, call_id=call_id, fields=fields, who=who, matching=matching))
             entry_id = _there(letter, written)
             replaying.sent(entry_id)
     except NotReplayableError as exc:
@@ -224,7 +224,7 @@ async def discard(
     """Throw *letter* away, readable or not; False if somebody was quicker."""
     read = letter.letter if isinstance(letter, LetterEntry) else letter
     entry_id = read.entry_id if read else ""
-    gone = await store.discard(letter.id, entry_id=entry_id, who=who, why=why, matching=matching)
+    gone = await finished(store.discard(letter.id, entry_id=entry_id, who=who, why=why, matching=matching))
     if gone:
         if read is None:
             probe.discarded(letter.id, None, why)
@@ -276,11 +276,3 @@ async def to_purge(store: DeadLetterStore, *, older_than_seconds: int) -> Purged
 
 async def _last_of(store: DeadLetterStore, older_than_seconds: int) -> str | None:
     return await store.last_id(before_ms=await store.now_ms() - older_than_seconds * 1000)
-
-
-def heed_cancellation() -> None:
-    """Stop between two steps, if we are to stop."""
-    # Before Python 3.12, a cancellation that meets a send is lost in `wait_for`; and here one send follows another.
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError

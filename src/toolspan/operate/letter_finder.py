@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.errors import MalformedEntryError, NotReplayableError
 from toolspan.operate.calls import about, codec_of
-from toolspan.operate.dead_letters import heed_cancellation
+from toolspan.operate.stopping import heed_cancellation
 from toolspan.store import DeadLetterStore, EntryReader
 
 if TYPE_CHECKING:

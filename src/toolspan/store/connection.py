@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -145,7 +146,12 @@ def _options(timeout: float, retry: Any) -> dict[str, Any]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn every error of the Redis client into a StoreError that says what it means to us."""
+    """Turn every error of the Redis client into a StoreError that says what it means to us.
+
+    A cancellation that came meanwhile is raised in any case. Before Python 3.12 one that meets a send is lost in the
+    client's `wait_for`, and its task would go on as if nobody had asked; a timeout's is lost as well.
+    """
+    cancelled = _cancellations()
     try:
         yield
     except exceptions.RedisError as exc:
@@ -154,6 +160,18 @@ def translated() -> Iterator[None]:
         raise StoreError(str(exc)) from exc
     except OSError as exc:
         raise StoreUnavailableError(str(exc), maybe_ran=True) from exc
+    finally:
+        if _cancellations() > cancelled:
+            raise asyncio.CancelledError
+
+
+def _cancellations() -> int:
+    """Count how often the current task was asked to end; a thread never is."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return 0
+    return task.cancelling() if task else 0
 
 
 def store_error(exc: exceptions.RedisError) -> StoreError:  # noqa: PLR0911 - a table of cases
