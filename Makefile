@@ -107,7 +107,7 @@ check-lua: $(READY)
 
 check-docs: $(READY)
 	$(call heading,generated pages)
-	@$(BIN)/python tools/write_docs.py --check
+	@$(BIN)/python -m tools.write_docs --check
 
 check-dashboards: $(READY)
 	$(call heading,generated dashboards and rules)
@@ -145,7 +145,7 @@ bench: $(READY) ## Drain a backlog beside the reference loop; ARGS='--calls 2000
 
 .PHONY: docs
 docs: $(READY) ## Write the pages of docs/ that are made from code
-	@$(BIN)/python tools/write_docs.py
+	@$(BIN)/python -m tools.write_docs
 
 .PHONY: dashboards
 dashboards: $(READY) ## Write dashboards and alert rules; ARGS='--grafana-url URL --docs-url URL' for links of your own
