@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tools.pages import cli, http, protocol, python, runbooks, settings, telemetry
 from toolspan.settings import Settings
 from toolspan.store.permissions import acl_file
-from tools.pages import cli, http, protocol, python, runbooks, settings, telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

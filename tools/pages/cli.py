@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import click
 
+from tools.pages.markdown import heading, names, pages_of, table
 from toolspan.cli.main import cli
 from toolspan.cli.output import FAILED, NO_REDIS, WRONG_USAGE
-from tools.pages.markdown import heading, names, pages_of, table
 
 INTRO = (
     f"Exit codes: 0 ok, {FAILED} the operation failed, {WRONG_USAGE} wrong usage, {NO_REDIS} Redis unreachable. Errors "

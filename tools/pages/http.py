@@ -5,25 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any, get_args
 
+from tools.pages.markdown import anchor, heading, pages_of, table
 from toolspan.errors import ToolError
 from toolspan.gateway.answers import STATUS
 from toolspan.gateway.openapi import describe
 from toolspan.gateway.outcomes import ERRORS
 from toolspan.model import ErrorType
-from tools.pages.markdown import anchor, heading, pages_of, table
 
 Json = dict[str, Any]
 
-INTRO = (
-    "What `toolspan gateway` serves; `/openapi.json` is the same for machines. A `traceparent` that comes in is gone on "
-    "from, and `traceresponse` names the span of the call. `/v1/…` asks for a bearer token where `TOOLSPAN_TOKENS_FILE` "
-    "[is set](settings.md). Every answer that is none of a worker's has the shape of "
-    f"[ErrorResponse](#{anchor('ErrorResponse')})."
-)
-ON_ERRORS = (
-    "`error.type` is a closed set; programs decide by it. What a worker answered is `200` with `Toolspan-Status: error`, "
-    "but for these:"
-)
+INTRO = f"""\
+What `toolspan gateway` serves; `/openapi.json` is the same for machines. A `traceparent` that comes in is gone on
+from, and `traceresponse` names the span of the call. `/v1/…` asks for a bearer token where
+[`TOOLSPAN_TOKENS_FILE`](settings.md) is set. Every answer that is none of a worker's has the shape of
+[ErrorResponse](#{anchor("ErrorResponse")})."""
+ON_ERRORS = """\
+`error.type` is a closed set; programs decide by it. What a worker answered is `200` with `Toolspan-Status: error`,
+but for some of these:"""
+HEAD = ("field", "type", "default", "meaning")
 
 
 def page() -> str:
@@ -35,7 +34,7 @@ def page() -> str:
             parts += route(f"{method.upper()} {path}", operation)
     parts += ["## Failures", ON_ERRORS, table(("`error.type`", "HTTP", "in Python"), failures()), "## Bodies"]
     for name, schema in sorted(described["components"]["schemas"].items()):
-        parts += [f"### {name}", schema.get("description", ""), table(("field", "type", "default", "meaning"), fields(schema))]
+        parts += [f"### {name}", schema.get("description", ""), table(HEAD, fields(schema))]
     return pages_of(*parts)
 
 
@@ -49,8 +48,8 @@ def route(title: str, operation: Json) -> list[str]:
         for status, answer in operation["responses"].items()
     ]
     parts.append(table(("status", "when", "body"), rows))
-    events = [c["description"] for a in operation["responses"].values() for c in a["content"].values() if "description" in c]
-    return [*parts, *(f"{told}." for told in events)]
+    contents = [content for answer in operation["responses"].values() for content in answer["content"].values()]
+    return [*parts, *(f"{content['description']}." for content in contents if "description" in content)]
 
 
 def body(content: Json) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import toolspan.store
+from tools.pages import protocol_words as words
+from tools.pages.markdown import Row, heading, pages_of, table
 from toolspan.codec import dead_letters, replies
 from toolspan.codec.fields import CALL_FIELDS, REQUIRED, TRACE_FIELDS, VERSION
 from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES
 from toolspan.keys import Keys
 from toolspan.model import DeadLetterReason, ErrorType, Failed, Succeeded, Timings
 from toolspan.settings import Settings
-from tools.pages import protocol_words as words
-from tools.pages.markdown import Row, heading, pages_of, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -66,7 +66,7 @@ def told(names: Iterable[str], meanings: Mapping[str, str]) -> list[Row]:
 def keys() -> list[Row]:
     """Every key, as `Keys` names it, and what its docstring says."""
     made = Keys(OUR_NAME, "<s>")
-    rows = []
+    rows: list[Row] = []
     for name, value in vars(Keys).items():
         if name.startswith("_") or name.endswith("_prefix"):
             continue

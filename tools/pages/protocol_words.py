@@ -1,25 +1,23 @@
 """What the names of the protocol mean, where the code has only the names."""
 
-INTRO = (
-    "What lies in Redis, for producers and tools in any language. Version {version}. Redis 7.0 or later, Valkey 8 or later."
-)
+INTRO = """\
+What lies in Redis, for producers and tools in any language. Version {version}. Redis 7.0 or later, Valkey 8 or
+later."""
 
-ON_KEYS = (
-    "`<p>` is `TOOLSPAN_PREFIX`; a hash tag such as `{sg}` puts a whole plane into one slot of a cluster. `<s>` is "
-    "`TOOLSPAN_STREAM`. Each stream of a plane has workers of its own; a call goes to the stream whose live workers serve "
-    "its tool."
-)
+ON_KEYS = """\
+`<p>` is `TOOLSPAN_PREFIX`; a hash tag such as `{sg}` puts a whole plane into one slot of a cluster. `<s>` is
+`TOOLSPAN_STREAM`. Each stream of a plane has workers of its own; a call goes to the stream whose live workers serve
+its tool."""
 
-ON_CALLS = (
-    "An entry of the call stream. Whatever is not in this table is ignored, and kept if the call becomes a dead letter. "
-    "An entry that breaks it is *malformed*: it becomes a dead letter at once, and its caller is told if `reply_to` can be "
-    "read."
-)
+ON_CALLS = """\
+An entry of the call stream. Whatever is not in this table is ignored, and kept if the call becomes a dead letter.
+An entry that breaks it is *malformed*: it becomes a dead letter at once, and its caller is told if `reply_to` can
+be read."""
 
 CALL = {
     "v": "Version of the protocol",
     "id": "Call id, unique for life; UUIDv7 from our clients",
-    "tool": "1–128 of `A-Za-z0-9_.-`, beginning with a letter or digit",
+    "tool": "1 to 128 of `A-Za-z0-9_.-`, beginning with a letter or digit",
     "args": "A JSON object, UTF-8",
     "reply_to": "Key of the reply stream, `<p>:reply:…`; absent: nobody waits",
     "deadline": "Unix milliseconds by *Redis' clock* after which nobody waits",
@@ -34,16 +32,14 @@ CALL = {
     "meta.*": "Opaque to us",
 }
 
-PAYLOAD = (
-    "Older producers write one field `payload` instead: a JSON object with the same names, in which `args` and `meta` are "
-    "objects and numbers are numbers. There `v` absent means 1 and `id` absent means the entry id. Trace fields may stand "
-    "beside `payload`, and win."
-)
+PAYLOAD = """\
+Older producers write one field `payload` instead: a JSON object with the same names, in which `args` and `meta` are
+objects and numbers are numbers. There `v` absent means 1 and `id` absent means the entry id. Trace fields may stand
+beside `payload`, and win."""
 
-ON_REPLIES = (
-    "An entry of the caller's reply stream. A call gets exactly one final reply. Progress may come before it, in the order "
-    "of `attempt` and `seq`, and never after it."
-)
+ON_REPLIES = """\
+An entry of the caller's reply stream. A call gets exactly one final reply. Progress may come before it, in the
+order of `attempt` and `seq`, and never after it."""
 
 REPLY = {
     "v": "Version of the protocol",
@@ -80,10 +76,9 @@ PHASES = {
     "settle": "To the moment at which the script that writes it is sent",
 }
 
-ON_DEAD_LETTERS = (
-    "An entry of the dead letters: all fields of the original, byte for byte, and these. An entry with very many fields, "
-    "or with `dlq.*` fields of its own, is kept whole in `dlq.raw` instead."
-)
+ON_DEAD_LETTERS = """\
+An entry of the dead letters: all fields of the original, byte for byte, and these. An entry with very many fields,
+or with `dlq.*` fields of its own, is kept whole in `dlq.raw` instead."""
 
 ADDED_BY_THE_SCRIPT = ("dlq.attempts", "dlq.first_delivered", "dlq.at", "dlq.raw")
 
@@ -93,7 +88,7 @@ DEAD_LETTER = {
     "dlq.error_type": "As in a reply",
     "dlq.error_message": "Redacted",
     "dlq.consumer": "Who quarantined it",
-    "dlq.fingerprint": "Hash of tool, reason, error type and message without its numbers and ids: one cause, one fingerprint",
+    "dlq.fingerprint": "Hash of tool, reason, error type, and message without numbers and ids: one for each cause",
     "dlq.stack": "Redacted, and cut",
     "dlq.traceparent": "The last span of the call",
     "dlq.reply": "A reply that could not be written",
@@ -112,7 +107,7 @@ REASONS = {
     "tool_failed": "Nobody waited for it, and it failed",
 }
 
-ON_STEPS = (
-    "Whatever has to hold together is one Lua script, all or nothing; it refuses an entry whose owner or attempt is not the "
-    "one that it was told. Reading is one `XREADGROUP`. Each script's header is its signature: `src/toolspan/store/lua/`."
-)
+ON_STEPS = """\
+Whatever has to hold together is one Lua script, all or nothing; it refuses an entry whose owner or attempt is not
+the one that it was told. Reading is one `XREADGROUP`. Each script's header is its signature:
+`src/toolspan/store/lua/`."""

@@ -48,6 +48,7 @@ TESTING: dict[str, tuple[str, ...]] = {
     "Recorder": ("spans", "events", "metrics", "points", "total"),
 }
 
+KEYWORD_ONLY, POSITIONAL_ONLY = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_ONLY
 _WIDE = 90
 
 
@@ -98,11 +99,11 @@ def signature(name: str, given: Any) -> str:
     """How it is called, as it is written."""
     taken = inspect.signature(given)
     parameters = [written(p) for p in taken.parameters.values() if p.name != "self"]
-    keyword_only = [p.kind for p in taken.parameters.values() if p.name != "self"]
-    if inspect.Parameter.KEYWORD_ONLY in keyword_only and inspect.Parameter.VAR_POSITIONAL not in keyword_only:
-        parameters.insert(keyword_only.index(inspect.Parameter.KEYWORD_ONLY), "*")
-    if inspect.Parameter.POSITIONAL_ONLY in keyword_only:
-        parameters.insert(keyword_only.count(inspect.Parameter.POSITIONAL_ONLY), "/")
+    kinds = [p.kind for p in taken.parameters.values() if p.name != "self"]
+    if KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        parameters.insert(kinds.index(KEYWORD_ONLY), "*")
+    if POSITIONAL_ONLY in kinds:
+        parameters.insert(kinds.count(POSITIONAL_ONLY), "/")
     given_back = "" if inspect.isclass(given) else f" -> {taken.return_annotation}"
     whole = f"{name}({', '.join(parameters)}){given_back}"
     if len(whole) > _WIDE:
@@ -113,7 +114,7 @@ def signature(name: str, given: Any) -> str:
 
 def written(parameter: inspect.Parameter) -> str:
     """A parameter with its type and its default."""
-    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    stars = {"VAR_POSITIONAL": "*", "VAR_KEYWORD": "**"}.get(parameter.kind.name, "")
     default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
     return f"{stars}{parameter.name}: {parameter.annotation}{default}"
 

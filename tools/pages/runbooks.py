@@ -29,5 +29,5 @@ def page() -> str:
 
 def plain(summary: str) -> str:
     """The summary with words for what an alert fills in."""
-    told = re.sub(r"\{\{ \$labels\.(?:\w+_)?(\w+) \}\}", r"‹\1›", summary)
-    return re.sub(r"\{\{ \$value[^}]*\}\}", "‹n›", told)
+    told = re.sub(r"\{\{ \$labels\.(?:\w+_)?(\w+) \}\}", r"*\1*", summary)
+    return re.sub(r"\{\{ \$value[^}]*\}\}", "*n*", told)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from toolspan.settings import Settings
 from tools.pages.markdown import heading, pages_of, table
+from toolspan.settings import Settings
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from toolspan.telemetry import catalog, lines
 from tools.pages.markdown import heading, names, table
+from toolspan.telemetry import catalog, lines
 
 EXPORTED = "What workers, callers, the monitor and operators export over OTLP, to `OTEL_EXPORTER_OTLP_ENDPOINT`."
 IN_PROMETHEUS = (
