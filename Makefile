@@ -81,10 +81,10 @@ mutants: $(READY) ## Change the Lua scripts in one place at a time, and list wha
 	@$(BIN)/python tools/mutate_lua.py $(ARGS)
 
 .PHONY: check
-check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards ## Check all that Python alone can check
+check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards check-site ## Check all that Python alone can check
 	$(call heading,all checks passed)
 
-.PHONY: check-format check-lint check-types check-imports check-lua check-docs check-dashboards
+.PHONY: check-format check-lint check-types check-imports check-lua check-docs check-dashboards check-site
 check-format: $(READY)
 	$(call heading,ruff format)
 	@$(BIN)/ruff format --check .
@@ -112,6 +112,9 @@ check-docs: $(READY)
 check-dashboards: $(READY)
 	$(call heading,generated dashboards and rules)
 	@$(BIN)/python -m dashboards.source.build --check
+
+check-site: site
+	@$(BIN)/python -m tools.check_site site
 
 # What needs more than Python; CI has it.
 LUACHECK := luacheck --std lua51 --read-globals redis KEYS ARGV cjson cmsgpack unpack --no-color
@@ -147,6 +150,14 @@ bench: $(READY) ## Drain a backlog beside the reference loop; ARGS='--calls 2000
 docs: $(READY) ## Write the pages of docs/ that are made from code
 	@$(BIN)/python -m tools.write_docs
 
+# Strict: a page without a place in the nav, a link or an anchor that leads nowhere, fails. The variable hides advertising.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+
+.PHONY: site
+site: $(READY) ## Build the pages of docs/ as a site, into site/; SERVE=1 shows it at http://localhost:8000
+	$(call heading,site)
+	@$(if $(filter-out 0,$(SERVE)),$(MKDOCS) serve --strict --dev-addr 127.0.0.1:8000,$(MKDOCS) build --strict --quiet)
+
 .PHONY: dashboards
 dashboards: $(READY) ## Write dashboards and alert rules; ARGS='--grafana-url URL --docs-url URL' for links of your own
 	@$(BIN)/python -m dashboards.source.build $(ARGS)
@@ -157,4 +168,4 @@ format: $(READY) ## Format and fix what ruff can fix
 
 .PHONY: clean
 clean: ## Remove .venv and everything built or cached
-	@rm -rf $(VENV) dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) dist build site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

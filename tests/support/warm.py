@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from tests.cli.commands import Ended
@@ -21,7 +22,6 @@ from toolspan.offspring import ends_with_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
     from types import TracebackType
 
 _MESSAGE_BYTES = 1 << 18
@@ -60,7 +60,7 @@ class Warm:
             [sys.executable, "-W", "error", "-m", "tests.support.warm", self._address],
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=ends_with_us(signal.SIGKILL),
+            preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509
         )
         assert self._process.stdout is not None
         assert self._process.stdout.readline().strip() == _LISTENING
@@ -136,14 +136,14 @@ def _become(asked: dict[str, Any], out: int, err: int) -> NoReturn:
     except SystemExit as exc:
         code = exc.code if isinstance(exc.code, int) else int(exc.code is not None)
     except BaseException:  # noqa: BLE001 - as the interpreter does
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def _run(program: str, arguments: Sequence[str]) -> None:
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, str(Path.cwd()))
     if program == "toolspan":
         sys.argv = [program, *arguments]
         runpy.run_module("toolspan", run_name="__main__")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.cli.commands import ended
-from tests.support.eventually import eventually
 from tests.stack.process import free_port
+from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
     from tests.cli.commands import Ended, Shell
@@ -108,7 +108,8 @@ class Walk:
         """End what goes on, the last first, as one does; name what does not end in order."""
         ends = []
         # Whoever receives telemetry last of all: the others have something to say at their end.
-        for service in sorted(reversed(self._services), key=lambda service: "demo.watch" in service.command):
+        receivers = [service for service in self._services if "demo.watch" in service.command]
+        for service in [*(one for one in reversed(self._services) if one not in receivers), *receivers]:
             with suppress(ProcessLookupError):
                 os.kill(service.typed.pid, signal.SIGTERM)
             ends.append((service.command, await service.typed.ended()))

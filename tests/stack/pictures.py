@@ -1,0 +1,117 @@
+"""`make pictures`: what the dashboards show while all is well and after faults, for tools/pictures to draw."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from dashboards.source.build import BOARDS
+from tests.dashboards.queries import VARIABLES
+from tests.stack import faults
+from tests.stack.chain import Chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+QUIET_SECONDS: Final = float(os.environ.get("QUIET_SECONDS", "240"))
+"""How long all is well before the first picture: rates need a few minutes."""
+
+STEP: Final = 5
+LOSSES: Final = {"worker_lost", "lease_expired"}
+
+
+def main(out: Path) -> None:
+    """Run the stack, first well and then with faults, and write down what each dashboard asks for."""
+    with tempfile.TemporaryDirectory() as folder, Chain(Path(folder)) as chain:
+        began = time.time()
+        chain.start_traffic()
+        time.sleep(QUIET_SECONDS)
+        write(chain, out / "healthy", began)
+        chain["traffic"].end(signal.SIGTERM)
+        began = time.time() - 60
+        faults.everything(chain)
+        write(chain, out / "faulty", began)
+
+
+def write(chain: Chain, folder: Path, began: float) -> None:
+    """Write what the dashboards show from *began* to now."""
+    folder.mkdir(parents=True, exist_ok=True)
+    spans = [span(resource, one) for resource, one in chain.backends.every_span()]
+    records = [record(resource, one) for resource, one in chain.backends.every_record()]
+    trace = the_trace(spans)
+    now = time.time()
+    asked = {expr: answers(chain, expr, began, now) for board in BOARDS for expr in queries(board.json())}
+    told = {"from": began, "to": now, "trace": trace, "queries": asked, "spans": spans, "records": records}
+    (folder / "data.json").write_text(json.dumps(told))
+
+
+def the_trace(spans: list[dict[str, Any]]) -> str:
+    """The trace to show on the Call dashboard: one with a lost attempt if there is one, otherwise the longest."""
+    calls = {one["trace"] for one in spans if one["name"].startswith("call ")}
+    lost = [one["trace"] for one in spans if one["attributes"].get("error.type") in LOSSES and one["trace"] in calls]
+    answered = {one["trace"] for one in spans if one["name"].startswith("send sg:reply") and one["trace"] in lost}
+    longest = max((one for one in spans if one["name"].startswith("call ")), key=lambda one: one["end"] - one["start"])
+    return next((trace for trace in lost if trace in answered), str(longest["trace"]))
+
+
+def queries(board: dict[str, Any]) -> Iterator[str]:
+    """Every query to Prometheus on a board."""
+    for panel in board["panels"]:
+        exprs = (target.get("expr", "") for target in panel.get("targets", ()))
+        yield from (expr for expr in exprs if expr and "${" not in expr)
+
+
+def answers(chain: Chain, expr: str, began: float, now: float) -> dict[str, Any]:
+    """What Prometheus says to a query, now and over the time."""
+    text = expr
+    for variable, value in {**VARIABLES, "$__range": f"{int(now - began)}s"}.items():
+        text = text.replace(variable, value)
+    return {
+        "range": chain.ask("query_range", query=text, start=began, end=now, step=STEP)["result"],
+        "instant": chain.ask("query", query=text)["result"],
+    }
+
+
+def span(resource: dict[str, Any], one: Any) -> dict[str, Any]:
+    """A span as JSON; times are unix seconds."""
+    return {
+        "trace": one.trace_id.hex(),
+        "id": one.span_id.hex(),
+        "parent": one.parent_span_id.hex(),
+        "name": one.name,
+        "start": one.start_time_unix_nano / 1e9,
+        "end": one.end_time_unix_nano / 1e9,
+        "failed": one.status.code == 2,
+        "attributes": plain(one.attributes),
+        "service": resource.get("service.name", ""),
+        "instance": resource.get("service.instance.id", ""),
+    }
+
+
+def record(resource: dict[str, Any], one: Any) -> dict[str, Any]:
+    """A log record as JSON."""
+    return {
+        "trace": one.trace_id.hex(),
+        "at": one.time_unix_nano / 1e9,
+        "severity": one.severity_text,
+        "event": one.event_name,
+        "body": one.body.string_value,
+        "attributes": plain(one.attributes),
+        "service": resource.get("service.name", ""),
+        "instance": resource.get("service.instance.id", ""),
+    }
+
+
+def plain(attributes: Any) -> dict[str, Any]:
+    """Attributes as a dict."""
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "string_value") for pair in attributes}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
