@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-RULES: Final = Path(__file__).parent.parent / "otel" / "prometheus" / "rules" / "alerts.yml"
+ROOT: Final = Path(__file__).parent.parent
+RULES: Final = ROOT / "otel" / "prometheus" / "rules" / "alerts.yml"
 LOADED: Final = {("script", "src"), ("img", "src"), ("source", "srcset"), ("iframe", "src"), ("link", "href")}
 """What a browser fetches by itself."""
 
@@ -65,9 +67,9 @@ def problems_of(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*.css")):
         found = LOADED_BY_CSS.findall(path.read_text())
         yield from (f"{path.relative_to(folder)} loads {url} from another host" for url in found)
-    for alert, url in runbooks():
-        if not (folder / url.lstrip("/") / "index.html").is_file():
-            yield f"{alert} leads to {url}, which is not there"
+    for who, url in (*from_alerts(), *from_dashboards()):
+        if not (folder / url.strip("/") / "index.html").is_file():
+            yield f"{who} leads to {url}, which is not there"
 
 
 def is_elsewhere(url: str) -> bool:
@@ -88,11 +90,18 @@ def astray(page: Path, url: str, pages: dict[Path, Page]) -> str:
     return "an anchor that is not there"
 
 
-def runbooks() -> Iterator[tuple[str, str]]:
+def from_alerts() -> Iterator[tuple[str, str]]:
     """Where each alert says its runbook is, below the address of the site."""
     for group in yaml.safe_load(RULES.read_text())["groups"]:
         for rule in group["rules"]:
             yield rule["alert"], urlsplit(rule["annotations"]["runbook_url"]).path
+
+
+def from_dashboards() -> Iterator[tuple[str, str]]:
+    """The same for each page that a dashboard leads to."""
+    for path in sorted((ROOT / "dashboards").glob("*.json")):
+        links = json.loads(path.read_text())["links"]
+        yield from ((path.name, urlsplit(link["url"]).path) for link in links if link["type"] == "link")
 
 
 if __name__ == "__main__":

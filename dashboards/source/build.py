@@ -11,17 +11,17 @@ from typing import Final
 
 from dashboards.source import rules
 from dashboards.source.boards import call, consumers, dead_letters, overview, platform, tool
+from dashboards.source.dashboard import DOCS
 
 ROOT: Final = Path(__file__).parent.parent.parent
 BOARDS: Final = tuple(module.BOARD for module in (overview, tool, consumers, dead_letters, call, platform))
 GRAFANA: Final = "http://localhost:3000"
-DOCS: Final = "http://localhost:8000"
 
 
 def files(*, grafana: str = GRAFANA, docs: str = DOCS) -> dict[Path, str]:
     """Everything that is generated, by where it goes."""
     boards = {
-        ROOT / "dashboards" / f"{board.name}.json": json.dumps(board.json(), indent=1, ensure_ascii=False) + "\n"
+        ROOT / "dashboards" / f"{board.name}.json": json.dumps(board.json(docs=docs), indent=1, ensure_ascii=False) + "\n"
         for board in BOARDS
     }
     folder = ROOT / "otel" / "prometheus" / "rules"
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dashboards.source.build", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file would change")
     parser.add_argument("--grafana-url", default=GRAFANA, help="where alerts find the dashboards")
-    parser.add_argument("--docs-url", default=DOCS, help="where alerts find the runbooks")
+    parser.add_argument("--docs-url", default=DOCS, help="where alerts and dashboards find the pages of docs/")
     given = parser.parse_args(arguments)
 
     made = files(grafana=given.grafana_url, docs=given.docs_url)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tools.check_site import problems_of, runbooks
+from tools.check_site import from_alerts, from_dashboards, problems_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,9 +18,10 @@ GOOD = '<link rel="canonical" href="https://docs.example.com/"><h1 id="top">Hell
 def site(tmp_path: Path) -> Path:
     """A site of one good page, and a page for each alert."""
     (tmp_path / "index.html").write_text(GOOD)
-    for _, url in runbooks():
-        (tmp_path / url.lstrip("/")).mkdir(parents=True)
-        (tmp_path / url.lstrip("/") / "index.html").write_text('<a href="../../#top">home</a>')
+    for _, url in (*from_alerts(), *from_dashboards()):
+        page = tmp_path / url.strip("/") / "index.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("<h1>Somewhere</h1>")
     return tmp_path
 
 
@@ -68,3 +69,11 @@ def test_an_alert_whose_runbook_is_not_there_is_found(site: Path) -> None:
     assert list(problems_of(site)) == [
         "ToolspanCallsLost leads to /runbooks/ToolspanCallsLost, which is not there",
     ]
+
+
+def test_a_dashboard_whose_page_is_not_there_is_found(site: Path) -> None:
+    (site / "how-to" / "ten-questions" / "index.html").unlink()
+
+    found = list(problems_of(site))
+    assert len(found) == 6
+    assert found[0] == "call.json leads to /how-to/ten-questions/, which is not there"
