@@ -134,6 +134,12 @@ stack-test: $(READY) ## Check what needs more than Python: luacheck, and the who
 drill: $(READY) ## Raise each alert with a real fault, and write down how long it takes (half an hour)
 	@programs="$$($(BIN)/python tools/build_stack.py)"; TEST_STACK="$$programs" $(BIN)/python -m tests.stack.drill
 
+.PHONY: pictures
+pictures: $(READY) ## Draw the dashboards for docs/images: the stack, first well and then with faults; needs npm and Chromium
+	@programs="$$($(BIN)/python tools/build_stack.py)"; told="$$(mktemp -d)"; trap 'rm -rf "$$told"' EXIT; \
+	  TEST_STACK="$$programs" $(BIN)/python -m tests.stack.pictures "$$told"; \
+	  $(BIN)/python -m tools.draw_pictures "$$told"
+
 .PHONY: up
 up: ## Start the local stack with docker compose; http://localhost:3000
 	@docker compose up --build --detach

@@ -20,9 +20,10 @@ GRAFANA: Final = "http://localhost:3000"
 
 def files(*, grafana: str = GRAFANA, docs: str = DOCS) -> dict[Path, str]:
     """Everything that is generated, by where it goes."""
+    made = {board.name: board.json(docs=docs) for board in BOARDS}
     boards = {
-        ROOT / "dashboards" / f"{board.name}.json": json.dumps(board.json(docs=docs), indent=1, ensure_ascii=False) + "\n"
-        for board in BOARDS
+        ROOT / "dashboards" / f"{name}.json": json.dumps(board, indent=1, ensure_ascii=False) + "\n"
+        for name, board in made.items()
     }
     folder = ROOT / "otel" / "prometheus" / "rules"
     return {**boards, **{folder / name: text for name, text in rules.files(grafana=grafana, docs=docs).items()}}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import random
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 QUIET_SECONDS: Final = float(os.environ.get("QUIET_SECONDS", "240"))
 """How long all is well before the first picture: rates need a few minutes."""
 
+CALLERS: Final = 10
+SLOW: Final = 0.15
 STEP: Final = 5
 LOSSES: Final = {"worker_lost", "lease_expired"}
 
@@ -30,13 +33,29 @@ def main(out: Path) -> None:
     """Run the stack, first well and then with faults, and write down what each dashboard asks for."""
     with tempfile.TemporaryDirectory() as folder, Chain(Path(folder)) as chain:
         began = time.time()
-        chain.start_traffic()
-        time.sleep(QUIET_SECONDS)
+        with ThreadPoolExecutor(CALLERS) as callers:
+            ended = [callers.submit(call_for_a_while, chain, number) for number in range(CALLERS)]
+        if any(one.exception() for one in ended):
+            raise SystemExit("a call of the healthy load failed")
         write(chain, out / "healthy", began)
-        chain["traffic"].end(signal.SIGTERM)
         began = time.time() - 60
         faults.everything(chain)
         write(chain, out / "faulty", began)
+
+
+def call_for_a_while(chain: Chain, number: int) -> None:
+    """Call as patient callers do; some of the calls are slow."""
+    chance = random.Random(number)
+    until = time.monotonic() + QUIET_SECONDS
+    while time.monotonic() < until:
+        slow = chance.random() < SLOW
+        answer = (
+            chain.call("summarise", text="It was a dark and stormy night")
+            if slow
+            else chain.call("search", query="redis")
+        )
+        assert answer["status"] == "ok", answer
+        time.sleep(chance.uniform(0.2, 1))
 
 
 def write(chain: Chain, folder: Path, began: float) -> None:
@@ -47,8 +66,8 @@ def write(chain: Chain, folder: Path, began: float) -> None:
     trace = the_trace(spans)
     now = time.time()
     asked = {expr: answers(chain, expr, began, now) for board in BOARDS for expr in queries(board.json())}
-    told = {"from": began, "to": now, "trace": trace, "step": STEP, "queries": asked, "spans": spans, "records": records}
-    (folder / "data.json").write_text(json.dumps(told))
+    told = {"from": began, "to": now, "step": STEP, "trace": trace, "queries": asked}
+    (folder / "data.json").write_text(json.dumps({**told, "spans": spans, "records": records}))
 
 
 def the_trace(spans: list[dict[str, Any]]) -> str:
@@ -99,7 +118,7 @@ def record(resource: dict[str, Any], one: Any) -> dict[str, Any]:
     """A log record as JSON."""
     return {
         "trace": one.trace_id.hex(),
-        "at": one.time_unix_nano / 1e9,
+        "at": (one.time_unix_nano or one.observed_time_unix_nano) / 1e9,
         "severity": one.severity_text,
         "event": one.event_name,
         "body": one.body.string_value,

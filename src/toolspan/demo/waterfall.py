@@ -30,9 +30,7 @@ def waterfall(spans: Sequence[Span], *, width: int) -> Table:
     """Draw *spans*, all of one trace, each below its parent and to its time, at most *width* characters wide."""
     began = min(span.start_ns for span in spans)
     length = max(1, max(span.end_ns for span in spans) - began)
-    rows = [
-        (span, branch + _title(span), _where(span), _duration(span), _remark(span)) for span, branch in tree(spans)
-    ]
+    rows = [(span, branch + _title(span), _where(span), _duration(span), _remark(span)) for span, branch in tree(spans)]
     texts = sum(max(map(len, column)) for column in zip(*(row[1:] for row in rows), strict=True))
     gap = 1 if width >= _WIDE else 0
     bar = max(_NARROWEST_BAR, width - texts - _EDGES - (_COLUMNS - 1) * (1 + gap))
