@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from tests.cli.commands import Shell
+from tests.support.prose import unknown_commands, unknown_panels, unknown_settings
 from tests.support.warm import Warm
 from tests.tour.pages import ROOT, Block, Walk, blocks
 from toolspan.testing import EmbeddedServer
@@ -64,6 +65,15 @@ async def test_what_the_original_consumer_left_is_cut_off_up_to_what_is_open(war
             left.append([entry_id for entry_id, _ in client.xrange("sg:stream:tools")])
 
     assert left == [entries[2:], entries[4:]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_what_a_page_names_exists(page: Path) -> None:
+    text = page.read_text()
+
+    assert unknown_commands(text) == []
+    assert unknown_settings(text) == set()
+    assert unknown_panels(text) == set()
 
 
 def test_what_cannot_be_run_is_marked_and_counted() -> None:
