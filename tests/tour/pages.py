@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import os
+import asyncio
 import re
 import shlex
 import signal
 import sys
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from tests.cli.commands import ended
 from tests.stack.process import free_port
 from tests.support.eventually import eventually
 
 if TYPE_CHECKING:
-    from tests.cli.commands import Ended, Shell
-    from tests.support.warm import Typed, Warm
+    from collections.abc import AsyncIterator
+    from types import TracebackType
+
+    from tests.cli.commands import Ended, Running, Shell
 
 ROOT: Final = Path(__file__).parents[2]
 _BLOCK: Final = re.compile(
@@ -78,42 +80,58 @@ def alike(text: str) -> str:
 
 @dataclass
 class Service:
-    """Something that goes on."""
+    """Something that goes on, and what it has printed so far."""
 
     command: str
-    typed: Typed
+    process: Running
+    said: str = ""
 
-    @property
-    def said(self) -> str:
-        """What it has printed so far."""
-        return self.typed.out.read_text() + self.typed.err.read_text()
+    async def listen(self) -> None:
+        """Take what it prints, to its end."""
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        await asyncio.gather(self._take(self.process.stdout), self._take(self.process.stderr))
+
+    async def _take(self, stream: asyncio.StreamReader) -> None:
+        async for line in stream:
+            self.said += line.decode()
 
 
 class Walk:
     """One reader, in a folder of his own."""
 
-    def __init__(self, shell: Shell, warm: Warm) -> None:
+    def __init__(self, shell: Shell) -> None:
         self._shell = shell
-        self._warm = warm
         path = f"{Path(sys.executable).parent}:{shell.variables['PATH']}"
         shell.variables.update(PATH=path, OTEL_BSP_SCHEDULE_DELAY="100")
         self._ports: dict[str, str] = {}
-        self._services: list[Service] = []
+        self._services: list[tuple[Service, asyncio.Task[None]]] = []
+        self._started = AsyncExitStack()
         self._printed = ""
         """By the last block."""
         self._seen = ""
         """Ever."""
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._started.aclose()
+
     async def end(self) -> list[str]:
         """End what goes on, the last first, as one does; name what does not end in order."""
-        ends = []
         # Whoever receives telemetry last of all: the others have something to say at their end.
-        receivers = [service for service in self._services if "demo.watch" in service.command]
-        for service in [*(one for one in reversed(self._services) if one not in receivers), *receivers]:
-            with suppress(ProcessLookupError):
-                os.kill(service.typed.pid, signal.SIGTERM)
-            ends.append((service.command, await service.typed.ended()))
-        return [f"{command}: {done}" for command, done in ends if done.code and "toolspan " in command]
+        receivers = [one for one in self._services if "demo.watch" in one[0].command]
+        wrong = []
+        for service, listening in [*(one for one in reversed(self._services) if one not in receivers), *receivers]:
+            service.process.send_signal(signal.SIGTERM)
+            await listening
+            code = await service.process.wait()
+            if code and service.command.startswith("toolspan "):
+                wrong.append(f"{service.command}: {code}\n{service.said}")
+        return wrong
 
     async def take(self, block: Block) -> None:
         """Do what a block asks for."""
@@ -149,39 +167,38 @@ class Walk:
     async def _run(self, line: str) -> Ended:
         for name in _STAND_IN.keys() & set(re.findall(r"\w+", line)):
             line = line.replace(name, await self._stands_for(name))
-        done = await self._warmly(line) or await self._in_a_shell(line)
+        async with self._program(line) as process:
+            done = await ended(process)
         self._printed += done.out + done.err
         self._seen += done.out + done.err
         return done
 
-    async def _warmly(self, line: str) -> Ended | None:
-        typed = await self._typed(line)
-        return await typed.ended() if typed else None
-
-    async def _in_a_shell(self, line: str) -> Ended:
-        # Warnings of pytest itself are not ours.
-        quiet = {"PYTHONWARNINGS": "default"} if "pytest" in line else {}
-        async with self._shell.program("bash", "-c", line, **quiet) as process:
-            return await ended(process)
-
-    async def _typed(self, line: str) -> Typed | None:
-        """Start one of our commands, or a program in Python; None if it takes a shell."""
+    @asynccontextmanager
+    async def _program(self, line: str) -> AsyncIterator[Running]:
+        """Start what is typed: a command of ours, or whatever a shell makes of it."""
         words = shlex.split(line)
-        variables = dict(self._shell.variables)
+        variables = {}
         while "=" in words[0]:
             name, _, value = words.pop(0).partition("=")
             variables[name] = value
-        if words[0] not in {"toolspan", "python"} or "pytest" in words or {">", "|"} & set(words):
-            return None
-        return await self._warm.type(*words, cwd=self._shell.folder, variables=variables)
+        # Warnings of pytest itself are not ours.
+        quiet = {"PYTHONWARNINGS": "default"} if "pytest" in words else {}
+        ours = words[0] == "toolspan" and not {">", "|"} & set(words)
+        program = (
+            self._shell.started(*words[1:], **variables)
+            if ours
+            else self._shell.program("bash", "-c", line if {">", "|"} & set(words) else f"exec {line}", **quiet)
+        )
+        async with program as process:
+            yield process
 
     async def _stands_for(self, name: str) -> str:
         """What a reader puts in for a word in capitals: what was shown to him last, or is first in a list."""
         command, pattern = _STAND_IN[name]
         if not command:
             return str(re.findall(pattern, self._seen)[-1])
-        listed = await self._warmly(command)
-        assert listed
+        async with self._program(command) as process:
+            listed = await ended(process)
         return str(re.findall(pattern, listed.out)[0])
 
     async def _serve(self, line: str) -> None:
@@ -190,16 +207,14 @@ class Walk:
             line += f" --port {self._port('8080')}"
         elif line.endswith("demo.watch"):
             line += f" --port {self._port('4318')}"
-        typed = await self._typed(line)
-        assert typed, line
-        service = Service(line, typed)
-        self._services.append(service)
+        service = Service(line, await self._started.enter_async_context(self._program(line)))
+        self._services.append((service, asyncio.create_task(service.listen(), name=line)))
         await eventually(lambda: _READY.search(service.said), because=f"{line} serves", within=30)
 
     async def _compare(self, block: Block) -> None:
         wanted = [alike(line) for line in block.text.splitlines() if line.strip()]
         if block.mark == "from":
-            [service] = [one for one in self._services if block.said in one.command]
+            [service] = [one for one, _ in self._services if block.said in one.command]
             await eventually(
                 lambda: not _missing(wanted, service.said), because=f"{block.said} shows {wanted}", within=20
             )

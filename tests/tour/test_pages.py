@@ -11,12 +11,10 @@ import redis
 
 from tests.cli.commands import Shell
 from tests.support.prose import unknown_commands, unknown_panels, unknown_settings
-from tests.support.warm import Warm
 from tests.tour.pages import ROOT, Block, Walk, blocks
 from toolspan.testing import EmbeddedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 DOCS: Final = ROOT / "docs"
@@ -33,24 +31,18 @@ NOT_RUN: Final = {
 }
 
 
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    with Warm(tmp_path_factory.mktemp("warm")) as made:
-        yield made
-
-
 @pytest.mark.parametrize("page", [path.read_text() for path in WALKED], ids=[path.stem for path in WALKED])
-async def test_what_a_page_shows_is_so(page: str, warm: Warm, tmp_path: Path) -> None:
+async def test_what_a_page_shows_is_so(page: str, tmp_path: Path) -> None:
     with EmbeddedServer() as server:
-        walk = Walk(Shell(tmp_path, {"TOOLSPAN_REDIS_URL": server.url}), warm)
-        for block in blocks(page):
-            await walk.take(block)
-        not_in_order = await walk.end()
+        async with Walk(Shell(tmp_path, {"TOOLSPAN_REDIS_URL": server.url})) as walk:
+            for block in blocks(page):
+                await walk.take(block)
+            not_in_order = await walk.end()
 
     assert not_in_order == []
 
 
-async def test_what_the_original_consumer_left_is_cut_off_up_to_what_is_open(warm: Warm, tmp_path: Path) -> None:
+async def test_what_the_original_consumer_left_is_cut_off_up_to_what_is_open(tmp_path: Path) -> None:
     [tidy] = [block for block in blocks(MIGRATION) if block.file == "tidy.py"]
     with EmbeddedServer() as server, redis.Redis.from_url(server.url) as client:
         client.xgroup_create("sg:stream:tools", "sg:tools", "0", mkstream=True)
@@ -59,9 +51,9 @@ async def test_what_the_original_consumer_left_is_cut_off_up_to_what_is_open(war
         left = []
         for acknowledged in (entries[:2], entries[2:4]):
             client.xack("sg:stream:tools", "sg:tools", *acknowledged)
-            walk = Walk(Shell(tmp_path, {"TOOLSPAN_REDIS_URL": server.url}), warm)
-            await walk.take(tidy)
-            await walk.take(Block("sh", "", "python tidy.py\n", "", ""))
+            async with Walk(Shell(tmp_path, {"TOOLSPAN_REDIS_URL": server.url})) as walk:
+                await walk.take(tidy)
+                await walk.take(Block("sh", "", "python tidy.py\n", "", ""))
             left.append([entry_id for entry_id, _ in client.xrange("sg:stream:tools")])
 
     assert left == [entries[2:], entries[4:]]
