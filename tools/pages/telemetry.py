@@ -57,7 +57,7 @@ RESOURCES = (
 def page() -> str:
     """Make the page."""
     metrics = [
-        (f"`{m.name}`", f"`{m.prometheus}`", m.kind, f"`{m.unit}`", m.meaning, names(m.attributes))
+        (f"`{m.name}`<br>`{m.prometheus}`", f"{m.kind}<br>`{m.unit}`", m.meaning, names(m.attributes))
         for m in catalog.METRICS
     ]
     spans = [(f"`{s.name}`", s.kind, s.meaning, names(s.attributes), happenings(s)) for s in catalog.SPANS]
@@ -69,7 +69,7 @@ def page() -> str:
             f"{RESOURCES}\n",
             "## Metrics\n",
             f"{IN_PROMETHEUS}\n",
-            table(("name", "in Prometheus", "kind", "unit", "meaning", "attributes"), metrics),
+            table(("name, in Prometheus", "kind, unit", "meaning", "attributes"), metrics),
             f"{catalog.BORN_AT_ZERO}\n",
             f"{HOW_THEY_ARE_COUNTED}\n",
             "## Spans\n",
