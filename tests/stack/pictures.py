@@ -8,6 +8,7 @@ import random
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -71,12 +72,18 @@ def write(chain: Chain, folder: Path, began: float) -> None:
 
 
 def the_trace(spans: list[dict[str, Any]]) -> str:
-    """The trace to show on the Call dashboard: one with a lost attempt if there is one, otherwise the longest."""
-    calls = {one["trace"] for one in spans if one["name"].startswith("call ")}
-    lost = [one["trace"] for one in spans if one["attributes"].get("error.type") in LOSSES and one["trace"] in calls]
-    answered = {one["trace"] for one in spans if one["name"].startswith("send sg:reply") and one["trace"] in lost}
-    longest = max((one for one in spans if one["name"].startswith("call ")), key=lambda one: one["end"] - one["start"])
-    return next((trace for trace in lost if trace in answered), str(longest["trace"]))
+    """The trace to show on the Call dashboard: one with all attempts, the first of them lost; or the longest."""
+    attempts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in spans:
+        if one["name"].startswith("process "):
+            attempts[one["trace"]].append(one["attributes"])
+    calls = sorted((one for one in spans if one["name"].startswith("call ")), key=lambda one: one["start"] - one["end"])
+    for call in calls:
+        made = attempts[call["trace"]]
+        lost = sum(one.get("error.type") in LOSSES for one in made)
+        if lost and lost == len(made) - 1 and len(made) == max(one["toolspan.attempt"] for one in made):
+            return str(call["trace"])
+    return str(calls[0]["trace"])
 
 
 def queries(board: dict[str, Any]) -> Iterator[str]:
