@@ -81,10 +81,10 @@ mutants: $(READY) ## Change the Lua scripts in one place at a time, and list wha
 	@$(BIN)/python tools/mutate_lua.py $(ARGS)
 
 .PHONY: check
-check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards ## Check all that Python alone can check
+check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards check-site ## Check all that Python alone can check
 	$(call heading,all checks passed)
 
-.PHONY: check-format check-lint check-types check-imports check-lua check-docs check-dashboards
+.PHONY: check-format check-lint check-types check-imports check-lua check-docs check-dashboards check-site
 check-format: $(READY)
 	$(call heading,ruff format)
 	@$(BIN)/ruff format --check .
@@ -107,11 +107,14 @@ check-lua: $(READY)
 
 check-docs: $(READY)
 	$(call heading,generated pages)
-	@$(BIN)/python tools/write_docs.py --check
+	@$(BIN)/python -m tools.write_docs --check
 
 check-dashboards: $(READY)
 	$(call heading,generated dashboards and rules)
 	@$(BIN)/python -m dashboards.source.build --check
+
+check-site: site
+	@$(BIN)/python -m tools.check_site site
 
 # What needs more than Python; CI has it.
 LUACHECK := luacheck --std lua51 --read-globals redis KEYS ARGV cjson cmsgpack unpack --no-color
@@ -131,6 +134,12 @@ stack-test: $(READY) ## Check what needs more than Python: luacheck, and the who
 drill: $(READY) ## Raise each alert with a real fault, and write down how long it takes (half an hour)
 	@programs="$$($(BIN)/python tools/build_stack.py)"; TEST_STACK="$$programs" $(BIN)/python -m tests.stack.drill
 
+.PHONY: pictures
+pictures: $(READY) ## Draw the dashboards for docs/images: the stack, first well and then with faults; needs npm and Chromium
+	@programs="$$($(BIN)/python tools/build_stack.py)"; told="$$(mktemp -d)"; trap 'rm -rf "$$told"' EXIT; \
+	  TEST_STACK="$$programs" $(BIN)/python -m tests.stack.pictures "$$told"; \
+	  $(BIN)/python -m tools.draw_pictures "$$told"
+
 .PHONY: up
 up: ## Start the local stack with docker compose; http://localhost:3000
 	@docker compose up --build --detach
@@ -145,7 +154,15 @@ bench: $(READY) ## Drain a backlog beside the reference loop; ARGS='--calls 2000
 
 .PHONY: docs
 docs: $(READY) ## Write the pages of docs/ that are made from code
-	@$(BIN)/python tools/write_docs.py
+	@$(BIN)/python -m tools.write_docs
+
+# Strict: a page without a place in the nav, a link or an anchor that leads nowhere, fails. The variable hides advertising.
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
+
+.PHONY: site
+site: $(READY) ## Build the pages of docs/ as a site, into site/; SERVE=1 shows it at http://localhost:8000
+	$(call heading,site)
+	@$(if $(filter-out 0,$(SERVE)),$(MKDOCS) serve --strict --dev-addr 127.0.0.1:8000,$(MKDOCS) build --strict --quiet)
 
 .PHONY: dashboards
 dashboards: $(READY) ## Write dashboards and alert rules; ARGS='--grafana-url URL --docs-url URL' for links of your own
@@ -157,4 +174,4 @@ format: $(READY) ## Format and fix what ruff can fix
 
 .PHONY: clean
 clean: ## Remove .venv and everything built or cached
-	@rm -rf $(VENV) dist build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) dist build site .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -1,156 +1,29 @@
 """Writes the pages of docs/ that are made from code, or says which of them are out of date."""
 
+from __future__ import annotations
+
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic.fields import FieldInfo
-
+from tools.pages import cli, http, protocol, python, runbooks, settings, telemetry
 from toolspan.settings import Settings
 from toolspan.store.permissions import acl_file
-from toolspan.telemetry import catalog, lines
 
-Row = tuple[str, ...]
-
-EXPORTED = "What workers, callers, the monitor and operators export over OTLP, to `OTEL_EXPORTER_OTLP_ENDPOINT`."
-IN_PROMETHEUS = (
-    "The names in Prometheus are those that its OTLP receiver makes with `UnderscoreEscapingWithSuffixes`; a "
-    "histogram has `_bucket`, `_sum` and `_count` of its name."
-)
-HOW_THEY_ARE_COUNTED = """\
-Counters and histograms are counted by us and joined to the SDK's metrics when they are exported, which costs a call
-next to nothing. So views do not apply to them. A histogram has the last example of each bucket, with the trace and
-span of a call whose spans are exported. Where `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` or
-`OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION` ask for other histograms, or the program has set up a meter
-provider of its own, they are the SDK's.
-
-The gauges of the group, of the dead letters and of the workers are exported by one process, whichever is elected,
-under `service.name` = `toolspan-monitor` and `service.instance.id` = `<prefix>:<stream>`: a worker, a monitor, or a
-gateway as long as there is neither, which may not read dead letters and says nothing of their age. What cannot be
-known is absent.
-
-`toolspan worker`, `gateway` and `monitor` also export what their process uses (`process.*`, `cpython.gc.*`), and what
-the SDK itself did and dropped (`otel.sdk.*`), unless `OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED` is `false`."""
-WHEN_IT_FAILS = """\
-No call waits for telemetry. While a collector takes nothing, queues fill up to their bounds (`OTEL_BSP_MAX_QUEUE_SIZE`,
-`OTEL_BLRP_MAX_QUEUE_SIZE`) and what comes then is dropped, and counted by `otel.sdk.processor.span.processed` and
-`otel.sdk.processor.log.processed` with `error.type` = `queue_full`. The log says `telemetry.down` once, and
-`telemetry.up` when all signals pass again. A process that ends exports what it has for at most 5 seconds."""
-ON_EVENTS = (
-    "Each is an OpenTelemetry log record with an event name, in the trace of its call; and a line of the log, "
-    "named as here."
-)
-
-SAMPLED = (
-    "`OTEL_TRACES_SAMPLER` decides what is sampled, by the parent unless it says otherwise. Attempts after the first, "
-    "claims of orphans, what was lost, and what is quarantined without being begun are kept whatever it says: that is "
-    "known when their span starts. That a first attempt will fail is not; its events, metrics and lines do not depend "
-    "on it. What HTTP requests want sampled is capped by `TOOLSPAN_REMOTE_SAMPLED_RATIO`. Providers that the program "
-    "has set up itself sample as they like."
-)
-ON_LINES = (
-    "Every other line that workers, gateways and monitors write is a log record without an event name, in the trace of "
-    "what it is about; its `event` is the body, and its fields are attributes by their own names, but for these. What "
-    "exporters say of themselves stays in the log."
-)
-
-RESOURCES = (
-    f"All of it comes with the resource {', '.join(f'`{name}`' for name in catalog.RESOURCE)}: the instance is the "
-    "consumer's name, as Redis has it. The spans of a lost attempt come with that of the worker that was lost, "
-    f"{', '.join(f'`{name}`' for name in catalog.RESOURCE_OF_THE_LOST)}, as far as it is on record still."
-)
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DOCS = Path(__file__).parent.parent / "docs"
 
-
-def settings_page() -> str:
-    """Every `TOOLSPAN_*` variable with its default and meaning."""
-    rows = [
-        (f"`TOOLSPAN_{name.upper()}`", default(field), field.description or "")
-        for name, field in Settings.model_fields.items()
-    ]
-    return page(
-        "Settings",
-        "Variables of the environment, or lines of `.env`. Telemetry has the standard `OTEL_*` variables.",
-        ("variable", "default", "meaning"),
-        rows,
-        source="src/toolspan/settings.py",
-    )
-
-
-def default(field: FieldInfo) -> str:
-    """The default as one would write it into the environment, if there is one."""
-    value = field.get_default(call_default_factory=True)
-    if value is None:
-        return "none"
-    return f"`{value if isinstance(value, str) else json.dumps(value, default=str)}`"
-
-
-def telemetry_page() -> str:
-    """Every metric, span and event."""
-    metrics = [
-        (f"`{m.name}`", f"`{m.prometheus}`", m.kind, f"`{m.unit}`", m.meaning, names(m.attributes))
-        for m in catalog.METRICS
-    ]
-    spans = [(f"`{s.name}`", s.kind, s.meaning, names(s.attributes), happenings(s)) for s in catalog.SPANS]
-    events = [(f"`{e.name}`", f"`{e.line}`" if e.line else "", e.meaning, names(e.attributes)) for e in catalog.EVENTS]
-    return "\n".join(
-        (
-            heading("Telemetry", source="src/toolspan/telemetry/catalog.py and attributes.py"),
-            f"{EXPORTED}\n",
-            f"{RESOURCES}\n",
-            "## Metrics\n",
-            f"{IN_PROMETHEUS}\n",
-            table(("name", "in Prometheus", "kind", "unit", "meaning", "attributes"), metrics),
-            f"{catalog.BORN_AT_ZERO}\n",
-            f"{HOW_THEY_ARE_COUNTED}\n",
-            "## Spans\n",
-            f"All of them have {names(catalog.ON_EVERY_SPAN)}, as far as they are known.\n",
-            table(("name", "kind", "meaning", "attributes", "events"), spans),
-            f"{SAMPLED}\n",
-            "## Events\n",
-            f"{ON_EVENTS}\n",
-            table(("name", "line", "meaning", "attributes"), events),
-            "## Lines\n",
-            f"{ON_LINES}\n",
-            table(("field", "attribute"), [(f"`{field}`", f"`{name}`") for field, name in lines.ATTRIBUTES.items()]),
-            "## When telemetry fails\n",
-            f"{WHEN_IT_FAILS}\n",
-        )
-    )
-
-
-def happenings(span: catalog.Span) -> str:
-    """What is told on a span."""
-    return "; ".join(f"`{one.name}`: {one.meaning}, with {names(one.attributes)}" for one in span.events)
-
-
-def names(attributes: tuple[str, ...]) -> str:
-    """Attributes, one after the other."""
-    return ", ".join(f"`{name}`" for name in attributes)
-
-
-def page(title: str, intro: str, head: Row, rows: Iterable[Row], *, source: str) -> str:
-    """A page with one table."""
-    return f"{heading(title, source=source)}\n{intro}\n\n{table(head, rows)}"
-
-
-def heading(title: str, *, source: str) -> str:
-    """How a page begins."""
-    return f"<!-- Generated by `make docs` from {source}; edit that. -->\n\n# {title}\n"
-
-
-def table(head: Row, rows: Iterable[Row]) -> str:
-    """A table in Markdown."""
-    lines = [head, ("---",) * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in line)} |\n" for line in lines)
-
-
 PAGES: dict[str, Callable[[], str]] = {
-    "settings.md": settings_page,
-    "telemetry.md": telemetry_page,
+    "cli.md": cli.page,
+    "http.md": http.page,
+    "protocol.md": protocol.page,
+    "python.md": python.page,
+    "runbooks/README.md": runbooks.page,
+    "settings.md": settings.page,
+    "telemetry.md": telemetry.page,
     "../deploy/acl/toolspan.acl": lambda: acl_file(Settings.model_fields["prefix"].default),
 }
 

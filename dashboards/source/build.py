@@ -11,18 +11,19 @@ from typing import Final
 
 from dashboards.source import rules
 from dashboards.source.boards import call, consumers, dead_letters, overview, platform, tool
+from dashboards.source.dashboard import DOCS
 
 ROOT: Final = Path(__file__).parent.parent.parent
 BOARDS: Final = tuple(module.BOARD for module in (overview, tool, consumers, dead_letters, call, platform))
 GRAFANA: Final = "http://localhost:3000"
-DOCS: Final = "http://localhost:8000"
 
 
 def files(*, grafana: str = GRAFANA, docs: str = DOCS) -> dict[Path, str]:
     """Everything that is generated, by where it goes."""
+    made = {board.name: board.json(docs=docs) for board in BOARDS}
     boards = {
-        ROOT / "dashboards" / f"{board.name}.json": json.dumps(board.json(), indent=1, ensure_ascii=False) + "\n"
-        for board in BOARDS
+        ROOT / "dashboards" / f"{name}.json": json.dumps(board, indent=1, ensure_ascii=False) + "\n"
+        for name, board in made.items()
     }
     folder = ROOT / "otel" / "prometheus" / "rules"
     return {**boards, **{folder / name: text for name, text in rules.files(grafana=grafana, docs=docs).items()}}
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m dashboards.source.build", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file would change")
     parser.add_argument("--grafana-url", default=GRAFANA, help="where alerts find the dashboards")
-    parser.add_argument("--docs-url", default=DOCS, help="where alerts find the runbooks")
+    parser.add_argument("--docs-url", default=DOCS, help="where alerts and dashboards find the pages of docs/")
     given = parser.parse_args(arguments)
 
     made = files(grafana=given.grafana_url, docs=given.docs_url)

@@ -352,7 +352,8 @@ QUEUED: Final = Signal(
     "{{exporter}} {{data_type}}",
     no_data="no collector",
 )
-_PROCESSES = f'last_over_time({foreign.TARGET_INFO.name}{{job=~"toolspan-.+"}}[1m])'
+# What is exported for the group as a whole is of no version.
+_PROCESSES = f'last_over_time({foreign.TARGET_INFO.name}{{job=~"toolspan-.+", service_version!=""}}[1m])'
 HOW_MANY_VERSIONS: Final = Signal(
     f"count(count by (service_version) ({_PROCESSES}))", COUNT, "versions", no_data=UNKNOWN
 )

@@ -97,6 +97,11 @@ class Settings(BaseSettings):
         description="How many replicas must confirm an append, or the start of an at-most-once call, before it counts",
     )
 
+    docs_url: str | None = Field(
+        None,
+        pattern=r"^https?://\S+$",
+        description="Where the pages of docs/ are, for `toolspan explain` to lead to the one that helps",
+    )
     capture_args: bool = Field(
         default=False,
         description="Whether spans carry the arguments and results of tools, redacted",

@@ -205,7 +205,7 @@ async def test_a_dead_letter_of_a_killer_is_explained_with_its_attempts_and_step
         await workers.spawn("--tools", "tests.support.toolbox:dies", settings=settings).exited()
     await workers.start("--tools", "tests.support.toolbox:dies", settings=settings)
     await eventually(plane.dead_letters, because="the killer is quarantined")
-    done = await shell.run("explain", "dies")
+    done = await shell.run("explain", "dies", TOOLSPAN_DOCS_URL="https://docs.example.com")
 
     [letter] = await plane.dead_letters()
     lines = done.out.splitlines()
@@ -217,6 +217,7 @@ async def test_a_dead_letter_of_a_killer_is_explained_with_its_attempts_and_step
         "reclaimed", "reclaimed", "quarantined",
     ]  # fmt: skip
     assert f"next        toolspan dlq replay {letter.id}" in lines
+    assert lines[-1] == "read        https://docs.example.com/how-to/replay-dead-letters/"
 
 
 async def test_what_redis_does_not_know_is_said_with_what_that_can_mean(plane: Plane, shell: Shell) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import click
 import pytest
 import yaml
 
@@ -13,8 +12,7 @@ from dashboards.source.alerts import ALERTS
 from dashboards.source.build import BOARDS
 from dashboards.source.objectives import objectives
 from tests.dashboards.queries import ROOT, rules
-from toolspan.cli.main import cli
-from toolspan.settings import Settings
+from tests.support.prose import unknown_commands, unknown_panels, unknown_settings
 
 RUNBOOKS = ROOT / "docs" / "runbooks"
 TESTS = ROOT / "tests" / "rules"
@@ -72,41 +70,12 @@ def test_a_runbook_has_every_part(name: str) -> None:
 
 
 @by_name
-def test_what_a_runbook_tells_to_type_can_be_typed(name: str) -> None:
+def test_what_a_runbook_names_exists(name: str) -> None:
     page = (RUNBOOKS / f"{name}.md").read_text()
 
-    for command in re.findall(r"`toolspan ([a-z][^`]*)`", page):
-        assert _unknown(command) == "", command
-
-
-def _unknown(command: str) -> str:
-    """What of a command does not exist; nothing if it can be typed."""
-    context = click.Context(cli)
-    at: click.Command = cli
-    for word in command.split():
-        if isinstance(at, click.Group):
-            found = at.get_command(context, word)
-            if found is None:
-                return word
-            at = found
-        elif word.startswith("--") and word not in {option for p in at.params for option in p.opts}:
-            return word
-    return ""
-
-
-@by_name
-def test_the_settings_that_a_runbook_names_exist(name: str) -> None:
-    named = set(re.findall(r"`TOOLSPAN_([A-Z_]+)`", (RUNBOOKS / f"{name}.md").read_text()))
-
-    assert {field.lower() for field in named} <= Settings.model_fields.keys()
-
-
-@by_name
-def test_the_panels_that_a_runbook_names_exist(name: str) -> None:
-    titles = {panel["title"] for board in BOARDS for panel in board.json()["panels"]}
-    named = re.findall(r"(?<!\*)\*([A-Z][^*]+?)\*(?!\*)", (RUNBOOKS / f"{name}.md").read_text())
-
-    assert set(named) <= titles
+    assert unknown_commands(page) == []
+    assert unknown_settings(page) == set()
+    assert unknown_panels(page) == set()
 
 
 @by_name

@@ -65,9 +65,13 @@ def test_links_lead_to_boards_that_exist_and_keep_the_time_and_the_stream(board:
         assert re.match(r"/d/([a-z-]+)\?", link)[1] in BOARD_UIDS  # type: ignore[index]
         assert "${__url_time_range}" in link
         assert "${stream:queryparam}" in link
-    [dropdown] = board.json()["links"]
+    dropdown, *pages = board.json(docs="https://docs.example.com")["links"]
     assert dropdown["keepTime"]
     assert dropdown["includeVars"]
+    assert [page["url"] for page in pages] == [
+        "https://docs.example.com/how-to/ten-questions/",
+        "https://docs.example.com/runbooks/",
+    ]
 
 
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.name)

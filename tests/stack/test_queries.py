@@ -69,6 +69,12 @@ def test_the_variables_of_the_boards_find_the_stream_the_tools_and_the_workers(f
     assert len(workers) >= 2
 
 
+def test_what_is_exported_for_the_group_is_no_version_of_its_own(faulty: Chain) -> None:
+    [versions] = [query for query in PANELS if query.place.startswith("platform: How many versions run?")]
+
+    assert [series["value"][1] for series in faulty.ask("query", query=filled_in(versions.text))["result"]] == ["1"]
+
+
 def test_traces_and_events_reach_their_backends_through_the_collector(faulty: Chain) -> None:
     spans = until(lambda: faulty.backends.spans("call search"), "spans of callers arrive", within=60)
     assert {resource["service.name"] for resource, _ in spans} == {"toolspan-gateway"}

@@ -198,13 +198,16 @@ def explain(asked: str, scan: int, as_json: bool) -> None:
     if as_json:
         print_json(asdict(found))
         return
+    from toolspan.operate.guides import guide  # noqa: PLC0415
+
+    docs = Settings.load().docs_url
     for life in found.lives:
-        _print_life(life)
+        _print_life(life, guide(docs, life))
     if bound:
         click.echo(f"There may be more: {bound}")
 
 
-def _print_life(life: Life) -> None:
+def _print_life(life: Life, page: str | None) -> None:
     facts = {
         "entry": f"{life.entry_id}, appended {told(life.age)} ago" if life.age is not None else life.entry_id,
         "call": life.call_id,
@@ -227,6 +230,8 @@ def _print_life(life: Life) -> None:
         say(f"{'step':<12}{told(step.ago)} ago: {step.event} by {step.consumer}, {step.reason}")
     for command in life.next:
         say(f"{'next':<12}{command}")
+    if page:
+        say(f"{'read':<12}{page}")
 
 
 def _place(life: Life) -> str:

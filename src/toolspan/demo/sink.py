@@ -62,8 +62,8 @@ class Sink:
 
 
 @contextmanager
-def listening() -> Iterator[Sink]:
-    """Listen for OTLP over HTTP on a free loopback port, in a thread."""
+def listening(port: int = 0) -> Iterator[Sink]:
+    """Listen for OTLP over HTTP on a loopback port, a free one unless *port* says which, in a thread."""
     sink = Sink()
 
     class Handler(BaseHTTPRequestHandler):
@@ -88,7 +88,7 @@ def listening() -> Iterator[Sink]:
         def handle_error(self, *_: Any) -> None:
             """Say nothing: a connection that breaks is that of a process which was killed."""
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", port), Handler)
     sink.endpoint = f"http://127.0.0.1:{server.server_port}"
     thread = Thread(target=server.serve_forever, name="otlp", daemon=True)
     thread.start()

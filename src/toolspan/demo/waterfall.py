@@ -30,9 +30,7 @@ def waterfall(spans: Sequence[Span], *, width: int) -> Table:
     """Draw *spans*, all of one trace, each below its parent and to its time, at most *width* characters wide."""
     began = min(span.start_ns for span in spans)
     length = max(1, max(span.end_ns for span in spans) - began)
-    rows = [
-        (span, branch + _title(span), _where(span), _duration(span), _remark(span)) for span, branch in _tree(spans)
-    ]
+    rows = [(span, branch + _title(span), _where(span), _duration(span), _remark(span)) for span, branch in tree(spans)]
     texts = sum(max(map(len, column)) for column in zip(*(row[1:] for row in rows), strict=True))
     gap = 1 if width >= _WIDE else 0
     bar = max(_NARROWEST_BAR, width - texts - _EDGES - (_COLUMNS - 1) * (1 + gap))
@@ -58,7 +56,7 @@ def lost_on(spans: Sequence[Span]) -> set[str]:
     return {span.instance for span in spans if span.attributes.get(at.ERROR_TYPE) in LOSSES}
 
 
-def _tree(spans: Sequence[Span], parent: bytes | None = None, indent: str = "") -> Iterator[tuple[Span, str]]:
+def tree(spans: Sequence[Span], parent: bytes | None = None, indent: str = "") -> Iterator[tuple[Span, str]]:
     """Walk the spans from the root, each with the branch that leads to it."""
     ids = {span.span_id for span in spans}
     below = [span for span in spans if (span.parent_id if span.parent_id in ids else None) == parent]
@@ -67,7 +65,7 @@ def _tree(spans: Sequence[Span], parent: bytes | None = None, indent: str = "") 
         last = span is below[-1]
         top = parent is None
         yield span, "" if top else indent + ("└ " if last else "├ ")
-        yield from _tree(spans, span.span_id, "" if top else indent + ("  " if last else "│ "))
+        yield from tree(spans, span.span_id, "" if top else indent + ("  " if last else "│ "))
 
 
 def _title(span: Span) -> str:

@@ -22,13 +22,13 @@ REFUSALS: Final = (CallError, TooLarge, BacklogFull, IdempotencyConflict, Unauth
 Refusal: TypeAlias = CallError | TooLarge | BacklogFull | IdempotencyConflict | Unauthorised | RedisUnavailable
 
 # Everything else that a worker answers is a 200.
-_STATUS: Final = {"invalid_arguments": 400, "malformed": 400, "unknown_tool": 404, "deadline_exceeded": 504}
+STATUS: Final = {"invalid_arguments": 400, "malformed": 400, "unknown_tool": 404, "deadline_exceeded": 504}
 
 
 def answered(reply: Reply, traceparent: str | None = None) -> Response:
     """Answer with what a worker replied; *traceparent* is our own span."""
     traceparent = traceparent or reply.traceparent
-    if reply.failure is not None and reply.failure.type in _STATUS:
+    if reply.failure is not None and reply.failure.type in STATUS:
         return _failed(reply.failure, reply.call_id, traceparent)
     return told(reply, traceparent)
 
@@ -106,7 +106,7 @@ def as_json(body: Any, status: int = 200, *, headers: Mapping[str, str] | None =
 
 def _failed(failure: Failed, call_id: str | None, traceparent: str | None) -> Response:
     return error(
-        _STATUS[failure.type],
+        STATUS[failure.type],
         failure.type,
         failure.message,
         retryable=failure.retryable,

@@ -9,7 +9,7 @@ from toolspan.errors import CallError, InvalidArguments, ToolCancelled, ToolErro
 if TYPE_CHECKING:
     from toolspan.model import Reply
 
-_ERRORS: Final[dict[str, type[CallError]]] = {
+ERRORS: Final[dict[str, type[CallError]]] = {
     "cancelled": ToolCancelled,
     "invalid_arguments": InvalidArguments,
     "malformed": InvalidArguments,
@@ -25,5 +25,5 @@ def succeeded(reply: Reply) -> Reply:
         CallError: if it tells of a failure; which one is said by its class.
     """
     if reply.failure is not None:
-        raise _ERRORS.get(reply.failure.type, ToolError)(reply.failure, reply)
+        raise ERRORS.get(reply.failure.type, ToolError)(reply.failure, reply)
     return reply
