@@ -86,6 +86,8 @@ class Probe:
         self._received: _Readable = ([0], [0])
         self._claimed: _Readable = ([0], [0])
         self._lease_ns = self._renewed_ns = 0
+        self.tracing = tracer is not None
+        """Whether `executing` does anything."""
         self.executing = spans.executing
         self.traceparent = spans.traceparent
         self.reply_traceparent = spans.reply_traceparent

@@ -279,9 +279,9 @@ class Completer:
         self._probe.settled(settled, began_ns=began_ns, ended_ns=ended_ns)
         for work, status in zip(works, statuses, strict=True):
             if status is Settled.UNDELIVERED:
-                self.inflight.go_on(work, self._adopted(work))
+                self.inflight.go_on(work, self._adopted)
             elif status is Settled.UNWRITABLE:
-                self.inflight.go_on(work, self._unwritable(work))
+                self.inflight.go_on(work, self._unwritable)
             else:
                 work.ended = True
                 if status is Settled.NOT_OURS:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from toolspan.worker.completer import Completer
     from toolspan.worker.controls import Controls
     from toolspan.worker.executor import Executor
-    from toolspan.worker.inflight import Work
+    from toolspan.worker.inflight import Story, Work
     from toolspan.worker.neighbours import Neighbours
 
 _OWN_BACKOFF: Final = (1.0, 60.0)
@@ -64,9 +64,9 @@ class Processor:
         self._probe = probe
         self._max_attempts = max_attempts
 
-    def process(self, work: Work) -> Coroutine[None, None, None]:
-        """Work on a delivery until it is settled, parked or quarantined."""
-        return kept_apart(work, self._process, self._probe, self._completer, self._fail)
+    def process(self, work: Work, story: Story | None = None) -> Coroutine[None, None, None]:
+        """Work on a delivery until it is settled, parked or quarantined; by another *story* than ours, where given."""
+        return kept_apart(work, story or self._process, self._probe, self._completer, self._fail)
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery
@@ -115,7 +115,7 @@ class Processor:
                 await self._hold_back(work, call)
                 return
             elif await self._may_begin(work, tool):
-                execution = await self._executor.run(work.run, call, tool, arguments)
+                execution = await self._executor.run(work.run, work.task, call, tool, arguments)
             else:
                 return
         except NotAdmittedError:
