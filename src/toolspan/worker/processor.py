@@ -6,7 +6,7 @@ import asyncio
 import random
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.errors import MalformedEntryError
 from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
@@ -102,7 +102,14 @@ class Processor:
         arguments = self._executor.check(call, tool)
         if isinstance(arguments, Failed):
             await self._conclude(work, call, tool, Execution(arguments))
-            return
+        elif tool.immediate:
+            execution = await self._executor.run(work.run, work.task, call, tool, arguments)
+            await self._conclude(work, call, tool, execution)
+        else:
+            await self._run_admitted(work, call, tool, arguments)
+
+    async def _run_admitted(self, work: Work, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> None:
+        """Run a tool that may have to wait until it can begin."""
         try:
             if tool.limited:
                 await self._admission.enter(work, tool, seconds=self._executor.seconds_until_deadline(call))
@@ -146,8 +153,11 @@ class Processor:
 
     async def _conclude(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> None:
         work.run.outcome = execution.outcome
-        delay_ms = self._retry_delay_ms(work, call, tool, execution)
-        if delay_ms is not None and isinstance(execution.outcome, Failed):
+        if not isinstance(execution.outcome, Failed):
+            self._completer.settle(work)
+            return
+        delay_ms = self._retry_delay_ms(work, call, tool, execution, execution.outcome)
+        if delay_ms is not None:
             await self._completer.retry(work, execution.outcome, delay_ms=delay_ms)
         else:
             await self._end(work, call)
@@ -225,11 +235,12 @@ class Processor:
         else:
             await self._completer.retry(work, failure, delay_ms=delay_ms)
 
-    def _retry_delay_ms(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> int | None:
+    def _retry_delay_ms(
+        self, work: Work, call: ToolCall, tool: Tool, execution: Execution, outcome: Failed
+    ) -> int | None:
         """Give the milliseconds until the next attempt; None: there is none."""
-        outcome = execution.outcome
         attempt = work.run.delivery.attempt
-        if not isinstance(outcome, Failed) or tool.delivery == "at_most_once" or attempt >= self._max_attempts:
+        if tool.delivery == "at_most_once" or attempt >= self._max_attempts:
             return None
         asked = execution.retry is not None
         if not asked and (outcome.type not in {"tool_error", "timeout"} or attempt > tool.retries):
