@@ -157,7 +157,8 @@ class StreamStore:
         self.clock = RedisClock()
         self._keys = keys
         self._redis = connection.commands
-        self._reader = connection.blocking(block_ms)
+        self._reader = connection.private(block_ms=block_ms)
+        self._settler = connection.private()
         self._block_ms = block_ms
         self._registration_ttl_ms = registration_ttl_ms
         self._reply_ttl_seconds = reply_ttl_seconds
@@ -402,7 +403,7 @@ class StreamStore:
         first, last = _range([one.entry_id for one in settlements])
         with translated():
             answer: bytes = await self._settle.run(
-                self._redis,
+                self._settler,
                 stream=self._keys.calls,
                 worker=self._keys.worker(self.me),
                 attempts=self._keys.attempts,
