@@ -385,13 +385,16 @@ class StreamStore:
         *held* is how many deliveries we hold altogether. Asking again with the same *batch* gives the same answer.
         """
         others: dict[str, int] = {}
-        kinds: dict[tuple[int, bool, bool | None, str | None, Form], int] = {}
+        kinds: dict[tuple[int, bool, bool | None, str | None, Form], bytes] = {}
         entries: list[Any] = []
         for one in settlements:
             # What many have in common is packed and read once: an ordinary batch is of one kind for each gateway.
             ending = one.ending
             kind = (one.attempt, one.recorded, None if ending is None else ending.kept, one.reply_to, one.form)
-            entries += (one.entry_id, kinds.setdefault(kind, len(kinds) + 1), *one.values)
+            number = kinds.get(kind)
+            if number is None:
+                number = kinds[kind] = b"%d" % (len(kinds) + 1)
+            entries += (one.entry_id, number, *one.values)
             if ending is not None:
                 entries += (others.setdefault(self._keys.once(ending.digest), len(others) + 1), ending.reply)
         parts: list[Any] = []
@@ -576,10 +579,14 @@ def _origin_of_due(delivery: Delivery) -> Origin:
 
 
 def _range(entry_ids: list[str]) -> tuple[str, str]:
-    """Give the smallest and the greatest id. Ids of one shape, as in nearly every batch, order as text."""
-    if len(set(map(len, entry_ids))) == 1 and len({entry_id.find("-") for entry_id in entry_ids}) == 1:
-        return min(entry_ids), max(entry_ids)
-    return min(entry_ids, key=_order), max(entry_ids, key=_order)
+    """Give the smallest and the greatest id."""
+    candidates: list[str] = []
+    for length in set(map(len, entry_ids)):
+        alike = [entry_id for entry_id in entry_ids if len(entry_id) == length]
+        # Ids of one shape order as text; the shapes in a batch are few.
+        one_shape = len({entry_id.find("-") for entry_id in alike}) == 1
+        candidates += (min(alike), max(alike)) if one_shape else alike
+    return min(candidates, key=_order), max(candidates, key=_order)
 
 
 def _order(entry_id: str) -> tuple[int, int]:

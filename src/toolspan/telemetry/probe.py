@@ -254,14 +254,15 @@ class Probe:
         # Of a batch, most are alike: what is counted of them is added once.
         alike: dict[tuple[str, Origin, str, bool], int] = {}
         for run in runs:
-            outcome, tool = outcome_of(run), run.tool
-            kind = (tool, run.delivery.origin, outcome, run.call is not None and run.call.reply_to is not None)
+            call, outcome = run.call, "ok"
+            if isinstance(run.outcome, Failed):
+                outcome = run.outcome.type
+                self._raised(run)
+                self._wasted(run, outcome)
+            kind = (run.tool, run.delivery.origin, outcome, call is not None and call.reply_to is not None)
             alike[kind] = alike.get(kind, 0) + 1
             if told:
                 log.debug("call.settled", **self._particulars.line(run), outcome=outcome)
-            if isinstance(run.outcome, Failed):
-                self._raised(run)
-                self._wasted(run, outcome)
             if measured:
                 self._measured(run, outcome, ended_ns=ended_ns, batch=len(runs), settled=True)
         for (tool, origin, outcome, replied), count in alike.items():
@@ -694,11 +695,6 @@ class _Outage:
 _DEBUG: Final = 10
 _Readable: TypeAlias = tuple[list[float], list[float]]
 """What counts deliveries that can be read, and those that cannot."""
-
-
-def outcome_of(run: Run) -> str:
-    """Name how a run ended: `ok`, or the type of its failure."""
-    return run.outcome.type if isinstance(run.outcome, Failed) else "ok"
 
 
 def _error_of(outcome: Outcome | None) -> str:

@@ -155,8 +155,9 @@ class Executor:
         if len(result) > self._limits.reply_bytes:
             message = f"{tool.name} returned {len(result)} bytes; {self._limits.reply_bytes} are allowed"
             return Failed("reply_too_large", message)
-        if not nested_within(result, self._limits.nesting):
-            return Failed("reply_too_large", f"{tool.name} returned more than {self._limits.nesting} levels of nesting")
+        nesting = self._limits.nesting
+        if len(result) > nesting and not nested_within(result, nesting):
+            return Failed("reply_too_large", f"{tool.name} returned more than {nesting} levels of nesting")
         return Succeeded(result)
 
 

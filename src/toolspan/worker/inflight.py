@@ -217,6 +217,7 @@ class InFlight:
                 self._let_go(work)
             else:
                 work.settling = False
+        self._freed.set()
 
     def go_on(self, work: Work, story: Story) -> None:
         """Give *work* a task again, for a *story* at whose end it is let go of."""
@@ -267,19 +268,20 @@ class InFlight:
         self._lanes.add(work)
 
     def _let_go(self, work: Work) -> None:
+        """Hold *work* no longer; whoever waits for that is still to be told."""
         del self._works[work.run.delivery.entry_id]
-        self._takes_room(work)
+        if work.undelivered:
+            self._takes_room(work)
         if work.successor is not None:
             self._begin(work.successor)
-        self._freed.set()
 
     def _takes_room(self, work: Work) -> None:
-        if work.undelivered:
-            self._undelivered -= 1
-            work.undelivered = False
+        self._undelivered -= work.undelivered
+        work.undelivered = False
 
     def _ended(self, work: Work, error: BaseException | None) -> None:
         if not work.settling:
             self._let_go(work)
+            self._freed.set()
         if isinstance(error, Exception):
             self.fail(error)

@@ -272,21 +272,11 @@ async def kept_apart(
     is known is held until Redis takes it, never thrown away to be run again.
     """
     try:
-        await _unless_given_up(work, story, completer)
-    except asyncio.CancelledError:
-        if work.lost:
-            probe.lease_lost(work.run)
-        raise
-    except Exception as exc:  # noqa: BLE001
-        probe.bug("process", exc)
-        await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
-
-
-async def _unless_given_up(work: Work, story: Callable[[Work], Awaitable[None]], completer: Completer) -> None:
-    try:
         await story(work)
     except asyncio.CancelledError:
         if not work.run.given_up or (work.lost and not work.ended):
+            if work.lost:
+                probe.lease_lost(work.run)
             raise
         task = asyncio.current_task()
         while task is not None and task.uncancel():
@@ -294,6 +284,9 @@ async def _unless_given_up(work: Work, story: Callable[[Work], Awaitable[None]],
         # One that did not let itself be cancelled was answered for meanwhile.
         if not work.decided:
             completer.cancel(work)
+    except Exception as exc:  # noqa: BLE001
+        probe.bug("process", exc)
+        await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
 
 
 def outcome_unknown(why: str = "its worker was lost") -> Failed:
