@@ -99,10 +99,13 @@ class Executor:
         Raises:
             asyncio.CancelledError: if we have cancelled the run.
         """
-        seconds, expiry = self._time_left(call, tool)
-        if seconds <= 0:
-            self.dismiss(tool)
-            return Execution(too_late())
+        seconds: float = tool.timeout or self._timeout
+        expiry: ErrorType = "timeout"
+        if call.deadline_ms is not None:
+            seconds, expiry = self._time_left(call, tool)
+            if seconds <= 0:
+                self.dismiss(tool)
+                return Execution(too_late())
         run_for(CurrentCall(call, run, self._clock.now_ms, self._progress))
         if self._probe.tracing:
             with self._probe.executing(run):

@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from toolspan.model import SUSPECT_FROM
+from toolspan.model import SUSPECT_FROM, Run
 from toolspan.worker.lanes import Lanes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
-    from toolspan.model import DeadLetterReason, Failed, Run
+    from toolspan.model import DeadLetterReason, Delivery, Failed
 
     Story: TypeAlias = Callable[["Work"], Awaitable[None]]
 
@@ -138,6 +138,19 @@ class InFlight:
     def entry_ids(self) -> list[str]:
         """Name all entries that are held."""
         return list(self._works)
+
+    def take(self, deliveries: Iterable[Delivery]) -> None:
+        """Start working on what was read as new: all at once, for what is done for each call is what calls cost."""
+        works = self._works
+        taken: list[Work] = []
+        for delivery in deliveries:
+            run = Run(delivery)
+            if delivery.entry_id in works:
+                self.add(run)
+            else:
+                work = works[delivery.entry_id] = Work(run)
+                taken.append(work)
+        self._lanes.add(*taken)
 
     def add(self, run: Run, *, verdict: Verdict | None = None, recorded: bool = False, noted: bool = False) -> None:
         """Start working on a delivery, or end it by *verdict*; see `Work` for the rest.

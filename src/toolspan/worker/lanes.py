@@ -48,10 +48,10 @@ class Lanes(Generic[Work]):
         self._open: asyncio.Task[None] | None = None
         """The lane that takes works from the queue, if there is one."""
 
-    def add(self, work: Work) -> None:
-        """Run the story of *work* once its turn has come; one that is cancelled before is not begun."""
-        self._queue.append(work)
-        if self._open is None:
+    def add(self, *works: Work) -> None:
+        """Run the stories of *works* once their turn has come; one that is cancelled before is not begun."""
+        self._queue.extend(works)
+        if self._open is None and works:
             self._open_one()
 
     def run_apart(self, work: Work, story: Coroutine[Any, None, None]) -> None:
