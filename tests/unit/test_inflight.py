@@ -94,7 +94,7 @@ async def test_an_entry_that_is_in_flight_is_never_started_again() -> None:
 async def test_what_a_new_delivery_left_on_record_is_cleared_away_by_the_run_that_goes_on() -> None:
     holding = Holding()
     holding.inflight.add(run("1-0"))
-    await asyncio.sleep(0)
+    await eventually(lambda: holding.works, because="it has begun")
     holding.inflight.add(run("1-0", attempt=2), recorded=True)
 
     assert holding.works["1-0"].recorded
@@ -156,7 +156,7 @@ async def test_what_waits_for_its_reply_to_be_written_is_held_without_a_task_unt
     inflight = InFlight(hand_over, limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
-    await asyncio.sleep(0)
+    await eventually(lambda: work.task is not None or work.settling, because="it has begun")
     gone = asyncio.create_task(inflight.wait_until_gone([work]))
     await asyncio.sleep(0)
 
@@ -175,7 +175,7 @@ async def test_a_tool_that_goes_on_after_its_call_was_settled_keeps_its_place() 
     inflight = InFlight(stubborn, limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
-    await asyncio.sleep(0)
+    await eventually(lambda: work.task is not None or work.settling, because="it has begun")
     work.settling = True
     inflight.settled(work)
     before = inflight.room
@@ -198,7 +198,7 @@ async def test_a_tool_that_goes_on_after_its_reply_was_refused_keeps_its_place()
     inflight = InFlight(stubborn, limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
-    await asyncio.sleep(0)
+    await eventually(lambda: work.task is not None or work.settling, because="it has begun")
     inflight.go_on(work, refused)
     await eventually(lambda: told, because="what was refused is told")
     before = inflight.room
@@ -218,7 +218,7 @@ async def test_a_work_whose_reply_was_refused_goes_on_and_is_let_go_at_its_end()
     inflight.add(run("1-0"))
     (work,) = inflight
     inflight.add(run("1-0", attempt=2))
-    await asyncio.sleep(0)
+    await eventually(lambda: work.settling, because="it is handed over")
     end = asyncio.Event()
 
     async def rest(work: Work) -> None:

@@ -190,6 +190,37 @@ async def test_one_that_was_cancelled_before_its_turn_is_not_begun() -> None:
     assert piece.seen == []
 
 
+async def test_a_program_may_make_tasks_in_its_own_way() -> None:
+    """What takes no context was enough for long, and what begins at once came with Python 3.12."""
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(lambda loop, story: asyncio.Task(story, loop=loop))
+    try:
+        watched = Watched()
+        pieces = [watched.add(str(number), waiting_once if number % 2 else at_once) for number in range(10)]
+        await watched.until(10)
+    finally:
+        loop.set_task_factory(None)
+
+    assert all(piece.seen for piece in pieces)
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="there are no tasks that begin at once")
+async def test_tasks_that_begin_at_once_do_not_begin_inside_each_other() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_task_factory(getattr(asyncio, "eager_task_factory", None))
+    try:
+        watched = Watched()
+        pieces = [watched.add(str(number), waiting_once) for number in range(2_000)]
+        apart = Piece("apart", at_once)
+        watched.lanes.run_apart(apart, at_once(apart))
+        await watched.until(2_001)
+    finally:
+        loop.set_task_factory(None)
+
+    assert all(len(piece.seen) == 2 for piece in pieces)
+    assert apart.task is None
+
+
 async def test_what_comes_while_a_lane_runs_is_run_by_it() -> None:
     watched = Watched()
 
@@ -212,7 +243,7 @@ async def test_another_story_takes_the_place_of_one_that_goes_on() -> None:
 
     watched = Watched()
     piece = watched.add("1", stubborn)
-    await asyncio.sleep(0)
+    await eventually(lambda: piece.task is not None, because="it has begun")
     before = piece.task
     watched.lanes.run_apart(piece, waiting_once(piece))
     release.set()

@@ -6,6 +6,7 @@ import asyncio
 import types
 from collections import deque
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -45,25 +46,35 @@ class Lanes(Generic[Work]):
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._queue: deque[Work] = deque()
-        self._open: asyncio.Task[None] | None = None
-        """The lane that takes works from the queue, if there is one."""
+        self._open = False
+        """Whether there is a lane that takes works from the queue, or will be in a moment."""
+        self._lane: asyncio.Task[None] | None = None
+        """That lane, once it runs."""
 
     def add(self, *works: Work) -> None:
         """Run the stories of *works* once their turn has come; one that is cancelled before is not begun."""
         self._queue.extend(works)
-        if self._open is None and works:
-            self._open_one()
+        self._open_one()
 
     def run_apart(self, work: Work, story: Coroutine[Any, None, None]) -> None:
         """Run another *story* of *work*, in a task of its own from the start."""
-        work.task = self._loop.create_task(self._apart(work, story), name=work.entry_id, context=self._context.copy())
+        make = partial(self._loop.create_task, self._apart(work, story), name=work.entry_id)
+        task = self._context.copy().run(make)
+        if not task.done():
+            work.task = task
 
     def _open_one(self) -> None:
-        self._open = self._loop.create_task(self._run(), name="lane", context=self._context)
+        if self._queue and not self._open:
+            self._open = True
+            # By the loop and not from here: where a program has its tasks begin at once, one lane would run in another.
+            self._loop.call_soon(self._make, context=self._context)
+
+    def _make(self) -> asyncio.Task[None]:
+        return self._loop.create_task(self._run(), name="lane")
 
     async def _run(self) -> None:
-        lane = self._open
-        while self._open is lane and self._queue:
+        lane = self._lane = asyncio.current_task()
+        while self._lane is lane and self._queue:
             work = self._queue.popleft()
             if work.run.cancelled:
                 self._ended(work, None)
@@ -85,16 +96,17 @@ class Lanes(Generic[Work]):
             if work.task is lane:
                 work.task = None
                 self._ended(work, error)
-        if self._open is lane:
-            self._open = None
+        if self._lane is lane:
+            self._lane = None
+            self._open = False
 
     def _give_to(self, work: Work) -> None:
         """Leave the open lane to *work*, which has to wait, and open another if there is more to run."""
         if work.task is not None:
             work.task.set_name(work.entry_id)
-        self._open = None
-        if self._queue:
-            self._open_one()
+        self._lane = None
+        self._open = False
+        self._open_one()
 
     async def _apart(self, work: Work, story: Coroutine[Any, None, None]) -> None:
         error: BaseException | None = None
