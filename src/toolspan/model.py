@@ -235,6 +235,8 @@ class Run:
     """Whether we have cancelled the tool: it is somebody else's call now, is given back, or was given up."""
     given_up: bool = False
     """Whether nobody wants its outcome any more: unless that was known before, the call ends as cancelled."""
+    expired: bool = False
+    """Whether the tool was cancelled because its time was up."""
     progressed: int = 0
     """How many progress replies were made."""
     recording: Any = None

@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 
 from tests.conftest import settings_for
 from tests.model.promises import PARKED, Call, Plane
+from tests.redis.stage import filled
 from toolspan.codec import Codec, Limits, dead_letter_fields
 from toolspan.identity import new_call_id
 from toolspan.model import NO_TRACE, Failed, ToolCall
@@ -197,7 +198,7 @@ class Promises(RuleBasedStateMachine):
         mine = list({entry_id: (entry_id, attempt) for who, entry_id, attempt in batch if who == me}.values())
         self.batches[me] += 1
         settlements = [
-            Settlement(entry_id, attempt, True, self.reply_to, ["id", self._call_id(entry_id)])
+            Settlement(entry_id, attempt, True, self.reply_to, *filled("id", self._call_id(entry_id)))
             for entry_id, attempt in mine
         ]
         promised = [Settled(self.plane.settle(me, *one)) for one in mine]

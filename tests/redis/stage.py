@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from toolspan.codec import Form
 from toolspan.store import StreamStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.support.plane import Plane
     from toolspan.store import Connection
 
@@ -15,6 +18,12 @@ CALL: Final = ("v", "1", "id", "c1", "tool", "echo", "args", "{}")
 
 LOST: Final = ("another owner", "another attempt", "settled")
 """How an entry can stop being ours; see `Stage.lose`."""
+
+
+def filled(*fields: str | bytes) -> tuple[Form, Sequence[str | bytes]]:
+    """Names and values of a reply as a settlement has them, as if it had nothing but names in common with any other."""
+    names = [name if isinstance(name, str) else name.decode() for name in fields[::2]]
+    return Form(*(part for name in names for part in (name, None))), fields[1::2]
 
 
 class Stage:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.redis.stage import LOST
+from tests.redis.stage import LOST, filled
+from toolspan.codec import NOTHING
 from toolspan.store.stream import Burial, Ending, Quarantined, Settled, Settlement
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def _record(stage: Stage, digest: str = "k") -> Any:
 async def _end(stage: Stage, store: StreamStore, entry_id: str, step: str, *, kept: bool = True) -> None:
     ending = Ending("k", kept, REPLY.encode())
     if step == "settle":
-        batch = [Settlement(entry_id, 1, False, stage.reply_to, ["id", "c1"], ending)]
+        batch = [Settlement(entry_id, 1, False, stage.reply_to, *filled("id", "c1"), ending)]
         await store.settle(1, batch, held=1)
     else:
         about = ["dlq.id", entry_id, "dlq.reason", "tool_failed"]
@@ -100,10 +101,10 @@ async def test_records_of_a_batch_are_each_its_own_and_harm_no_neighbour(stage: 
     for one in ids:
         await stage.mark(one)
     batch = [
-        Settlement(ids[0], 1, True, stage.reply_to, ["id", "c0"], Ending("a", True, b'["0"]')),
-        Settlement(ids[1], 1, True, stage.reply_to, ["id", "c1"], Ending("b", True, b'["1"]')),
-        Settlement(ids[2], 1, True, None, (), Ending("c", True, b'["2"]')),
-        Settlement(ids[3], 1, True, stage.keys.replies("x"), ["id", "c3"]),
+        Settlement(ids[0], 1, True, stage.reply_to, *filled("id", "c0"), Ending("a", True, b'["0"]')),
+        Settlement(ids[1], 1, True, stage.reply_to, *filled("id", "c1"), Ending("b", True, b'["1"]')),
+        Settlement(ids[2], 1, True, None, NOTHING, (), Ending("c", True, b'["2"]')),
+        Settlement(ids[3], 1, True, stage.keys.replies("x"), *filled("id", "c3")),
     ]
 
     assert await store.settle(1, batch, held=4) == [Settled.DONE] * 4
@@ -122,7 +123,7 @@ async def test_a_reply_that_cannot_be_written_leaves_the_record_to_the_dead_lett
     await stage.call("SET", reply_to, "no stream")
     ending = Ending("k", True, REPLY.encode())
 
-    assert await store.settle(1, [Settlement(entry_id, 1, False, reply_to, ["id", "c1"], ending)], held=1) == [
+    assert await store.settle(1, [Settlement(entry_id, 1, False, reply_to, *filled("id", "c1"), ending)], held=1) == [
         Settled.UNWRITABLE
     ]
     assert "reply" not in await _record(stage)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conftest import settings_for
-from tests.redis.stage import Stage
+from tests.redis.stage import Stage, filled
 from tests.support.plane import Plane
 from toolspan.errors import ServerFullError
 from toolspan.store import CallerStore, Connection, ControlStore, Inspector
@@ -49,7 +49,8 @@ async def test_a_full_server_lets_the_fleet_finish_what_it_holds(alone: Stage) -
     assert (await limits.admit("echo", max_concurrency=1, rate=1, waiting=["1-0"])).count == 1
     assert keeper.renew_slots("echo", ["1-0"], lease_ms=1_000) == 1
     assert await store.start([Start(begun, 1, 2, "token")]) == [Started.DONE]
-    assert await store.settle(1, [Settlement(settled, 1, False, alone.reply_to, ["id", "c"])], held=5) == [Settled.DONE]
+    batch = [Settlement(settled, 1, False, alone.reply_to, *filled("id", "c"))]
+    assert await store.settle(1, batch, held=5) == [Settled.DONE]
     assert await store.park(parked, 1, count=1, delay_ms=1, reason="tool_error")
     assert (await store.quarantine(Burial(buried, 1, "malformed", "malformed", about))).status == Quarantined.DONE
     keeper.close()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.redis.stage import LOST
+from tests.redis.stage import LOST, filled
+from toolspan.codec import NOTHING, Form
 from toolspan.errors import WrongTypeError
 from toolspan.store.stream import Settled, Settlement
 
@@ -18,7 +19,7 @@ REPLY_TTL_MS = 600_000
 
 
 def _settlement(stage: Stage, entry_id: str, attempt: int = 1, *, recorded: bool = False) -> Settlement:
-    return Settlement(entry_id, attempt, recorded, stage.reply_to, ["id", entry_id, "status", "ok"])
+    return Settlement(entry_id, attempt, recorded, stage.reply_to, *filled("id", entry_id, "status", "ok"))
 
 
 async def _replied(stage: Stage) -> list[str]:
@@ -29,7 +30,8 @@ async def test_a_settled_call_is_answered_and_gone(stage: Stage, store: StreamSt
     entry_id = await stage.held()
     reply: list[str | bytes] = ["id", "c1", b"result", b"\xff\x00", "id", "again"]
 
-    assert await store.settle(1, [Settlement(entry_id, 1, False, stage.reply_to, reply)], held=1) == [Settled.DONE]
+    batch = [Settlement(entry_id, 1, False, stage.reply_to, *filled(*reply))]
+    assert await store.settle(1, batch, held=1) == [Settled.DONE]
     [[_, written]] = await stage.call("XRANGE", stage.reply_to, "-", "+")
     assert written == [b"id", b"c1", b"result", b"\xff\x00", b"id", b"again"]
     assert await stage.plane.pending() == {}
@@ -39,7 +41,7 @@ async def test_a_settled_call_is_answered_and_gone(stage: Stage, store: StreamSt
 async def test_fire_and_forget_is_settled_in_silence(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held()
     answered = await stage.held()
-    batch = [Settlement(entry_id, 1, False, None, ()), _settlement(stage, answered)]
+    batch = [Settlement(entry_id, 1, False, None, NOTHING, ()), _settlement(stage, answered)]
 
     assert await store.settle(1, batch, held=2) == [Settled.DONE, Settled.DONE]
     assert await _replied(stage) == [answered]
@@ -57,11 +59,11 @@ async def test_entries_that_have_nothing_in_common_are_settled_together(stage: S
         ["id", ids[4], "result", "5"],
     ]
     batch = [
-        Settlement(ids[0], 1, False, stage.reply_to, replies[0]),
-        Settlement(ids[1], 2, False, stage.reply_to, replies[1]),
-        Settlement(ids[2], 1, True, stage.keys.replies("b"), replies[2]),
-        Settlement(ids[3], 3, False, None, replies[3]),
-        Settlement(ids[4], 1, False, stage.reply_to, replies[4]),
+        Settlement(ids[0], 1, False, stage.reply_to, *filled(*replies[0])),
+        Settlement(ids[1], 2, False, stage.reply_to, *filled(*replies[1])),
+        Settlement(ids[2], 1, True, stage.keys.replies("b"), *filled(*replies[2])),
+        Settlement(ids[3], 3, False, None, *filled(*replies[3])),
+        Settlement(ids[4], 1, False, stage.reply_to, *filled(*replies[4])),
     ]
 
     assert await store.settle(1, batch, held=5) == [Settled.DONE] * 5
@@ -75,10 +77,29 @@ async def test_entries_that_have_nothing_in_common_are_settled_together(stage: S
     assert await stage.plane.left() == 0
 
 
+async def test_what_replies_have_in_common_stands_in_each_of_them(stage: Stage, store: StreamStore) -> None:
+    ids = [await stage.held() for _ in range(4)]
+    ok, failed = Form("v", "1", "id", None, "empty", "", "result", None), Form("error", None, "v", "1")
+    batch = [
+        Settlement(ids[0], 1, False, stage.reply_to, ok, ("a", "1")),
+        Settlement(ids[1], 1, False, stage.reply_to, failed, ("no",)),
+        Settlement(ids[2], 1, False, stage.reply_to, ok, ("b", "2")),
+        Settlement(ids[3], 1, False, stage.reply_to, Form("all", "alike"), ()),
+    ]
+
+    assert await store.settle(1, batch, held=4) == [Settled.DONE] * 4
+    assert await stage.entries(stage.reply_to) == [
+        {"v": "1", "id": "a", "empty": "", "result": "1"},
+        {"error": "no", "v": "1"},
+        {"v": "1", "id": "b", "empty": "", "result": "2"},
+        {"all": "alike"},
+    ]
+
+
 async def test_each_reply_goes_to_its_own_stream(stage: Stage, store: StreamStore) -> None:
     ids = [await stage.held() for _ in range(4)]
     streams = [stage.keys.replies(name) for name in ("a", "b", "a", "c")]
-    batch = [Settlement(i, 1, False, s, ["id", i]) for i, s in zip(ids, streams, strict=True)]
+    batch = [Settlement(i, 1, False, s, *filled("id", i)) for i, s in zip(ids, streams, strict=True)]
     await store.settle(1, batch, held=4)
 
     assert [await stage.entries(stage.keys.replies(name)) for name in ("a", "b", "c")] == [
@@ -119,7 +140,7 @@ async def test_a_reply_that_cannot_be_written_harms_no_neighbour(stage: Stage, s
     await stage.call("SET", wrong, "not a stream")
     first, bad, last = [await stage.held() for _ in range(3)]
     await stage.note(bad, {"consumer": "me", "attempt": 1, "start": 1})
-    batch = [_settlement(stage, first), Settlement(bad, 1, True, wrong, ["id", bad]), _settlement(stage, last)]
+    batch = [_settlement(stage, first), Settlement(bad, 1, True, wrong, *filled("id", bad)), _settlement(stage, last)]
 
     assert await store.settle(1, batch, held=3) == [Settled.DONE, Settled.UNWRITABLE, Settled.DONE]
     assert await _replied(stage) == [first, last]

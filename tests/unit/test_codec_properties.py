@@ -146,7 +146,7 @@ def test_a_reply_comes_back_as_it_was_sent(
     outcome: Outcome, traceparent: str | None, attempt: int, consumer: str
 ) -> None:
     timings = Timings(0.125, None, 3.5, 0.0)
-    fields = CODEC.encode_reply(
+    form, values = CODEC.encode_reply(
         call_id="c1",
         entry_id=ENTRY,
         outcome=outcome,
@@ -159,7 +159,7 @@ def test_a_reply_comes_back_as_it_was_sent(
     ok = isinstance(outcome, Succeeded)
     result = json.loads(outcome.result) if isinstance(outcome, Succeeded) else None
     failure = outcome if isinstance(outcome, Failed) else None
-    assert CODEC.decode_reply(wire(fields)) == Reply(
+    assert CODEC.decode_reply(wire(form.filled(values))) == Reply(
         *("c1", ENTRY, "ok" if ok else "error", result, failure, attempt, consumer, timings, traceparent)
     )
 

@@ -21,7 +21,7 @@ def reply(**changed: str | bytes) -> list[bytes]:
 
 
 def test_a_result_is_written_under_the_names_of_the_protocol() -> None:
-    fields = CODEC.encode_reply(
+    form, values = CODEC.encode_reply(
         call_id="c1",
         entry_id="1-0",
         outcome=Succeeded(b'{"n":1}'),
@@ -31,7 +31,7 @@ def test_a_result_is_written_under_the_names_of_the_protocol() -> None:
         traceparent=PARENT,
     )
 
-    assert fields == [
+    assert form.filled(values) == [
         *("v", "1", "id", "c1", "entry", "1-0", "status", "ok", "result", b'{"n":1}'),
         *("attempt", "2", "consumer", "w-1-abcd"),
         *("timings", b'{"queue":1.000,"admission":0.250,"settle":0.000}', "traceparent", PARENT),
@@ -39,7 +39,7 @@ def test_a_result_is_written_under_the_names_of_the_protocol() -> None:
 
 
 def test_a_failure_is_written_without_its_stack() -> None:
-    fields = CODEC.encode_reply(
+    form, values = CODEC.encode_reply(
         call_id="c1",
         entry_id="1-0",
         outcome=Failed("tool_error", "it broke", retryable=True, detail={"a": 1}, stack="secret"),
@@ -49,7 +49,7 @@ def test_a_failure_is_written_without_its_stack() -> None:
         traceparent=None,
     )
 
-    assert fields == [
+    assert form.filled(values) == [
         *("v", "1", "id", "c1", "entry", "1-0", "status", "error"),
         *("error", b'{"type":"tool_error","message":"it broke","retryable":true,"detail":{"a":1}}'),
         *("attempt", "1", "consumer", "w", "timings", b"{}"),

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.eventually import eventually
 from toolspan.model import Delivery, Failed, Run, ToolCall
 from toolspan.worker.inflight import InFlight, Verdict
 
 if TYPE_CHECKING:
-    from toolspan.worker.inflight import Work
+    from toolspan.worker.inflight import Story, Work
 
 LOST = Verdict("worker_lost", Failed("quarantined", "lost"))
 
@@ -29,7 +30,7 @@ class Holding:
         self.works: dict[str, Work] = {}
         self._ends: dict[str, asyncio.Event] = {}
 
-    async def _process(self, work: Work) -> None:
+    async def _process(self, work: Work, _story: Story | None = None) -> None:
         self.works[work.entry_id] = work
         await self._ends.setdefault(work.entry_id, asyncio.Event()).wait()
 
@@ -93,7 +94,7 @@ async def test_an_entry_that_is_in_flight_is_never_started_again() -> None:
 async def test_what_a_new_delivery_left_on_record_is_cleared_away_by_the_run_that_goes_on() -> None:
     holding = Holding()
     holding.inflight.add(run("1-0"))
-    await asyncio.sleep(0)
+    await eventually(lambda: holding.works, because="it has begun")
     holding.inflight.add(run("1-0", attempt=2), recorded=True)
 
     assert holding.works["1-0"].recorded
@@ -131,8 +132,7 @@ async def test_a_loss_is_believed_only_of_the_attempt_that_was_asked_for(
     await holding.inflight.wait_until_empty()
 
     assert work.lost is cancelled
-    assert work.task is not None
-    assert work.task.cancelled() is cancelled
+    assert work.run.cancelled is cancelled
 
 
 async def test_a_run_whose_end_is_known_is_not_cancelled_when_it_is_lost() -> None:
@@ -144,19 +144,19 @@ async def test_a_run_whose_end_is_known_is_not_cancelled_when_it_is_lost() -> No
     await holding.end_all()
 
     assert work.lost is True
-    assert work.task is not None
-    assert not work.task.cancelled()
+    assert not work.run.cancelled
 
 
 async def test_what_waits_for_its_reply_to_be_written_is_held_without_a_task_until_it_is_let_go() -> None:
-    async def hand_over(work: Work) -> None:
+    async def hand_over(work: Work, story: Story | None = None) -> None:
         work.settling = True
+        if story is not None:
+            await story(work)
 
     inflight = InFlight(hand_over, limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
-    assert work.task is not None
-    await asyncio.wait({work.task})
+    await eventually(lambda: work.task is not None or work.settling, because="it has begun")
     gone = asyncio.create_task(inflight.wait_until_gone([work]))
     await asyncio.sleep(0)
 
@@ -169,13 +169,13 @@ async def test_what_waits_for_its_reply_to_be_written_is_held_without_a_task_unt
 async def test_a_tool_that_goes_on_after_its_call_was_settled_keeps_its_place() -> None:
     end = asyncio.Event()
 
-    async def stubborn(_: Work) -> None:
+    async def stubborn(_: Work, _story: Story | None = None) -> None:
         await end.wait()
 
     inflight = InFlight(stubborn, limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
-    await asyncio.sleep(0)
+    await eventually(lambda: work.task is not None or work.settling, because="it has begun")
     work.settling = True
     inflight.settled(work)
     before = inflight.room
@@ -185,22 +185,47 @@ async def test_a_tool_that_goes_on_after_its_call_was_settled_keeps_its_place() 
     assert (before, inflight.room) == (0, 1)
 
 
+async def test_a_tool_that_goes_on_after_its_reply_was_refused_keeps_its_place() -> None:
+    end = asyncio.Event()
+    told: list[str] = []
+
+    async def stubborn(work: Work, story: Story | None = None) -> None:
+        await (story(work) if story else end.wait())
+
+    async def refused(work: Work) -> None:
+        told.append(work.entry_id)
+
+    inflight = InFlight(stubborn, limit=1)
+    inflight.add(run("1-0"))
+    (work,) = inflight
+    await eventually(lambda: work.task is not None or work.settling, because="it has begun")
+    inflight.go_on(work, refused)
+    await eventually(lambda: told, because="what was refused is told")
+    before = inflight.room
+    end.set()
+    await inflight.wait_until_empty()
+
+    assert (before, inflight.room) == (0, 1)
+
+
 async def test_a_work_whose_reply_was_refused_goes_on_and_is_let_go_at_its_end() -> None:
-    async def hand_over(work: Work) -> None:
+    async def hand_over(work: Work, story: Story | None = None) -> None:
         work.settling = True
+        if story is not None:
+            await story(work)
 
     inflight = InFlight(hand_over, limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
     inflight.add(run("1-0", attempt=2))
-    assert work.task is not None
-    await asyncio.wait({work.task})
+    await eventually(lambda: work.settling, because="it is handed over")
     end = asyncio.Event()
 
-    async def rest() -> None:
+    async def rest(work: Work) -> None:
+        work.settling = False
         await end.wait()
 
-    inflight.go_on(work, rest())
+    inflight.go_on(work, rest)
     await asyncio.sleep(0)
     assert inflight.room == 0
     end.set()
@@ -254,7 +279,7 @@ async def test_releases_are_not_remembered_without_a_bound() -> None:
 
 
 async def test_a_task_that_fails_is_a_failure_of_the_worker() -> None:
-    async def fail(_: Work) -> None:
+    async def fail(_: Work, _story: Story | None = None) -> None:
         raise KeyError
 
     inflight = InFlight(fail, limit=1)

@@ -8,16 +8,25 @@ from contextlib import suppress
 
 import pytest
 
+from toolspan.model import Delivery, Run
 from toolspan.worker.timekeeper import Timekeeper
+
+
+def _run() -> Run:
+    return Run(Delivery("1-0", [], 1, "first", 0, 0, 0), tool_began_ns=time.monotonic_ns())
 
 
 async def _held(keeper: Timekeeper, seconds: float) -> tuple[bool, float]:
     """Wait for ever within a limit; tell whether it ended us, and after how long."""
     began = time.monotonic()
-    limit = keeper.limit(seconds)
-    with suppress(asyncio.CancelledError), limit:
-        await asyncio.Event().wait()
-    return limit.expired, time.monotonic() - began
+    run = _run()
+    with suppress(asyncio.CancelledError):
+        await keeper.limited(run, seconds, _for_ever())
+    return run.expired, time.monotonic() - began
+
+
+async def _for_ever() -> None:
+    await asyncio.Event().wait()
 
 
 async def test_a_block_ends_no_sooner_than_its_limit() -> None:
@@ -42,32 +51,58 @@ async def test_a_shorter_limit_does_not_wait_for_a_longer_one() -> None:
 
 async def test_a_block_that_ended_before_is_left_alone() -> None:
     keeper = Timekeeper()
-    ended = keeper.limit(0.01)
-    with ended:
-        pass
+    ended = _run()
+    await keeper.limited(ended, 0.01, asyncio.sleep(0))
     # The same grain of time, so that the timer rings for both.
     assert (await _held(keeper, 0.01))[0]
 
     assert not ended.expired
 
 
+async def test_time_counts_from_the_beginning_and_not_from_the_first_wait() -> None:
+    run = _run()
+    run.tool_began_ns -= 60 * 1_000_000_000
+    began = time.monotonic()
+    with suppress(asyncio.CancelledError):
+        await Timekeeper().limited(run, 60, _for_ever())
+
+    assert run.expired
+    assert time.monotonic() - began < 30
+
+
+async def test_what_never_waits_is_not_watched() -> None:
+    async def at_once() -> str:
+        return "done"
+
+    keeper = Timekeeper()
+
+    assert await keeper.limited(_run(), 0.001, at_once()) == "done"
+    assert keeper._timer is None
+
+
+async def test_what_is_raised_inside_comes_out_and_what_is_thrown_in_arrives() -> None:
+    async def fails() -> None:
+        await asyncio.sleep(0)
+        raise KeyError
+
+    async def gives_in() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            return "gave in"
+        return ""
+
+    keeper = Timekeeper()
+    with pytest.raises(KeyError):
+        await keeper.limited(_run(), 60, fails())
+
+    assert await keeper.limited(_run(), 0.01, gives_in()) == "gave in"
+
+
 async def test_nothing_is_kept_of_blocks_that_have_ended() -> None:
     keeper = Timekeeper()
     for seconds in range(1, 1000):
-        with keeper.limit(seconds):
-            pass
+        await keeper.limited(_run(), seconds, asyncio.sleep(0))
 
     assert keeper._limits == {}
-
-
-def test_only_a_task_can_be_limited() -> None:
-    async def make() -> Timekeeper:
-        return Timekeeper()
-
-    loop = asyncio.new_event_loop()
-    try:
-        keeper = loop.run_until_complete(make())
-        with pytest.raises(RuntimeError, match="only a task"):
-            keeper.limit(1)
-    finally:
-        loop.close()

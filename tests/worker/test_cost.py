@@ -1,0 +1,144 @@
+"""What a call costs, without a clock: commands of Redis, calls of Python functions, tasks, and garbage."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import toolspan
+from tests.conftest import settings_for
+from tests.support.eventually import eventually
+from tests.support.toolbox import echo, marked
+from toolspan.telemetry.setup import make_probe
+from toolspan.testing import running_worker
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+    from types import FrameType
+
+    from tests.support.plane import Plane
+    from toolspan.settings import Settings
+    from toolspan.testing import EmbeddedServer
+    from toolspan.worker.worker import Worker
+
+CALLS = 1_000
+_OURS = str(Path(toolspan.__file__).parent)
+_APPEND = "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) end"
+# What the test itself sends, and what opens a connection.
+_NOT_THE_WORKERS = ("info", "xlen", "config", "client", "hello", "select")
+
+
+@pytest.fixture
+def settings(own_server: EmbeddedServer) -> Settings:
+    return settings_for(own_server.url, lease_ms=60_000, reap_after_ms=600_000)
+
+
+async def test_a_call_of_a_full_batch_costs_little_more_than_its_reply(plane: Plane, settings: Settings) -> None:
+    async with _unwatched_worker(settings):
+        await plane.redis.config_resetstat()
+        await _fill(plane, CALLS)
+        await _drained(plane)
+        stats = await plane.redis.info("commandstats")
+
+    sent = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    each = sum(calls for name, calls in sent.items() if not name.startswith(_NOT_THE_WORKERS)) / CALLS
+    # Of two, one is the call itself.
+    assert sent["xadd"] == 2 * CALLS
+    assert each <= 2.3, f"{each:.2f} commands of Redis for each call of a tool"
+
+
+async def test_a_quick_call_takes_few_calls_of_functions(plane: Plane, settings: Settings) -> None:
+    """That does not depend on the machine: whoever adds to it sees by how much."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, _about: Any) -> None:
+        nonlocal calls
+        # Ours, and those that dataclasses are made with; how often this test looks whether all is done, does not count.
+        calls += event == "call" and frame.f_code.co_filename.startswith((_OURS, "<string>"))
+
+    async with _unwatched_worker(settings):
+        sys.setprofile(count)
+        try:
+            await _fill(plane, CALLS)
+            await _drained(plane)
+        finally:
+            sys.setprofile(None)
+
+    each = calls / CALLS
+    assert each <= 45, f"{each:.1f} calls of our functions for each call of a tool, those for its batch included"
+
+
+async def test_quick_calls_share_their_tasks(plane: Plane, settings: Settings) -> None:
+    tasks = await _tasks_made(plane, settings, "echo")
+
+    each = tasks / CALLS
+    assert each <= 0.2, f"{each:.2f} tasks for each call of a tool that never waits"
+
+
+async def test_a_call_that_waits_has_one_task(plane: Plane, settings: Settings, tmp_path: Path) -> None:
+    tasks = await _tasks_made(plane, settings, "marked", path=str(tmp_path / "runs"))
+
+    each = tasks / CALLS
+    assert 1 <= each <= 1.2, f"{each:.2f} tasks for each call of a tool that waits once"
+
+
+@pytest.mark.parametrize("tool", ["echo", "marked"])
+async def test_a_call_leaves_no_circles_of_garbage(plane: Plane, settings: Settings, tmp_path: Path, tool: str) -> None:
+    """Finding them took a tenth of all time, and until then they pushed everything else out of the caches."""
+    args = {"path": str(tmp_path / "runs")} if tool == "marked" else {}
+    async with _unwatched_worker(settings):
+        gc.collect()
+        gc.disable()
+        try:
+            await _fill(plane, CALLS, tool, **args)
+            await _drained(plane)
+            garbage = gc.collect()
+        finally:
+            gc.enable()
+
+    each = garbage / CALLS
+    assert each < 1, f"{each:.1f} objects of each call are left to the collector"
+
+
+async def _tasks_made(plane: Plane, settings: Settings, tool: str, **args: Any) -> int:
+    """Count the tasks that are made while calls of *tool* are worked on."""
+    made = 0
+
+    def make(loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> asyncio.Task[Any]:
+        nonlocal made
+        made += 1
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    loop = asyncio.get_running_loop()
+    async with _unwatched_worker(settings):
+        loop.set_task_factory(make)
+        try:
+            await _fill(plane, CALLS, tool, **args)
+            await _drained(plane)
+        finally:
+            loop.set_task_factory(None)
+    return made
+
+
+def _unwatched_worker(settings: Settings) -> AbstractAsyncContextManager[Worker]:
+    """Run a worker whose telemetry goes nowhere, as where nobody has asked for any."""
+    return running_worker(echo, marked, settings=settings, probe=make_probe(keys=settings.keys, consumer="test"))
+
+
+async def _fill(plane: Plane, count: int, tool: str = "echo", **args: Any) -> None:
+    """Append calls all at once, in one command: so the batches are full, and appending them costs us nothing."""
+    fields = plane.codec.encode_call(plane.call(tool, **args))
+    append: Any = plane.redis.execute_command("EVAL", _APPEND, 1, plane.keys.calls, count, *fields)
+    await append
+
+
+async def _drained(plane: Plane) -> None:
+    async def empty() -> bool:
+        return not await plane.left()
+
+    await eventually(empty, because="all calls are settled")

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import toolbox
 from tests.support.eventually import eventually
+from toolspan.store import StreamStore
 from toolspan.testing import running_worker
 from toolspan.tools.registry import Registry
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.plane import Plane
     from toolspan.settings import Settings
+    from toolspan.store.stream import Burial, Buried
     from toolspan.testing import Recorder
 
 ALL = Registry.load(["tests.support.toolbox"])
@@ -247,6 +249,30 @@ async def test_a_reply_that_cannot_be_written_harms_no_neighbour(plane: Plane, s
     assert letter.reason == "reply_failed"
     assert letter.reply == '{"status":"ok","result":"kept"}'
     assert len(await plane.replies()) == 9
+
+
+async def test_a_bug_of_ours_after_a_refused_reply_is_the_trouble_of_that_call_alone(
+    plane: Plane, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quarantine, bugs = StreamStore.quarantine, [RuntimeError("a bug")]
+
+    async def first_fails(store: StreamStore, burial: Burial) -> Buried:
+        if bugs:
+            raise bugs.pop()
+        return await quarantine(store, burial)
+
+    monkeypatch.setattr(StreamStore, "quarantine", first_fails)
+    wrong = plane.keys.replies("on-purpose")
+    await plane.redis.set(wrong, "not a stream")
+    bad = await plane.add("v", "1", "tool", "echo", "args", "{}", "id", "bad", "reply_to", wrong)
+    async with running_worker(ALL, settings=settings):
+        await eventually(lambda: not bugs, because="its reply was refused")
+        await plane.append("echo")
+        await eventually(lambda: plane.reply("echo"), because="the worker goes on")
+        (letter,) = await eventually(plane.dead_letters, because="it is dead-lettered at its next attempt")
+
+    assert (letter.entry_id, letter.reason) == (bad, "reply_failed")
+    assert letter.attempts[0].error == "worker_error"
 
 
 async def test_never_more_calls_are_held_than_allowed(plane: Plane, settings: Settings, tmp_path: Path) -> None:

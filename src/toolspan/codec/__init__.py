@@ -12,6 +12,7 @@ from toolspan.codec.dead_letters import (
 )
 from toolspan.codec.entries import Codec
 from toolspan.codec.fields import CALL_FIELDS, TRACE_FIELDS, VERSION, trace_of
+from toolspan.codec.forms import NOTHING, Form
 from toolspan.codec.json import NotJsonError, dumps, loads, nested_within
 from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES, Limits
 from toolspan.codec.once import FORGOTTEN, decode_record, encode_remembered, once_digest, once_key
@@ -26,9 +27,11 @@ __all__ = [
     "MAX_KEY_CHARS",
     "MAX_STACK_BYTES",
     "MAX_TRACE_BYTES",
+    "NOTHING",
     "TRACE_FIELDS",
     "VERSION",
     "Codec",
+    "Form",
     "Limits",
     "NotJsonError",
     "call_id_in",

@@ -24,7 +24,7 @@ from toolspan.codec.fields import (
 )
 from toolspan.codec.json import dumps, loads, nested_within
 from toolspan.codec.legible import legible_fields
-from toolspan.codec.limits import MAX_FIELDS
+from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS
 from toolspan.errors import MalformedEntryError, TooLarge
 from toolspan.model import NO_TRACE, NewerCall, ToolCall, TraceFields
 
@@ -116,10 +116,14 @@ def from_usual(fields: Sequence[bytes], rules: Rules) -> ToolCall | None:
     if fields[::2] != _LAYOUTS.get(count) or fields[1] != b"1" or len(fields[7]) > rules.limits.args_bytes:
         return None
     try:
+        call_id, args = fields[3].decode(), loads(fields[7], nesting=rules.limits.nesting)
+        # Looked at here, for a function costs more than what it would check; what is not right is refused elsewhere.
+        if not 0 < len(call_id) <= MAX_ID_CHARS or type(args) is not dict:
+            return None
         return ToolCall(
-            checked_id(fields[3].decode()),
+            call_id,
             _tool(fields[5]),
-            checked_object("args", loads(fields[7], nesting=rules.limits.nesting)),
+            args,
             _reply_to(fields[9], rules.reply_prefix) if count > _AT_REPLY_TO else None,
             checked_deadline(fields[11]) if count > _AT_DEADLINE else None,
             None,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from toolspan.codec.fields import by_name, checked_object, refuse, text_in, trace_in
+from toolspan.codec.forms import Form
 from toolspan.codec.json import dumps, loads
 from toolspan.errors import MalformedEntryError
 from toolspan.model import ErrorType, Failed, Outcome, Progress, Reply, Succeeded, Timings
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 _ERROR_TYPES: Final = frozenset(get_args(ErrorType))
 _PHASES: Final = tuple(Timings.__annotations__)
 _ALL_TIMINGS: Final = b"{%s}" % b",".join(b'"%s":%%.3f' % name.encode() for name in _PHASES)
+_FORMS_KEPT: Final = 256
 _MAX_NESTING: Final = 200
 """Deeper than any worker may be set to write: a caller reads what its own limit would not let it send."""
 
@@ -28,19 +31,24 @@ def encode_reply(
     consumer: str,
     timings: Timings,
     traceparent: str | None,
-) -> list[str | bytes]:
-    """Encode a final reply."""
+) -> tuple[Form, tuple[str | bytes, ...]]:
+    """Encode a final reply: the form that it shares with others like it, and its own values."""
     if isinstance(outcome, Succeeded):
-        status, name, value = "ok", "result", outcome.result
+        status, value = "ok", outcome.result
     else:
-        status, name, value = "error", "error", _encode_failure(outcome)
-    fields: list[str | bytes] = [
-        "v", "1", "id", call_id, "entry", entry_id, "status", status, name, value,
-        "attempt", str(attempt), "consumer", consumer, "timings", _encode_timings(timings),
-    ]  # fmt: skip
+        status, value = "error", _encode_failure(outcome)
+    spent = _encode_timings(timings)
     if traceparent:
-        fields += ("traceparent", traceparent)
-    return fields
+        return _form(status, attempt, consumer, traced=True), (call_id, entry_id, value, spent, traceparent)
+    return _form(status, attempt, consumer, traced=False), (call_id, entry_id, value, spent)
+
+
+@lru_cache(_FORMS_KEPT)
+def _form(status: str, attempt: int, consumer: str, *, traced: bool) -> Form:
+    return Form(
+        "v", "1", "id", None, "entry", None, "status", status, "result" if status == "ok" else "error", None,
+        "attempt", str(attempt), "consumer", consumer, "timings", None, *(("traceparent", None) if traced else ()),
+    )  # fmt: skip
 
 
 def encode_progress(
@@ -143,7 +151,7 @@ def _decode_failure(raw: bytes) -> Failed:
 
 def _encode_timings(timings: Timings) -> bytes:
     queue, admission, execute, settle = timings.queue, timings.admission, timings.execute, timings.settle
-    if None not in (queue, admission, execute, settle):
+    if queue is not None and admission is not None and execute is not None and settle is not None:
         return _ALL_TIMINGS % (queue, admission, execute, settle)
     known = ((name, getattr(timings, name)) for name in _PHASES)
     return b"{%s}" % b",".join(b'"%s":%.3f' % (name.encode(), value) for name, value in known if value is not None)

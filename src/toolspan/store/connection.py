@@ -23,6 +23,7 @@ from toolspan.errors import (
     WrongTypeError,
 )
 from toolspan.store.address import Address
+from toolspan.store.private import PrivateClient
 from toolspan.store.wires import NotConnectedError, NotTrustedError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Connection:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._clients: list[redis.asyncio.Redis] = []
+        self._clients: list[redis.asyncio.Redis | PrivateClient] = []
         self.commands = self._client(ANSWER_TIMEOUT, connections=MAX_CONNECTIONS)
         """The client for everything that answers at once."""
 
@@ -94,6 +95,12 @@ class Connection:
         """Make a client of one connection for reads that block, whose socket timeout outlives the block."""
         return self._client(block_ms / 1000 + BLOCK_MARGIN, connections=1)
 
+    def private(self, *, block_ms: int = 0) -> PrivateClient:
+        """Make a client of one connection for one role alone, whose commands block for at most *block_ms*."""
+        client = PrivateClient(self._pool(block_ms / 1000 + BLOCK_MARGIN if block_ms else ANSWER_TIMEOUT, 1))
+        self._clients.append(client)
+        return client
+
     def listening(self, timeout: float) -> redis.asyncio.Redis:
         """Make a client of one connection for a subscription; *timeout* bounds its first answer, in seconds."""
         return self._client(timeout, connections=1)
@@ -110,15 +117,13 @@ class Connection:
         for client in self._clients:
             await client.aclose()
 
+    def _pool(self, timeout: float, connections: int) -> redis.asyncio.ConnectionPool:
+        address = self._address
+        options = _options(timeout, AsyncRetry(NoBackoff(), 0))
+        return redis.asyncio.BlockingConnectionPool(connections, None, address.kind, **address.target, **options)
+
     def _client(self, timeout: float, *, connections: int) -> redis.asyncio.Redis:
-        pool = redis.asyncio.BlockingConnectionPool(
-            connections,
-            None,
-            self._address.kind,
-            **self._address.target,
-            **_options(timeout, AsyncRetry(NoBackoff(), 0)),
-        )
-        client = redis.asyncio.Redis.from_pool(pool)
+        client = redis.asyncio.Redis.from_pool(self._pool(timeout, connections))
         # Some answers would be folded on the way, repeated fields into one: let them reach us as Redis sent them.
         for command in ("XREADGROUP", "XREAD", "XRANGE", "XPENDING", "XINFO CONSUMERS", "XINFO GROUPS"):
             client.set_response_callback(command, cast("Any", _as_sent))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from redis.exceptions import NoScriptError, RedisError
 
 from toolspan.errors import NotReplicatedError
+from toolspan.store.private import PrivateClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -63,21 +64,22 @@ class Script:
         keys = _flat(self._keys, values)
         return [len(keys), *keys, *_flat(self._args, values)]
 
-    async def run(self, client: redis.asyncio.Redis, **values: Any) -> Any:
+    async def run(self, client: redis.asyncio.Redis | PrivateClient, **values: Any) -> Any:
         """Run the script once; it is loaded first where the server does not know it, and has not run then.
 
         Raises:
             NotReplicatedError: if it has run, and too few replicas confirm that in time.
         """
         arguments = self.arguments(values)
-        call = self._confirmed if self._replicas else self._called
         try:
-            return await call(client, arguments)
+            return await self._called(client, arguments)
         except NoScriptError:
             await cast("Awaitable[Any]", client.execute_command("SCRIPT LOAD", self.text))
-            return await call(client, arguments)
+            return await self._called(client, arguments)
 
-    def _called(self, client: redis.asyncio.Redis, arguments: list[Any]) -> Awaitable[Any]:
+    def _called(self, client: redis.asyncio.Redis | PrivateClient, arguments: list[Any]) -> Awaitable[Any]:
+        if self._replicas and not isinstance(client, PrivateClient):
+            return self._confirmed(client, arguments)
         return cast("Awaitable[Any]", client.execute_command("EVALSHA", self._sha, *arguments))
 
     async def _confirmed(self, client: redis.asyncio.Redis, arguments: list[Any]) -> Any:

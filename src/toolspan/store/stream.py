@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import ResponseError
 
-from toolspan.codec import decode_attempts
+from toolspan.codec import Form, decode_attempts
 from toolspan.model import SUSPECT_FROM, Delivery, LossReason, Lost, Origin, origin_after, value
 from toolspan.store.clock import RedisClock, redis_ms
 from toolspan.store.connection import translated
@@ -89,7 +89,8 @@ class Settlement:
     attempt: int
     recorded: bool
     reply_to: str | None
-    reply: Sequence[str | bytes]
+    form: Form
+    values: Sequence[str | bytes]
     ending: Ending | None = None
 
 
@@ -156,7 +157,8 @@ class StreamStore:
         self.clock = RedisClock()
         self._keys = keys
         self._redis = connection.commands
-        self._reader = connection.blocking(block_ms)
+        self._reader = connection.private(block_ms=block_ms)
+        self._settler = connection.private()
         self._block_ms = block_ms
         self._registration_ttl_ms = registration_ttl_ms
         self._reply_ttl_seconds = reply_ttl_seconds
@@ -383,25 +385,28 @@ class StreamStore:
         *held* is how many deliveries we hold altogether. Asking again with the same *batch* gives the same answer.
         """
         others: dict[str, int] = {}
-        kinds: dict[tuple[Any, ...], int] = {}
+        kinds: dict[tuple[int, bool, bool | None, str | None, Form], bytes] = {}
         entries: list[Any] = []
         for one in settlements:
             # What many have in common is packed and read once: an ordinary batch is of one kind for each gateway.
-            flags, ending = "1" if one.recorded else "0", one.ending
-            if ending is not None:
-                flags += "1" if ending.kept else "0"
-            kind = (one.attempt, flags, one.reply_to, *one.reply[::2])
-            entries += (one.entry_id, kinds.setdefault(kind, len(kinds) + 1), *one.reply[1::2])
+            ending = one.ending
+            kind = (one.attempt, one.recorded, None if ending is None else ending.kept, one.reply_to, one.form)
+            number = kinds.get(kind)
+            if number is None:
+                number = kinds[kind] = b"%d" % (len(kinds) + 1)
+            entries += (one.entry_id, number, *one.values)
             if ending is not None:
                 entries += (others.setdefault(self._keys.once(ending.digest), len(others) + 1), ending.reply)
         parts: list[Any] = []
-        for attempt, flags, reply_to, *names in kinds:
+        for attempt, recorded, kept, reply_to, form in kinds:
+            flags = f"{recorded:d}" if kept is None else f"{recorded:d}{kept:d}"
             reply = 0 if reply_to is None else others.setdefault(reply_to, len(others) + 1)
-            parts += (attempt, flags, reply, len(names), *names)
+            fields = (field or "" for field in form.fields)
+            parts += (attempt, flags, reply, len(form.fields), *fields, len(form.blanks), *form.blanks)
         first, last = _range([one.entry_id for one in settlements])
         with translated():
             answer: bytes = await self._settle.run(
-                self._redis,
+                self._settler,
                 stream=self._keys.calls,
                 worker=self._keys.worker(self.me),
                 attempts=self._keys.attempts,
@@ -574,10 +579,14 @@ def _origin_of_due(delivery: Delivery) -> Origin:
 
 
 def _range(entry_ids: list[str]) -> tuple[str, str]:
-    """Give the smallest and the greatest id. Ids of one shape, as in nearly every batch, order as text."""
-    if len({(len(entry_id), entry_id.find("-")) for entry_id in entry_ids}) == 1:
-        return min(entry_ids), max(entry_ids)
-    return min(entry_ids, key=_order), max(entry_ids, key=_order)
+    """Give the smallest and the greatest id."""
+    candidates: list[str] = []
+    for length in set(map(len, entry_ids)):
+        alike = [entry_id for entry_id in entry_ids if len(entry_id) == length]
+        # Ids of one shape order as text; the shapes in a batch are few.
+        one_shape = len({entry_id.find("-") for entry_id in alike}) == 1
+        candidates += (min(alike), max(alike)) if one_shape else alike
+    return min(candidates, key=_order), max(candidates, key=_order)
 
 
 def _order(entry_id: str) -> tuple[int, int]:

@@ -34,6 +34,10 @@ class NotTrustedError(NotConnectedError):
     """The server's certificate cannot be verified."""
 
 
+_TAKEN_AT_ONCE: Final = 64 * 1024
+"""From so many bytes on that wait to be sent, asyncio itself has whoever writes wait."""
+
+
 class _Telling(_Parser):  # type: ignore[misc]
     """Reads answers; a refusal says whose it is, and a server that is no primary any more is left at once."""
 
@@ -91,6 +95,18 @@ class _Ours(_Asynchronous):
 
     def _hear(self, answer: Any) -> None:
         """Look at what the greeting was answered."""
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Hand a command over to the loop; where it is more than that takes at once, wait until it is gone."""
+        writer = self._writer
+        if writer is None or writer.transport.is_closing():
+            # A connection comes first, or is told to be lost.
+            await super().send_packed_command(command, check_health)
+            return
+        writer.writelines([command] if isinstance(command, bytes) else command)
+        if writer.transport.get_write_buffer_size() > _TAKEN_AT_ONCE:
+            # The limit of time for this is a task of its own, which most commands need not pay for.
+            await super().send_packed_command([], check_health=False)
 
     def pack_command(self, *args: Any) -> list[bytes]:
         """Give the bytes of a command; its first part may be two words."""

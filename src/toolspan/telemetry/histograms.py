@@ -52,8 +52,11 @@ class Bucketed:
         bucket = bisect_left(self.metric.buckets, seconds)
         series.counts[bucket] += 1
         series.sum += seconds
-        series.least = min(series.least, seconds)
-        series.most = max(series.most, seconds)
+        # A call of min() or max() would cost as much as all the rest.
+        if seconds < series.least:  # noqa: PLR1730
+            series.least = seconds
+        if seconds > series.most:  # noqa: PLR1730
+            series.most = seconds
         if sampled is not None:
             series.examples[bucket] = (seconds, sampled, time.time_ns())
 

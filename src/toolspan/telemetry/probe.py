@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         Delivery,
         GroupSnapshot,
         Order,
+        Origin,
         Outcome,
         Run,
     )
@@ -86,6 +87,8 @@ class Probe:
         self._received: _Readable = ([0], [0])
         self._claimed: _Readable = ([0], [0])
         self._lease_ns = self._renewed_ns = 0
+        self.tracing = tracer is not None
+        """Whether `executing` does anything."""
         self.executing = spans.executing
         self.traceparent = spans.traceparent
         self.reply_traceparent = spans.reply_traceparent
@@ -212,7 +215,8 @@ class Probe:
 
     def began(self, run: Run) -> None:
         """A delivery was decoded, and work on it begins; how it came to us is told with it."""
-        self._spans.begin(run)
+        if self.tracing:
+            self._spans.begin(run)
         delivery = run.delivery
         if delivery.owner is not None and delivery.loss is not None:
             self._claimed[run.call is None][0] += 1
@@ -246,21 +250,26 @@ class Probe:
             seconds = (ended_ns - began_ns) / _NS
             counters.operation_duration.record(seconds, "settle", "settle", calls, "", "", sampled=example)
         told = log.is_enabled_for(_DEBUG)
-        sent = 0
+        measured = self._meter is not None or self.tracing
+        # Of a batch, most are alike: what is counted of them is added once.
+        alike: dict[tuple[str, Origin, str, bool], int] = {}
         for run in runs:
-            outcome, tool = outcome_of(run), run.tool
-            counters.calls.add(tool, outcome)
-            counters.attempts.add(tool, run.delivery.origin, outcome)
-            if run.call is not None and run.call.reply_to is not None:
-                sent += 1
-            if told:
-                log.debug("call.settled", **self._particulars.line(run), outcome=outcome)
+            call, outcome = run.call, "ok"
             if isinstance(run.outcome, Failed):
+                outcome = run.outcome.type
                 self._raised(run)
                 self._wasted(run, outcome)
-            self._measured(run, outcome, ended_ns=ended_ns, batch=len(runs), settled=True)
-        if sent:
-            counters.sent.add("send", "", self._reply_template, "", count=sent)
+            kind = (run.tool, run.delivery.origin, outcome, call is not None and call.reply_to is not None)
+            alike[kind] = alike.get(kind, 0) + 1
+            if told:
+                log.debug("call.settled", **self._particulars.line(run), outcome=outcome)
+            if measured:
+                self._measured(run, outcome, ended_ns=ended_ns, batch=len(runs), settled=True)
+        for (tool, origin, outcome, replied), count in alike.items():
+            counters.calls.add(tool, outcome, count=count)
+            counters.attempts.add(tool, origin, outcome, count=count)
+            if replied:
+                counters.sent.add("send", "", self._reply_template, "", count=count)
 
     def settle_failed(self, error: BaseException, *, began_ns: int, ended_ns: int) -> None:
         """Redis failed the step that writes replies and acknowledges; it is tried again."""
@@ -686,11 +695,6 @@ class _Outage:
 _DEBUG: Final = 10
 _Readable: TypeAlias = tuple[list[float], list[float]]
 """What counts deliveries that can be read, and those that cannot."""
-
-
-def outcome_of(run: Run) -> str:
-    """Name how a run ended: `ok`, or the type of its failure."""
-    return run.outcome.type if isinstance(run.outcome, Failed) else "ok"
 
 
 def _error_of(outcome: Outcome | None) -> str:

@@ -13,12 +13,6 @@ if TYPE_CHECKING:
     from toolspan.model import Run, ToolCall
 
 
-class TimeLimit(Protocol):
-    """How long a tool may run."""
-
-    expired: bool
-
-
 class Reporting(Protocol):
     """Where progress goes."""
 
@@ -35,16 +29,13 @@ class Reporting(Protocol):
 class CurrentCall:
     """The call that a tool is run for."""
 
-    __slots__ = ("_call", "_limit", "_now_ms", "_reporting", "_run", "attempt")
+    __slots__ = ("_call", "_now_ms", "_reporting", "_run", "attempt")
 
-    def __init__(
-        self, call: ToolCall, run: Run, limit: TimeLimit, now_ms: Callable[[], int], reporting: Reporting
-    ) -> None:
+    def __init__(self, call: ToolCall, run: Run, now_ms: Callable[[], int], reporting: Reporting) -> None:
         self.attempt = run.delivery.attempt
         """Which attempt this is, from 1."""
         self._call = call
         self._run = run
-        self._limit = limit
         self._now_ms = now_ms
         self._reporting = reporting
 
@@ -85,7 +76,7 @@ class CurrentCall:
 
         An `async def` tool is told by `asyncio.CancelledError`; a `def` tool, whose thread cannot be stopped, asks.
         """
-        return self._run.cancelled or self._limit.expired
+        return self._run.cancelled or self._run.expired
 
     def progress(self, value: Any) -> Awaitable[None]:
         """Tell the caller how far this is, from an `async def` tool: `await current_call().progress({"found": 3})`.

@@ -66,6 +66,8 @@ class Tool:
     rate: float | None = None
     is_async: bool = field(init=False)
     limited: bool = field(init=False)
+    immediate: bool = field(init=False)
+    """Whether nothing stands before its first instruction once its arguments fit: no limit, no thread and no mark."""
     info: ToolInfo = field(init=False)
     digest: str = field(init=False)
     validate: Callable[[dict[str, Any]], dict[str, Any]] = field(init=False, repr=False, compare=False)
@@ -80,9 +82,12 @@ class Tool:
         except NotJsonError as exc:
             message = f"{self.name} cannot be a tool: its schema is not JSON: {exc}"
             raise ToolDefinitionError(message) from None
+        is_async = inspect.iscoroutinefunction(self.function)
+        limited = self.max_concurrency is not None or self.rate is not None
         for name, value in (
-            ("is_async", inspect.iscoroutinefunction(self.function)),
-            ("limited", self.max_concurrency is not None or self.rate is not None),
+            ("is_async", is_async),
+            ("limited", limited),
+            ("immediate", is_async and not limited and self.delivery == "at_least_once"),
             ("info", info),
             ("digest", hashlib.sha256(described).hexdigest()[:16]),
             ("validate", signature.validate),

@@ -35,8 +35,9 @@ class Batcher(Generic[Item]):
 
     def submit(self, item: Item) -> None:
         """Have *item* sent with the next batch; what becomes of it is for the sender to tell."""
+        if not self._waiting:
+            self._wake.set()
         self._waiting.append(item)
-        self._wake.set()
 
     async def run(self) -> None:
         """Send batches until cancelled. *send* must not fail: an item that it loses would wait for ever."""

@@ -7,7 +7,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from toolspan.codec import FORGOTTEN, dead_letter_fields, encode_outcome, encode_remembered, once_digest
+from toolspan.codec import FORGOTTEN, NOTHING, dead_letter_fields, encode_outcome, encode_remembered, once_digest
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded
 from toolspan.store.stream import Burial, Buried, Ending, Parked, Quarantined, Settled, Settlement, Start, Started
@@ -16,7 +16,7 @@ from toolspan.worker.batcher import AnsweringBatcher, Batcher
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from toolspan.codec import Codec
+    from toolspan.codec import Codec, Form
     from toolspan.errors import MalformedEntryError
     from toolspan.model import DeadLetterReason, Delivery, Outcome, Run, ToolCall
     from toolspan.store.stream import StreamStore
@@ -178,7 +178,7 @@ class Completer:
                     error_type=failure.type,
                     about=about,
                     reply_to=reply_to,
-                    reply=self._reply(run, call_id) if reply_to else (),
+                    reply=self._reply(run, call_id, failure) if reply_to else (),
                     ending=self._ending(run, call_id, run.call or malformed, run.unsent or failure),
                 )
             )
@@ -272,35 +272,37 @@ class Completer:
 
         statuses = await self._held("settle", write)
         ended_ns = time.monotonic_ns()
-        settled = []
-        for work, status in zip(works, statuses, strict=True):
-            if status is Settled.DONE:
-                settled.append(work.run)
-        self._probe.settled(settled, began_ns=began_ns, ended_ns=ended_ns)
-        for work, status in zip(works, statuses, strict=True):
-            if status is Settled.UNDELIVERED:
-                self.inflight.go_on(work, self._adopted(work))
-            elif status is Settled.UNWRITABLE:
-                self.inflight.go_on(work, self._unwritable(work))
-            else:
-                work.ended = True
-                if status is Settled.NOT_OURS:
-                    self._probe.stale(work.run)
-                self.inflight.settled(work)
+        done = [work for work, status in zip(works, statuses, strict=True) if status is Settled.DONE]
+        self._probe.settled([work.run for work in done], began_ns=began_ns, ended_ns=ended_ns)
+        for work in done:
+            work.ended = True
+        self.inflight.settled(*done)
+        if len(done) < len(works):
+            for work, status in zip(works, statuses, strict=True):
+                self._refused(work, status)
+
+    def _refused(self, work: Work, status: Settled) -> None:
+        """Do what is left to do for a delivery that was not settled, if it was not."""
+        if status is Settled.UNDELIVERED:
+            self.inflight.go_on(work, self._adopted)
+        elif status is Settled.UNWRITABLE:
+            self.inflight.go_on(work, self._unwritable)
+        elif status is Settled.NOT_OURS:
+            work.ended = True
+            self._probe.stale(work.run)
+            self.inflight.settled(work)
 
     def _settlement(self, work: Work, now_ns: int) -> Settlement:
         run = work.run
-        call = run.call
+        call, outcome, delivery = run.call, run.outcome, run.delivery
         run.settled_ns = now_ns
-        reply_to = call.reply_to if call else None
-        return Settlement(
-            work.entry_id,
-            run.delivery.attempt,
-            work.recorded,
-            reply_to,
-            self._reply(run, call.id) if call and reply_to else (),
-            self._ending(run, call.id, call, run.outcome) if call and call.idem is not None else None,
-        )
+        if call is None or outcome is None:
+            message = "a reply needs a call and its outcome"
+            raise RuntimeError(message)
+        reply_to = call.reply_to
+        form, values = (NOTHING, ()) if reply_to is None else self._encoded(run, call.id, outcome)
+        ending = None if call.idem is None else self._ending(run, call.id, call, outcome)
+        return Settlement(delivery.entry_id, delivery.attempt, work.recorded, reply_to, form, values, ending)
 
     def _ending(
         self, run: Run, call_id: str, call: ToolCall | MalformedEntryError | None, outcome: Outcome | None
@@ -309,7 +311,7 @@ class Completer:
         if call is None or call.tool is None or call.idem is None or outcome is None:
             return None
         kept = isinstance(outcome, Succeeded) or outcome.type not in FORGOTTEN
-        reply = encode_remembered(self._encoded(run, call_id, outcome))
+        reply = encode_remembered(self._reply(run, call_id, outcome))
         return Ending(once_digest(call.principal, call.tool, call.idem), kept, reply)
 
     async def _start(self, works: list[Work]) -> list[Started]:
@@ -318,13 +320,11 @@ class Completer:
         ]
         return await self._held("start", lambda: self._store.start(starts))
 
-    def _reply(self, run: Run, call_id: str) -> list[str | bytes]:
-        if run.outcome is None:
-            message = "a reply needs an outcome"
-            raise RuntimeError(message)
-        return self._encoded(run, call_id, run.outcome)
+    def _reply(self, run: Run, call_id: str, outcome: Outcome) -> list[str | bytes]:
+        form, values = self._encoded(run, call_id, outcome)
+        return form.filled(values)
 
-    def _encoded(self, run: Run, call_id: str, outcome: Outcome) -> list[str | bytes]:
+    def _encoded(self, run: Run, call_id: str, outcome: Outcome) -> tuple[Form, tuple[str | bytes, ...]]:
         return self._codec.encode_reply(
             call_id=call_id,
             entry_id=run.delivery.entry_id,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from toolspan.store import Redis
     from toolspan.telemetry.probe import Probe
     from toolspan.telemetry.setup import Telemetry
-    from toolspan.worker.inflight import Work
+    from toolspan.worker.inflight import Story, Work
     from toolspan.worker.roles import Parts
 
 _BACKOFF = (1.0, 60.0)
@@ -180,9 +180,9 @@ class PayloadProcessor:
         self._probe = probe
         self._max_attempts = max_attempts
 
-    def process(self, work: Work) -> Coroutine[None, None, None]:
-        """Hand the payload over; settle without a reply, try again later, or quarantine."""
-        return kept_apart(work, self._process, self._probe, self._parts.completer, self._try_again)
+    def process(self, work: Work, story: Story | None = None) -> Coroutine[None, None, None]:
+        """Hand the payload over; settle without a reply, try again later, or quarantine. Or do what *story* does."""
+        return kept_apart(work, story or self._process, self._probe, self._parts.completer, self._try_again)
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery
@@ -218,14 +218,11 @@ class PayloadProcessor:
 
     async def _hand_over(self, work: Work, payload: dict[str, Any]) -> Failed | None:
         """Let the program work, and tell what it raised."""
-        run, task = work.run, work.task
-        if task is None:
-            message = "a call is handed over in its own task only"
-            raise RuntimeError(message)
+        run = work.run
         try:
             with self._probe.executing(run):
                 run.tool_began_ns = time.monotonic_ns()
-                result = await contained(run, task, self._program(payload))
+                result = await contained(run, work.task, self._program(payload))
         finally:
             run.tool_ended_ns = time.monotonic_ns()
         if not isinstance(result, Raised):

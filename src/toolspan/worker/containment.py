@@ -24,7 +24,7 @@ class Raised:
     error: BaseException
 
 
-async def contained(run: Run, task: asyncio.Task[Any], theirs: Awaitable[Any]) -> Any:
+async def contained(run: Run, task: asyncio.Task[None] | None, theirs: Awaitable[Any]) -> Any:
     """Await what is *theirs* in *task*, the current one, and give its result, or `Raised`.
 
     Cancellations count only where *run* says that they are ours. Any other came from inside: it is one of the ways to
@@ -43,7 +43,7 @@ async def contained(run: Run, task: asyncio.Task[Any], theirs: Awaitable[Any]) -
     if run.given_up:
         # Whatever it gives after it was cancelled was not known before.
         raise asyncio.CancelledError
-    if task.cancelling():
+    if task is not None and task.cancelling():
         while task.uncancel():
             continue
         # Before Python 3.13, a cancellation that is still to come is not taken back with its request.

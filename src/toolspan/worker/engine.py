@@ -20,13 +20,13 @@ from toolspan.worker.roles import Roles
 from toolspan.worker.vitals import Vitals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from toolspan.model import ToolInfo
     from toolspan.settings import Settings
     from toolspan.store import Connection
     from toolspan.telemetry.probe import Probe
-    from toolspan.worker.inflight import Work
+    from toolspan.worker.inflight import Process
     from toolspan.worker.roles import Parts
 
 _LONGEST_SWEEP: Final = 5.0
@@ -49,7 +49,7 @@ class Engine:
         connection: Connection,
         settings: Settings,
         probe: Probe,
-        processor: Callable[[Parts], Callable[[Work], Coroutine[None, None, None]]],
+        processor: Callable[[Parts], Process],
         *,
         me: str,
         tools: Mapping[str, ToolInfo],

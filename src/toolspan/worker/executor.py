@@ -91,35 +91,48 @@ class Executor:
         if not tool.is_async:
             self._threads.dismiss()
 
-    async def run(self, run: Run, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> Execution:
-        """Run a *tool* that was admitted, and note in *run* when it began and ended.
+    async def run(
+        self, run: Run, task: asyncio.Task[None] | None, call: ToolCall, tool: Tool, arguments: dict[str, Any]
+    ) -> Execution:
+        """Run a *tool* that was admitted in *task*, the current one, and note in *run* when it began and ended.
 
         Raises:
             asyncio.CancelledError: if we have cancelled the run.
         """
-        seconds, expiry = self._time_left(call, tool)
-        if seconds <= 0:
-            self.dismiss(tool)
-            return Execution(too_late())
-        limit = self._timekeeper.limit(seconds)
-        run_for(CurrentCall(call, run, limit, self._clock.now_ms, self._progress))
-        try:
-            with limit, self._probe.executing(run):
-                run.tool_began_ns = time.monotonic_ns()
-                if tool.is_async:
-                    running = tool.function(**arguments)
-                else:
-                    running = self._threads.run(partial(tool.function, **arguments))
-                result = await contained(run, limit.task, running)
-        finally:
-            run.tool_ended_ns = time.monotonic_ns()
+        seconds: float = tool.timeout or self._timeout
+        expiry: ErrorType = "timeout"
+        if call.deadline_ms is not None:
+            seconds, expiry = self._time_left(call, tool)
+            if seconds <= 0:
+                self.dismiss(tool)
+                return Execution(too_late())
+        run_for(CurrentCall(call, run, self._clock.now_ms, self._progress))
+        if self._probe.tracing:
+            with self._probe.executing(run):
+                result = await self._result(run, task, tool, arguments, seconds)
+        else:
+            result = await self._result(run, task, tool, arguments, seconds)
         if not isinstance(result, Raised):
             return Execution(self._encode(tool, result))
-        if limit.expired:
+        if run.expired:
             message = f"{tool.name} did not end within {seconds:.3g} s"
             return Execution(Failed(expiry, message, retryable=expiry == "timeout"))
         retry = result.error if isinstance(result.error, Retry) else None
         return Execution(failed("tool_error", result.error, self._probe.redact, retryable=retry is not None), retry)
+
+    async def _result(
+        self, run: Run, task: asyncio.Task[None] | None, tool: Tool, arguments: dict[str, Any], seconds: float
+    ) -> Any:
+        """Give what the tool returns, or `Raised`."""
+        run.tool_began_ns = time.monotonic_ns()
+        try:
+            if tool.is_async:
+                running = tool.function(**arguments)
+            else:
+                running = self._threads.run(partial(tool.function, **arguments))
+            return await contained(run, task, self._timekeeper.limited(run, seconds, running))
+        finally:
+            run.tool_ended_ns = time.monotonic_ns()
 
     async def _admit(self) -> None:
         try:
@@ -145,8 +158,9 @@ class Executor:
         if len(result) > self._limits.reply_bytes:
             message = f"{tool.name} returned {len(result)} bytes; {self._limits.reply_bytes} are allowed"
             return Failed("reply_too_large", message)
-        if not nested_within(result, self._limits.nesting):
-            return Failed("reply_too_large", f"{tool.name} returned more than {self._limits.nesting} levels of nesting")
+        nesting = self._limits.nesting
+        if len(result) > nesting and not nested_within(result, nesting):
+            return Failed("reply_too_large", f"{tool.name} returned more than {nesting} levels of nesting")
         return Succeeded(result)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from toolspan.model import SUSPECT_FROM
+from toolspan.model import SUSPECT_FROM, Run
+from toolspan.worker.lanes import Lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
-    from toolspan.model import DeadLetterReason, Failed, Run
+    from toolspan.model import DeadLetterReason, Delivery, Failed
+
+    Story: TypeAlias = Callable[["Work"], Awaitable[None]]
 
 _RELEASES_KEPT: Final = 1_000
 _GATHER_SECONDS: Final = 0.002
@@ -36,6 +38,7 @@ class Work:
     run: Run
     verdict: Verdict | None = None
     task: asyncio.Task[None] | None = None
+    """What works on it now; None before that is begun, and once it has ended."""
     token: str = ""
     """What marks an at-most-once start; empty before it."""
     recorded: bool = False
@@ -85,23 +88,32 @@ class Work:
 
     def cancel(self) -> None:
         """Cancel the run: whoever asks for it decides what becomes of the delivery."""
+        self.run.cancelled = True
         if self.task is not None:
-            self.run.cancelled = True
             self.task.cancel()
 
 
-class InFlight:
-    """The deliveries of this worker, never more than *limit*; each has a task of its own until its outcome is known."""
+class Process(Protocol):
+    """Works on a delivery until it is settled, parked or quarantined; or does so by another *story* than its own."""
 
-    def __init__(self, process: Callable[[Work], Coroutine[None, None, None]], *, limit: int) -> None:
+    def __call__(self, work: Work, story: Story | None = None, /) -> Coroutine[None, None, None]:
+        """Whatever goes wrong in there is that delivery's own trouble."""
+
+
+class InFlight:
+    """The deliveries of this worker, never more than *limit*; each is worked on until its outcome is known."""
+
+    def __init__(self, process: Process, *, limit: int) -> None:
         self.limit = limit
         self._worthwhile = int(limit * _WORTHWHILE)
         self.closed = False
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[None] = self._loop.create_future()
-        """Fails when a task does, which no tool and no entry can bring about: a bug that shall stop the worker."""
+        """Fails when a story does, which no tool and no entry can bring about: a bug that shall stop the worker."""
         self._process = process
+        self._lanes = Lanes(process, self._ended)
         self._works: dict[str, Work] = {}
+        self._undelivered = 0
         self._freed = asyncio.Event()
         self._adopted = asyncio.Event()
         self._released: dict[str, tuple[str, int]] = {}
@@ -116,8 +128,7 @@ class InFlight:
     @property
     def room(self) -> int:
         """How many more deliveries may be taken now."""
-        held = sum(not work.undelivered for work in self)
-        return 0 if self.closed else max(0, self.limit - held)
+        return 0 if self.closed else max(0, self.limit - len(self._works) + self._undelivered)
 
     @property
     def suspects(self) -> int:
@@ -127,6 +138,19 @@ class InFlight:
     def entry_ids(self) -> list[str]:
         """Name all entries that are held."""
         return list(self._works)
+
+    def take(self, deliveries: Iterable[Delivery]) -> None:
+        """Start working on what was read as new: all at once, for what is done for each call is what calls cost."""
+        works = self._works
+        taken: list[Work] = []
+        for delivery in deliveries:
+            run = Run(delivery)
+            if delivery.entry_id in works:
+                self.add(run)
+            else:
+                work = works[delivery.entry_id] = Work(run)
+                taken.append(work)
+        self._lanes.add(*taken)
 
     def add(self, run: Run, *, verdict: Verdict | None = None, recorded: bool = False, noted: bool = False) -> None:
         """Start working on a delivery, or end it by *verdict*; see `Work` for the rest.
@@ -144,7 +168,7 @@ class InFlight:
             known.run.delivery.attempt = delivery.attempt
             known.noted = False
             known.recorded = known.recorded or recorded
-            known.undelivered = False
+            self._takes_room(known)
             self._adopted.set()
 
     def lose(self, entry_id: str, attempt: int) -> None:
@@ -199,23 +223,34 @@ class InFlight:
             self._freed.clear()
             await self._freed.wait()
 
-    def settled(self, work: Work) -> None:
-        """Let go of *work*, for Redis has taken its end; a tool that goes on all the same keeps its place till then."""
-        if work.task is None or work.task.done():
-            self._let_go(work)
-        else:
-            work.settling = False
+    def settled(self, *works: Work) -> None:
+        """Let go of *works*, for Redis has taken their ends; a tool that goes on all the same keeps its place."""
+        for work in works:
+            if work.task is None:
+                self._let_go(work)
+            else:
+                work.settling = False
+        self._freed.set()
 
-    def go_on(self, work: Work, story: Coroutine[None, None, None]) -> None:
+    def go_on(self, work: Work, story: Story) -> None:
         """Give *work* a task again, for a *story* at whose end it is let go of."""
         work.settling = False
-        self._run(work, story)
+        before = work.task
+
+        async def whole(work: Work) -> None:
+            await story(work)
+            if before is not None:
+                # A tool that did not let itself be cancelled keeps its place.
+                await asyncio.wait({before})
+
+        self._lanes.run_apart(work, self._process(work, whole))
 
     async def wait_for_adoption(self, work: Work, seconds: float) -> None:
         """Wait until some run took over a new delivery of its entry, at most *seconds*.
 
         Until *work* does, it takes up no room: where there is none, nobody would read its entry.
         """
+        self._undelivered += not work.undelivered
         work.undelivered = True
         self._freed.set()
         self._adopted.clear()
@@ -242,22 +277,24 @@ class InFlight:
         self._released.pop(entry_id, None)
 
     def _begin(self, work: Work) -> None:
-        self._works[work.entry_id] = work
-        self._run(work, self._process(work))
-
-    def _run(self, work: Work, story: Coroutine[None, None, None]) -> None:
-        work.task = self._loop.create_task(story, name=work.entry_id)
-        work.task.add_done_callback(partial(self._ended, work))
+        self._works[work.run.delivery.entry_id] = work
+        self._lanes.add(work)
 
     def _let_go(self, work: Work) -> None:
-        del self._works[work.entry_id]
+        """Hold *work* no longer; whoever waits for that is still to be told."""
+        del self._works[work.run.delivery.entry_id]
+        if work.undelivered:
+            self._takes_room(work)
         if work.successor is not None:
             self._begin(work.successor)
-        self._freed.set()
 
-    def _ended(self, work: Work, task: asyncio.Task[None]) -> None:
-        if task is work.task and not work.settling:
+    def _takes_room(self, work: Work) -> None:
+        self._undelivered -= work.undelivered
+        work.undelivered = False
+
+    def _ended(self, work: Work, error: BaseException | None) -> None:
+        if not work.settling:
             self._let_go(work)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
+            self._freed.set()
+        if isinstance(error, Exception):
             self.fail(error)

@@ -70,8 +70,7 @@ class Intake:
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Start working on what was read as new."""
-        for delivery in deliveries:
-            self._inflight.add(Run(delivery))
+        self._inflight.take(deliveries)
 
     async def take_over(self, claims: Sequence[Claimed]) -> None:
         """Begin what was claimed; what must not be begun any more is quarantined instead."""

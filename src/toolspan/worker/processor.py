@@ -6,7 +6,7 @@ import asyncio
 import random
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.errors import MalformedEntryError
 from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from toolspan.worker.completer import Completer
     from toolspan.worker.controls import Controls
     from toolspan.worker.executor import Executor
-    from toolspan.worker.inflight import Work
+    from toolspan.worker.inflight import Story, Work
     from toolspan.worker.neighbours import Neighbours
 
 _OWN_BACKOFF: Final = (1.0, 60.0)
@@ -64,9 +64,9 @@ class Processor:
         self._probe = probe
         self._max_attempts = max_attempts
 
-    def process(self, work: Work) -> Coroutine[None, None, None]:
-        """Work on a delivery until it is settled, parked or quarantined."""
-        return kept_apart(work, self._process, self._probe, self._completer, self._fail)
+    def process(self, work: Work, story: Story | None = None) -> Coroutine[None, None, None]:
+        """Work on a delivery until it is settled, parked or quarantined; by another *story* than ours, where given."""
+        return kept_apart(work, story or self._process, self._probe, self._completer, self._fail)
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery
@@ -102,7 +102,14 @@ class Processor:
         arguments = self._executor.check(call, tool)
         if isinstance(arguments, Failed):
             await self._conclude(work, call, tool, Execution(arguments))
-            return
+        elif tool.immediate:
+            execution = await self._executor.run(work.run, work.task, call, tool, arguments)
+            await self._conclude(work, call, tool, execution)
+        else:
+            await self._run_admitted(work, call, tool, arguments)
+
+    async def _run_admitted(self, work: Work, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> None:
+        """Run a tool that may have to wait until it can begin."""
         try:
             if tool.limited:
                 await self._admission.enter(work, tool, seconds=self._executor.seconds_until_deadline(call))
@@ -115,7 +122,7 @@ class Processor:
                 await self._hold_back(work, call)
                 return
             elif await self._may_begin(work, tool):
-                execution = await self._executor.run(work.run, call, tool, arguments)
+                execution = await self._executor.run(work.run, work.task, call, tool, arguments)
             else:
                 return
         except NotAdmittedError:
@@ -146,8 +153,11 @@ class Processor:
 
     async def _conclude(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> None:
         work.run.outcome = execution.outcome
-        delay_ms = self._retry_delay_ms(work, call, tool, execution)
-        if delay_ms is not None and isinstance(execution.outcome, Failed):
+        if not isinstance(execution.outcome, Failed):
+            self._completer.settle(work)
+            return
+        delay_ms = self._retry_delay_ms(work, call, tool, execution, execution.outcome)
+        if delay_ms is not None:
             await self._completer.retry(work, execution.outcome, delay_ms=delay_ms)
         else:
             await self._end(work, call)
@@ -225,11 +235,12 @@ class Processor:
         else:
             await self._completer.retry(work, failure, delay_ms=delay_ms)
 
-    def _retry_delay_ms(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> int | None:
+    def _retry_delay_ms(
+        self, work: Work, call: ToolCall, tool: Tool, execution: Execution, outcome: Failed
+    ) -> int | None:
         """Give the milliseconds until the next attempt; None: there is none."""
-        outcome = execution.outcome
         attempt = work.run.delivery.attempt
-        if not isinstance(outcome, Failed) or tool.delivery == "at_most_once" or attempt >= self._max_attempts:
+        if tool.delivery == "at_most_once" or attempt >= self._max_attempts:
             return None
         asked = execution.retry is not None
         if not asked and (outcome.type not in {"tool_error", "timeout"} or attempt > tool.retries):
@@ -261,21 +272,11 @@ async def kept_apart(
     is known is held until Redis takes it, never thrown away to be run again.
     """
     try:
-        await _unless_given_up(work, story, completer)
-    except asyncio.CancelledError:
-        if work.lost:
-            probe.lease_lost(work.run)
-        raise
-    except Exception as exc:  # noqa: BLE001
-        probe.bug("process", exc)
-        await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
-
-
-async def _unless_given_up(work: Work, story: Callable[[Work], Awaitable[None]], completer: Completer) -> None:
-    try:
         await story(work)
     except asyncio.CancelledError:
         if not work.run.given_up or (work.lost and not work.ended):
+            if work.lost:
+                probe.lease_lost(work.run)
             raise
         task = asyncio.current_task()
         while task is not None and task.uncancel():
@@ -283,6 +284,9 @@ async def _unless_given_up(work: Work, story: Callable[[Work], Awaitable[None]],
         # One that did not let itself be cancelled was answered for meanwhile.
         if not work.decided:
             completer.cancel(work)
+    except Exception as exc:  # noqa: BLE001
+        probe.bug("process", exc)
+        await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
 
 
 def outcome_unknown(why: str = "its worker was lost") -> Failed:

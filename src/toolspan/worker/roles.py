@@ -18,7 +18,7 @@ from toolspan.worker.completer import Completer
 from toolspan.worker.controls import Controls
 from toolspan.worker.fetcher import Fetcher
 from toolspan.worker.heartbeater import BEATS_PER_LEASE, Heartbeater
-from toolspan.worker.inflight import InFlight, Work
+from toolspan.worker.inflight import InFlight
 from toolspan.worker.intake import Intake
 from toolspan.worker.link import Link
 from toolspan.worker.listener import Listener
@@ -28,7 +28,7 @@ from toolspan.worker.reaper import Reaper
 from toolspan.worker.reclaimer import Reclaimer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Mapping
 
     from toolspan.model import ToolInfo
     from toolspan.settings import Settings
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from toolspan.store.clock import RedisClock
     from toolspan.store.keeper import Registration
     from toolspan.telemetry.probe import Probe
+    from toolspan.worker.inflight import Process
     from toolspan.worker.vitals import Vitals
 
 _LONGEST_BLOCK_MS: Final = 500
@@ -67,7 +68,7 @@ class Roles:
         connection: Connection,
         settings: Settings,
         probe: Probe,
-        processor: Callable[[Parts], Callable[[Work], Coroutine[None, None, None]]],
+        processor: Callable[[Parts], Process],
         *,
         me: str,
         vitals: Vitals,

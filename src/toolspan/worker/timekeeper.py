@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import operator
+import time
+import types
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from toolspan.worker.lanes import rest
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+
+    from toolspan.model import Run
+
+T = TypeVar("T")
 
 _GRAIN_SECONDS: Final = 0.01
 """So much later than asked for may a run be ended."""
+_NS_PER_GRAIN: Final = int(_GRAIN_SECONDS * 1_000_000_000)
 
 
 class Timekeeper:
@@ -18,16 +31,20 @@ class Timekeeper:
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0
 
-    def limit(self, seconds: float) -> Limit:
-        """Give what limits a `with` block of the current task: once *seconds* are over, the task is cancelled.
+    @types.coroutine
+    def limited(self, run: Run, seconds: float, tool: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        """Await the *tool* of *run*; once it has been at it for *seconds*, the current task is cancelled.
 
-        Whoever is in the block has to look whether the limit has *expired*, and to take the cancellation back.
+        Then *run* has `expired`, and the cancellation is to be taken back. Only what waits can be cancelled: nothing is
+        kept of a tool before it does so for the first time, and most end before.
         """
-        task = asyncio.current_task(self._loop)
-        if task is None:
-            message = "only a task can be limited"
-            raise RuntimeError(message)
-        return Limit(self, task, int((self._loop.time() + seconds) / _GRAIN_SECONDS) + 1)
+        try:
+            waits_for = tool.send(None)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
+        due = int((run.tool_began_ns + seconds * 1_000_000_000) / _NS_PER_GRAIN) + 1
+        with Limit(self, run, asyncio.current_task(self._loop), due):
+            return (yield from rest(operator.call, tool, waits_for))
 
     def add(self, limit: Limit) -> None:
         """Watch a limit."""
@@ -52,11 +69,11 @@ class Timekeeper:
         if self._timer is not None:
             self._timer.cancel()
         self._next = due
-        self._timer = self._loop.call_at(due * _GRAIN_SECONDS, self._ring)
+        self._timer = self._loop.call_later(due * _GRAIN_SECONDS - time.monotonic(), self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        now = self._loop.time() / _GRAIN_SECONDS
+        now = time.monotonic() / _GRAIN_SECONDS
         for due in [due for due in self._limits if due <= now]:
             for limit in self._limits.pop(due):
                 limit.expire()
@@ -65,24 +82,25 @@ class Timekeeper:
 
 
 class Limit:
-    """The end of a block of a task; *due* counts grains of the loop's clock."""
+    """The end of a run's time; *due* counts grains of the monotonic clock."""
 
-    __slots__ = ("_keeper", "due", "expired", "task")
+    __slots__ = ("_keeper", "_run", "_task", "due")
 
-    def __init__(self, keeper: Timekeeper, task: asyncio.Task[object], due: int) -> None:
+    def __init__(self, keeper: Timekeeper, run: Run, task: asyncio.Task[Any] | None, due: int) -> None:
         self.due = due
-        self.expired = False
-        self.task = task
+        self._run = run
+        self._task = task
         self._keeper = keeper
 
     def expire(self) -> None:
-        """Cancel the block."""
-        self.expired = True
-        self.task.cancel()
+        """Cancel the run."""
+        self._run.expired = True
+        if self._task is not None:
+            self._task.cancel()
 
     def __enter__(self) -> None:
         self._keeper.add(self)
 
     def __exit__(self, *_: object) -> None:
-        if not self.expired:
+        if not self._run.expired:
             self._keeper.discard(self)

@@ -10,13 +10,11 @@ from toolspan.worker.processor import Processor
 from toolspan.worker.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
-
     from toolspan.settings import Settings
     from toolspan.store import Connection
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry
-    from toolspan.worker.inflight import Work
+    from toolspan.worker.inflight import Process
     from toolspan.worker.roles import Parts
     from toolspan.worker.vitals import Vitals
 
@@ -58,7 +56,7 @@ class Worker:
         async with self._registry.lifespan():
             return await self._engine.run()
 
-    def _processor(self, parts: Parts) -> Callable[[Work], Coroutine[None, None, None]]:
+    def _processor(self, parts: Parts) -> Process:
         settings = self._settings
         executor = Executor(
             self._threads,

@@ -14,13 +14,13 @@
 -- ARGV[8] reply_ttl
 -- ARGV[9] reply_maxlen
 -- ARGV[10] kinds      of how many kinds the entries are: what many have in common is sent once
--- ARGV[11..] parts   for each kind: attempt, flags, which of the others the reply goes to (0: fire and forget), number
---                    of reply fields, their names;
---                    then for each entry: entry id, which of the kinds, the values of its reply fields
+-- ARGV[11..] parts   for each kind: attempt, flags, which of the others the reply goes to (0: fire and forget), how
+--                    many names and values the reply has, these, how many of them are blank, which (counted from 1);
+--                    then for each entry: entry id, which of the kinds, what fills the blanks
 --
 -- The flags are 1 if it has a record under attempts, else 0; for a call with an idempotency key a second digit follows,
--- 1 if its end is to be remembered, else 0. After the values of such a call stand two more: which of the others the
--- record is, and the reply as it is to stand there.
+-- 1 if its end is to be remembered, else 0. After what fills the blanks of such a call stand two more: which of the
+-- others the record is, and the reply as it is to stand there.
 --
 -- Returns a digit for each: 1 settled,
 --                           0 no longer ours, or acknowledged by somebody else: nothing was written,
@@ -46,16 +46,20 @@ end
 local kinds = {}
 local i = PARTS
 for k = 1, tonumber(ARGV[10]) do
-  local flags, reply, names = ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
-  local fields = {}
-  for n = 1, names do
-    fields[2 * n - 1], fields[2 * n] = ARGV[i + 3 + n], ''
+  local attempt, flags, reply, length = tonumber(ARGV[i]), ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
+  i = i + 4
+  local fields, blanks = {}, {}
+  for n = 1, length do
+    fields[n], i = ARGV[i], i + 1
   end
+  for n = 1, tonumber(ARGV[i]) do
+    blanks[n] = tonumber(ARGV[i + n])
+  end
+  i = i + 1 + #blanks
   kinds[k] = {
-    attempt = tonumber(ARGV[i]), fields = fields, reply = reply > 0 and KEYS[OTHERS + reply] or nil,
+    attempt = attempt, fields = fields, blanks = blanks, reply = reply > 0 and KEYS[OTHERS + reply] or nil,
     recorded = string.sub(flags, 1, 1) == '1', idempotent = #flags > 1, kept = string.sub(flags, 2) == '1',
   }
-  i = i + 4 + names
 end
 
 local pending = pending_between(stream, group, consumer, first, last, held)
@@ -67,7 +71,7 @@ while i <= #ARGV do
   local entry_id, kind = ARGV[i], kinds[tonumber(ARGV[i + 1])]
   local fields, key = kind.fields, kind.reply
   i = i + 2
-  for n = 2, #fields, 2 do
+  for _, n in ipairs(kind.blanks) do
     fields[n], i = ARGV[i], i + 1
   end
   local status = 1

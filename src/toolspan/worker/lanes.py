@@ -1,0 +1,136 @@
+"""Runs the stories of many works in few tasks: a task for each costs more than a quick call altogether."""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections import deque
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    from toolspan.model import Run
+
+
+class Runnable(Protocol):
+    """What a story is told of. *task* is the one that runs it; None before it is begun, and once it has ended."""
+
+    task: asyncio.Task[None] | None
+    run: Run
+
+    @property
+    def entry_id(self) -> str:
+        """What the task is named after."""
+
+
+T = TypeVar("T")
+Work = TypeVar("Work", bound=Runnable)
+
+
+class Lanes(Generic[Work]):
+    """Runs one story for each work, in the order in which they come, and each in a context of its own.
+
+    A lane is a task that runs one story after the other, for as long as none has to wait. The first that does keeps
+    the task, and those behind it go on in a new lane. So every story has a task that is its own for as long as it can
+    be cancelled: what has never waited has ended before anybody could ask for it.
+    """
+
+    def __init__(
+        self, begin: Callable[[Work], Coroutine[Any, None, None]], ended: Callable[[Work, BaseException | None], None]
+    ) -> None:
+        self._begin = begin
+        self._ended = ended
+        self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
+        self._queue: deque[Work] = deque()
+        self._open = False
+        """Whether there is a lane that takes works from the queue, or will be in a moment."""
+        self._lane: asyncio.Task[None] | None = None
+        """That lane, once it runs."""
+
+    def add(self, *works: Work) -> None:
+        """Run the stories of *works* once their turn has come; one that is cancelled before is not begun."""
+        self._queue.extend(works)
+        self._open_one()
+
+    def run_apart(self, work: Work, story: Coroutine[Any, None, None]) -> None:
+        """Run another *story* of *work*, in a task of its own from the start."""
+        make = partial(self._loop.create_task, self._apart(work, story), name=work.entry_id)
+        task = self._context.copy().run(make)
+        if not task.done():
+            work.task = task
+
+    def _open_one(self) -> None:
+        if self._queue and not self._open:
+            self._open = True
+            # By the loop and not from here: where a program has its tasks begin at once, one lane would run in another.
+            self._loop.call_soon(self._make, context=self._context)
+
+    def _make(self) -> asyncio.Task[None]:
+        return self._loop.create_task(self._run(), name="lane")
+
+    async def _run(self) -> None:
+        lane = self._lane = asyncio.current_task()
+        while self._lane is lane and self._queue:
+            work = self._queue.popleft()
+            if work.run.cancelled:
+                self._ended(work, None)
+                continue
+            work.task = lane
+            step = self._context.copy().run
+            error: BaseException | None = None
+            try:
+                story = self._begin(work)
+                waits_for = step(story.send, None)
+                self._give_to(work)
+                await rest(step, story, waits_for)
+            except StopIteration:
+                # It has ended without having had to wait, as most do.
+                pass
+            except (asyncio.CancelledError, Exception) as exc:  # noqa: BLE001
+                error = exc
+            # Another story may have taken its place meanwhile, see `run_apart`.
+            if work.task is lane:
+                work.task = None
+                self._ended(work, error)
+        if self._lane is lane:
+            self._lane = None
+            self._open = False
+
+    def _give_to(self, work: Work) -> None:
+        """Leave the open lane to *work*, which has to wait, and open another if there is more to run."""
+        if work.task is not None:
+            work.task.set_name(work.entry_id)
+        self._lane = None
+        self._open = False
+        self._open_one()
+
+    async def _apart(self, work: Work, story: Coroutine[Any, None, None]) -> None:
+        error: BaseException | None = None
+        try:
+            await story
+        except (asyncio.CancelledError, Exception) as exc:  # noqa: BLE001
+            error = exc
+        work.task = None
+        self._ended(work, error)
+
+
+@types.coroutine
+def rest(step: Callable[..., Any], begun: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+    """Await what has *begun* and *waits_for* something, and give what it gives; *step* calls each part that is left."""
+    resume: Callable[..., Any]
+    given: BaseException | None
+    while True:
+        try:
+            yield waits_for
+        except BaseException as exc:  # noqa: BLE001
+            resume, given = begun.throw, exc
+        else:
+            resume, given = begun.send, None
+        try:
+            waits_for = step(resume, given)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
