@@ -16,7 +16,10 @@ class Proxy:
         self._server: asyncio.Server
         self._cut_before: bytes | None = None
         self._cut_after: bytes | None = None
+        self._hold: bytes | None = None
+        self._released = asyncio.Event()
         self.cuts = 0
+        self.holds = False
         self.refusing = False
 
     @property
@@ -30,6 +33,14 @@ class Proxy:
     def cut_after(self, command: bytes) -> None:
         """Let the next *command* run, and cut its connection before the answer goes back."""
         self._cut_after = command
+
+    def hold(self, command: bytes) -> None:
+        """Keep *command*, where it comes next, and what comes after it on its connection, until `let_go`."""
+        self._hold = command
+
+    def let_go(self) -> None:
+        """Pass on what was kept."""
+        self._released.set()
 
     def cut_all(self) -> None:
         """Cut every connection that is open."""
@@ -61,6 +72,9 @@ class Proxy:
                 if self._cut_after is not None and self._cut_after in data:
                     self._cut_after = None
                     swallow.set()
+                if self._hold is not None and self._hold in data:
+                    self._hold, self.holds = None, True
+                    await self._released.wait()
                 up_writer.write(data)
                 await up_writer.drain()
         if not swallow.is_set():
