@@ -17,9 +17,12 @@ _PACKAGE: Final = "toolspan.worker"
 _BESIDE: Final = ("toolspan.periodic", "toolspan.store.scripts", "toolspan.store.stream")
 """What else has awaits of its own between two steps of one delivery."""
 
-_NOT_MET: Final = {
-    "supervisor": "the parent of worker processes holds no delivery, and its children end with it",
+ELSEWHERE: Final = {
+    ("toolspan.worker.supervisor", ""): "the parent of worker processes holds no delivery, and they end with it",
+    ("toolspan.periodic", "watch_loop"): "the gateway has it run; the loop of a worker is watched by its heartbeater",
 }
+"""Where no worker with a delivery ever is, and why: a module, and a function unless it is all of it."""
+
 _LONGEST: Final = 60
 
 
@@ -38,16 +41,15 @@ class Point:
         return f"{self.module}:{self.line} {self.function}, {self.when} `{self.what}`"
 
     @property
-    def name(self) -> tuple[str, str, str, str]:
-        """The same without the line, which changes with every edit above it."""
-        return self.module, self.function, self.when, self.what
+    def elsewhere(self) -> tuple[str, str] | None:
+        """Give what says that no worker with a delivery is ever here, if there is that."""
+        return next((place for place in ((self.module, ""), (self.module, self.function)) if place in ELSEWHERE), None)
 
 
 def modules() -> list[str]:
     """Name the modules whose points count: new ones of the worker by themselves."""
     found = {path.stem for path in file_of(f"{_PACKAGE}.__init__").parent.glob("*.py")} - {"__init__"}
-    assert found >= _NOT_MET.keys(), "what is not met any more need not be named"
-    return [*sorted(f"{_PACKAGE}.{stem}" for stem in found - _NOT_MET.keys()), *_BESIDE]
+    return [*sorted(f"{_PACKAGE}.{stem}" for stem in found), *_BESIDE]
 
 
 def file_of(module: str) -> Path:
@@ -59,20 +61,17 @@ def file_of(module: str) -> Path:
 
 
 class Code:
-    """The modules, with the numbers of their points: places in one list."""
+    """The modules with a call at each point, whose number is its place in the list of *points*."""
 
     def __init__(self) -> None:
         self.points: list[Point] = []
-        self.trees: dict[str, ast.Module] = {}
-        for module in modules():
-            tree = ast.parse(file_of(module).read_text())
-            self.trees[module] = ast.fix_missing_locations(_Marker(module, self.points).visit(tree))
+        self.trees = {module: marked(module, file_of(module).read_text(), self.points) for module in modules()}
 
 
-def marked(module: str, source: str) -> tuple[ast.Module, list[Point]]:
-    """Put a call at each point of *source*, and give those."""
-    points: list[Point] = []
-    return ast.fix_missing_locations(_Marker(module, points).visit(ast.parse(source))), points
+def marked(module: str, source: str, points: list[Point]) -> ast.Module:
+    """Put a call at each point of *source*, and those to *points*."""
+    tree: ast.Module = _Marker(module, points).visit(ast.parse(source))
+    return ast.fix_missing_locations(tree)
 
 
 class _Marker(ast.NodeTransformer):
@@ -83,22 +82,22 @@ class _Marker(ast.NodeTransformer):
         self._points = points
         self._within: list[str] = []
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         return self._inside(node)
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._inside(node)
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
         return self._inside(node)
 
-    def visit_Await(self, node: ast.Await) -> ast.AST:  # noqa: N802
+    def visit_Await(self, node: ast.Await) -> ast.AST:
         number = self._note(node, f"await {ast.unparse(node.value)}", "before", "after")
         self.generic_visit(node)
         node.value = _call(PASSED, number, node.value)
         return ast.copy_location(_call(PASSED, number + 1, node), node)
 
-    def visit_AsyncWith(self, node: ast.AsyncWith) -> ast.AST:  # noqa: N802
+    def visit_AsyncWith(self, node: ast.AsyncWith) -> ast.AST:
         for item in node.items:
             what = f"async with {ast.unparse(item.context_expr)}"
             number = self._note(item.context_expr, what, "before", "after", "before the end of", "after the end of")
@@ -106,14 +105,18 @@ class _Marker(ast.NodeTransformer):
         node.body = [self.visit(statement) for statement in node.body]
         return node
 
-    def visit_AsyncFor(self, node: ast.AsyncFor) -> ast.AST:  # noqa: N802
-        number = self._note(node, f"async for {ast.unparse(node.target)} in {ast.unparse(node.iter)}", "before", "after")
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> ast.AST:
+        number = self._note(
+            node, f"async for {ast.unparse(node.target)} in {ast.unparse(node.iter)}", "before", "after"
+        )
         self.generic_visit(node)
         node.iter = _call(EACH, number, node.iter)
         return node
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        number = self._note(node.iter, f"async for {ast.unparse(node.target)}", "before", "after") if node.is_async else 0
+        number = (
+            self._note(node.iter, f"async for {ast.unparse(node.target)}", "before", "after") if node.is_async else 0
+        )
         self.generic_visit(node)
         if node.is_async:
             node.iter = _call(EACH, number, node.iter)
@@ -129,9 +132,7 @@ class _Marker(ast.NodeTransformer):
         """Number the points of one thing that is awaited, and give the first number."""
         short = what if len(what) <= _LONGEST else f"{what[: _LONGEST - 1]}…"
         first = len(self._points)
-        self._points += (
-            Point(self._module, ".".join(self._within), node.lineno, when, short) for when in whens
-        )
+        self._points += (Point(self._module, ".".join(self._within), node.lineno, when, short) for when in whens)
         return first
 
 

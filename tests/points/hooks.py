@@ -6,47 +6,53 @@ import builtins
 import mmap
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.points import code
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+    from types import TracebackType
 
-MOST: int = 255
-"""So many visits of a point are told apart."""
+_MOST: Final = 255
 
 
 class Hooks:
-    """Counts visits, apart for those at which the worker held no call and those at which it did.
+    """Notes visits, apart for those at which the worker held no call and those at which it did.
 
-    The counts lie in a file, so that they outlive the process. Nothing is counted before `begin`.
+    That lies in a file, so that it outlives the process: a byte for each place. Nothing is noted before `begin`.
     """
 
     def __init__(self, holds: Callable[[], bool]) -> None:
         self._holds = holds
         self._visits: mmap.mmap | None = None
-        self._end: tuple[int, int] = (-1, 0)
+        self._ends: frozenset[int] = frozenset()
+
+    def calls(self) -> dict[str, Callable[..., Any]]:
+        """Give what marked code calls, by the names under which it does."""
+        return {
+            code.PASSED: self._passed,
+            code.WITHIN: lambda number, context: _Within(self._passed, number, context),
+            code.EACH: self._each,
+        }
 
     def install(self) -> None:
-        """Let the marked code find us."""
-        setattr(builtins, code.PASSED, self._passed)
-        setattr(builtins, code.WITHIN, lambda number, context: _Within(self._passed, number, context))
-        setattr(builtins, code.EACH, self._each)
+        """Let all code find them."""
+        vars(builtins).update(self.calls())
 
-    def begin(self, visits: Path, end: tuple[int, int] | None) -> None:
-        """Count from now on, into *visits*, and end at *end*: a place in there, and how many visits it takes."""
+    def begin(self, visits: Path, ends: Iterable[int]) -> None:
+        """Note from now on, in *visits*, and end at the first of the places *ends* that is visited."""
         with visits.open("r+b") as file:
             self._visits = mmap.mmap(file.fileno(), 0)
-        self._end = end or (-1, 0)
+        self._ends = frozenset(ends)
 
     def _passed(self, number: int, value: Any = None) -> Any:
         if self._visits is not None:
             place = place_of(number, held=self._holds())
-            count = self._visits[place] = min(self._visits[place] + 1, MOST)
-            if (place, count) == self._end:
+            self._visits[place] = min(self._visits[place] + 1, _MOST)
+            if place in self._ends:
                 os.kill(os.getpid(), signal.SIGKILL)
         return value
 
@@ -78,10 +84,12 @@ class _Within:
         self._passed(self._number + 1)
         return value
 
-    async def __aexit__(self, *error: Any) -> bool | None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
         self._passed(self._number + 2)
         try:
-            return await self._context.__aexit__(*error)
+            return await self._context.__aexit__(kind, error, trace)
         finally:
             self._passed(self._number + 3)
 

@@ -16,7 +16,7 @@ from tests.points.hooks import place_of
 from toolspan.offspring import ends_with_us
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from toolspan.settings import Settings
@@ -28,23 +28,21 @@ WORKER: Final = "toolspan.__main__:main"
 class Child:
     """One process: how often it was at each point, and how it ended."""
 
-    def __init__(self, folder: Path, number: int, places: int) -> None:
+    def __init__(self, folder: Path, number: int, places: int, send: Callable[..., None]) -> None:
         self.log = folder / f"{number}.log"
         self.log.touch()
         self.visits = folder / f"{number}.visits"
         self.visits.write_bytes(bytes(places))
-        self.pid = 0
-        self.born = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         """Its exit code."""
+        self._number = number
+        self._send = send
 
     def signal(self, number: int) -> None:
-        # Before it is born, 0 would mean all of us.
-        if self.pid and not self.ended.done():
-            os.kill(self.pid, number)
+        """Send it a signal, if it has not ended."""
+        self._send(number=self._number, signal=number)
 
     async def kill(self) -> None:
-        await self.born
         self.signal(signal.SIGKILL)
         await self.ended
 
@@ -82,38 +80,34 @@ class Nest:
         self._writer.close()
         await asyncio.to_thread(self._process.wait)
 
-    async def bear(
+    def bear(
         self,
         settings: Settings,
         *arguments: str,
         program: str = WORKER,
-        end: tuple[int, int] | None = None,
+        ends: Collection[int] = (),
         **variables: Any,
     ) -> Child:
-        """Start a process that works with *settings*, and ends at *end*: a place, and how many visits it takes."""
+        """Start a process that works with *settings*, and ends at the first of the places *ends* to which it gets."""
         number = next(self._numbers)
-        child = self._children[number] = Child(self._folder, number, self._places)
+        child = self._children[number] = Child(self._folder, number, self._places, self._send)
         changed = {k: v for k, v in settings if v != type(settings).model_fields[k].default}
-        wanted = {
-            "number": number,
-            "program": program,
-            "arguments": arguments,
-            "variables": {f"TOOLSPAN_{k.upper()}": str(v) for k, v in {**changed, **variables}.items()},
-            "log": str(child.log),
-            "visits": str(child.visits),
-            "end": end,
-        }
-        self._writer.write(f"{json.dumps(wanted)}\n".encode())
-        await child.born
+        self._send(
+            number=number,
+            program=program,
+            arguments=arguments,
+            variables={f"TOOLSPAN_{k.upper()}": str(v) for k, v in {**changed, **variables}.items()},
+            log=str(child.log),
+            visits=str(child.visits),
+            ends=list(ends),
+        )
         return child
+
+    def _send(self, **wanted: Any) -> None:
+        self._writer.write(f"{json.dumps(wanted)}\n".encode())
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         async for line in reader:
-            told = json.loads(line)
-            child = self._children[told["number"]]
-            if "pid" in told:
-                child.pid = told["pid"]
-                child.born.set_result(None)
-            else:
-                child.ended.set_result(told["code"])
+            number, code = json.loads(line)
+            self._children.pop(number).ended.set_result(code)
         assert False, "the nursery has ended"  # noqa: B011, PT015

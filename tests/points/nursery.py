@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _LOADED: Final = (
     *("toolspan.cli.main", "toolspan.cli.services", "toolspan.monitor.reporter", "toolspan.monitor.retention"),
     *("toolspan.worker.worker", "toolspan.worker.consumer", "toolspan.worker.pulse", "toolspan.health", "uvloop"),
-    "tests.support.toolbox",
+    *("tests.support.toolbox", "tests.points.tools", "tests.points.program"),
 )
 
 
@@ -58,7 +59,8 @@ class Nursery:
     def __init__(self, told: socket.socket, hooks: Hooks) -> None:
         self._told = told
         self._hooks = hooks
-        self._born: dict[int, int] = {}
+        self._alive: dict[int, int] = {}
+        """Pid to number, of those whose end we have not heard of: nobody else has their pids."""
 
     def run(self) -> None:
         """Go on until the other side is closed."""
@@ -66,15 +68,22 @@ class Nursery:
 
         signal.signal(signal.SIGCHLD, self._bury)
         self._end_with_us = ends_with_us(signal.SIGKILL)
-        for line in self._told.makefile("r"):
-            wanted = json.loads(line)
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        with suppress(ConnectionError):
+            for line in self._told.makefile("r"):
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+                self._heed(**json.loads(line))
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+    def _heed(self, *, number: int, signal: int = 0, **life: Any) -> None:
+        """Fork a process, or send the one with this number a signal, if it is still there."""
+        if life:
             pid = os.fork()
             if pid == 0:
-                self._live(**wanted)
-            self._born[pid] = wanted["number"]
-            self._say(number=wanted["number"], pid=pid)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+                self._live(**life)
+            self._alive[pid] = number
+        for pid, known in self._alive.items():
+            if signal and known == number:
+                os.kill(pid, signal)
 
     def _bury(self, _number: int, _frame: FrameType | None) -> None:
         while True:
@@ -84,10 +93,10 @@ class Nursery:
                 return
             if pid == 0:
                 return
-            self._say(number=self._born.pop(pid), code=os.waitstatus_to_exitcode(status))
+            self._say(self._alive.pop(pid), os.waitstatus_to_exitcode(status))
 
-    def _say(self, **facts: int) -> None:
-        self._told.sendall(f"{json.dumps(facts)}\n".encode())
+    def _say(self, number: int, code: int) -> None:
+        self._told.sendall(f"{json.dumps([number, code])}\n".encode())
 
     def _live(
         self,
@@ -97,8 +106,7 @@ class Nursery:
         variables: dict[str, str],
         log: str,
         visits: str,
-        end: tuple[int, int] | None,
-        **_: Any,
+        ends: Sequence[int],
     ) -> None:
         """Be a process like one that was started anew; does not return."""
         code = 1
@@ -113,7 +121,7 @@ class Nursery:
             os.dup2(out, 2)
             os.environ.update(variables)
             sys.argv = ["toolspan", *arguments]
-            self._hooks.begin(Path(visits), None if end is None else (end[0], end[1]))
+            self._hooks.begin(Path(visits), ends)
             module, _, function = program.partition(":")
             getattr(importlib.import_module(module), function)()
             code = 0
@@ -146,6 +154,8 @@ def main() -> None:
     InFlight.__init__ = known  # type: ignore[method-assign]
     gc.collect()
     gc.freeze()
+    # Many at once, and not at the cost of whatever is beside us.
+    os.nice(5)
     Nursery(socket.socket(fileno=int(sys.argv[1])), hooks).run()
 
 

@@ -14,13 +14,17 @@ from toolspan.settings import Settings
 from toolspan.store import Connection
 
 
+def _note(path: Path) -> None:
+    with path.open("a") as file:
+        file.write("\n")
+
+
 async def _process(payload: dict[str, Any]) -> None:
     if payload["tool"] == "fails":
         message = "on purpose"
         raise RuntimeError(message)
     arguments = payload["args"]
-    with Path(arguments["path"]).open("a") as file:
-        file.write("\n")
+    _note(Path(arguments["path"]))
     while not Path(arguments["release"]).exists():  # noqa: ASYNC110, ASYNC240 - the test is another process
         await asyncio.sleep(0.01)
 

@@ -25,6 +25,8 @@ class Scenario:
 
     program: ClassVar[str] = WORKER
     concurrency: ClassVar[int] = 10
+    tools: ClassVar[tuple[str, ...]] = ()
+    """What the worker that dies loads besides."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """Of the worker that dies; its rescuers have the usual ones."""
     shared: ClassVar[Mapping[str, Any]] = {}
@@ -74,7 +76,9 @@ class TriedAgain(Scenario):
         for number in range(2):
             await stage.call("flaky", f"flaky-{number}", path=f"flaky-{number}", good_from=3, ends=(OK, "tool_error"))
             await stage.call("again", f"again-{number}", path=f"again-{number}", good_from=2)
-        await stage.call("later", "late", path="late", good_from=2, deadline_ms=500, ends=(OK, "tool_error", "deadline_exceeded"))
+        await stage.call(
+            "later", "late", path="late", good_from=2, deadline_ms=500, ends=(OK, "tool_error", "deadline_exceeded")
+        )
 
 
 class Deserted(Scenario):
@@ -117,6 +121,9 @@ async def _has_no(stage: Stage, consumer: str) -> bool:
 
 class Paused(Scenario):
     """Calls of tools that are paused, or get to be while they wait for their turn."""
+
+    # Half as long, one waits for its turn: long enough to be paused meanwhile.
+    shared: ClassVar[Mapping[str, Any]] = {"lease_ms": 1_600}
 
     async def prepare(self, stage: Stage) -> None:
         await stage.pause("marked")
@@ -169,6 +176,26 @@ class Limited(Scenario):
         stage.release("go")
 
 
+class Full(Scenario):
+    """There is room for a few calls at a time, and many wait for it."""
+
+    concurrency = 8
+
+    async def prepare(self, stage: Stage) -> None:
+        for number in range(6):
+            await stage.call("until", f"stays-{number}", path=f"stays-{number}", release="go")
+        for number in range(30):
+            await stage.call("marked", f"m{number}", path=f"m{number}", seconds=number % 4 / 1_000)
+
+    async def act(self, stage: Stage) -> None:
+        await stage.sees(lambda: all(map(stage.starts, (f"m{number}" for number in range(30)))))
+        stage.release("go")
+        await stage.sees(stage.over)
+
+    async def afterwards(self, stage: Stage) -> None:
+        stage.release("go")
+
+
 class OutOfThreads(Scenario):
     """Tools that do not end when their time is over, and have all threads."""
 
@@ -193,8 +220,8 @@ class Elsewhere(Scenario):
 
     async def prepare(self, stage: Stage) -> None:
         keys = stage.plane.keys
-        other = {"lease": stage.settings.lease_ms, "protocol": 9, "concurrency": 1, "tools": '{"there": "digest"}'}
-        other |= {"host": "other", "pid": 1, "version": "9", "start": 1}
+        other: dict[Any, Any] = {"host": "other", "pid": 1, "version": "9", "start": 1, "concurrency": 1}
+        other |= {"lease": stage.settings.lease_ms, "protocol": 9, "tools": '{"there": "digest"}'}
         await stage.redis.hset(keys.worker("other-1-0000"), mapping=other)
         await stage.redis.pexpire(keys.worker("other-1-0000"), 60_000)
         await stage.redis.zadd(keys.workers, {"other-1-0000": await stage.plane.now_ms() + 60_000})
@@ -249,8 +276,9 @@ class Unwritable(Scenario):
         await stage.redis.set(keys.replies("on-purpose"), "no stream")
         await stage.redis.set(keys.dead_letters, "no stream")
         stage.plane.reply_to = keys.replies("on-purpose")
-        await stage.call("echo", "no reply", ends=("reply_failed",))
-        await stage.call("once", "no reply.once", path="no reply.once", ends=("reply_failed", "outcome_unknown"))
+        await stage.call("echo", "no reply", replied=False, ends=("reply_failed",))
+        ends = ("reply_failed", "outcome_unknown")
+        await stage.call("once", "no reply.once", replied=False, path="no reply.once", ends=ends)
         stage.plane.reply_to = keys.replies("outside")
         await stage.call("echo", "reply")
 
@@ -274,7 +302,7 @@ class GroupLost(Scenario):
     async def act(self, stage: Stage) -> None:
         await stage.began("runs", "again")
         await stage.redis.xgroup_destroy(stage.plane.keys.calls, stage.plane.keys.group)
-        await stage.sees(lambda: stage.plane.pending())
+        await stage.sees(lambda: stage.redis.xinfo_groups(stage.plane.keys.calls))
         stage.release("go")
         await stage.sees(stage.over)
 
@@ -331,8 +359,9 @@ class Disconnected(Scenario):
 
 
 class Unconfirmed(Scenario):
-    """A start waits for a replica that there is not, and the scripts are gone from the server."""
+    """A start waits for a replica that there is not, and the server does not know the scripts."""
 
+    tools = ("tests.points.own_scripts",)
     settings: ClassVar[Mapping[str, Any]] = {"wait_replicas": 1, "drain_seconds": 0.2}
 
     async def prepare(self, stage: Stage) -> None:
@@ -340,7 +369,6 @@ class Unconfirmed(Scenario):
         await stage.plane.orphan(GONE)
         await stage.call("once", "once", path="once", ends=_UNKNOWN)
         await stage.call("echo", "echo")
-        await stage.redis.script_flush()
 
     async def act(self, stage: Stage) -> None:
         await stage.says("not confirmed")
@@ -478,8 +506,9 @@ class Crowded(Scenario):
     shared: ClassVar[Mapping[str, Any]] = {"reply_maxlen": 100}
 
     async def prepare(self, stage: Stage) -> None:
-        names = {"call_id": "earlier", "entry_id": "1-1", "consumer": GONE, "traceparent": None}
-        unread = encode_progress(value=b"1", seq=1, attempt=1, **names)
+        unread = encode_progress(
+            call_id="earlier", entry_id="1-1", value=b"1", seq=1, attempt=1, consumer=GONE, traceparent=None
+        )
         for _ in range(200):
             await stage.redis.execute_command("XADD", stage.plane.reply_to, "*", *unread)
         await stage.redis.expire(stage.plane.reply_to, 60)
@@ -487,7 +516,7 @@ class Crowded(Scenario):
 
 
 SCENARIOS = (
-    *(Ordinary, TriedAgain, Deserted, Paused, Limited, OutOfThreads, Elsewhere, GivenUp, Crowded, Unwritable),
+    *(Ordinary, TriedAgain, Deserted, Paused, Limited, Full, OutOfThreads, Elsewhere, GivenUp, Crowded, Unwritable),
     *(GroupLost, GroupLostAtWork, Disconnected, Unconfirmed, Draining, Leaving, StoppedAtOnce, WithBugs),
     *(OwnProgram, OwnProgramStoppedAtOnce),
 )

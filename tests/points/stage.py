@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.support.eventually import eventually
 from tests.support.plane import Plane
 from tests.support.runs import starts
 from toolspan.errors import StoreError
@@ -14,6 +16,7 @@ from toolspan.store.callers import CallerStore
 from toolspan.store.control import ControlStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     import redis.asyncio
@@ -28,7 +31,8 @@ GONE: Final = "gone-1-0000"
 """A worker that died long ago."""
 
 _FILES: Final = ("path", "release", "seen")
-_SIGHT_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.04
+_SIGHT_SECONDS: Final = 10.0
 """How long the worker may take to get to where a scenario wants it, before the scenario goes on without that."""
 
 
@@ -56,8 +60,8 @@ class Stage:
         self.folder = folder
         self._code = code
         self.promises: list[Promise] = []
-        self.worker: Child
-        """The one that dies."""
+        self.workers: list[Child] = []
+        """The one that dies, and those that come after it."""
         self.control = ControlStore(connection, settings.keys)
         folder.mkdir()
 
@@ -68,18 +72,24 @@ class Stage:
         *,
         ends: tuple[str, ...] = (OK,),
         reply: bool = True,
+        replied: bool = True,
         deadline_ms: int | None = None,
         version: int = 1,
         **args: Any,
     ) -> str:
-        """Append a call that may have one of these *ends*; files among *args* are made names of this stage's own."""
+        """Append a call that may have one of these *ends*; not *replied*: it wants a reply that cannot be written.
+
+        Files among *args* are made names of this stage's own.
+        """
         args = {name: str(self.file(value)) if name in _FILES else value for name, value in args.items()}
         call = self.plane.call(tool, call_id, reply=reply, **args)
         if deadline_ms is not None:
             call = replace(call, deadline_ms=await self.plane.now_ms() + deadline_ms)
         fields = self.plane.codec.encode_call(call)
         fields[1] = str(version)
-        return await self.entry(*fields, call_id=call_id, ends=ends, replied=reply, once=tool.endswith("once"))
+        return await self.entry(
+            *fields, call_id=call_id, ends=ends, replied=reply and replied, once=tool.endswith("once")
+        )
 
     async def entry(
         self, *fields: str | bytes, call_id: str, ends: tuple[str, ...], replied: bool = True, once: bool = False
@@ -91,10 +101,9 @@ class Stage:
 
     async def tried(self, attempts: int, *entry_ids: str) -> None:
         """Let calls of the worker that is gone have had so many attempts."""
-        keys, ids = self.plane.keys, list(entry_ids)
-        await self.redis.xclaim(
-            keys.calls, keys.group, GONE, 0, ids, idle=100_000, retrycount=attempts, justid=True
-        )
+        keys = self.plane.keys
+        ids: tuple[Any, ...] = entry_ids
+        await self.redis.xclaim(keys.calls, keys.group, GONE, 0, ids, idle=100_000, retrycount=attempts, justid=True)
 
     def file(self, name: str) -> Path:
         return self.folder / name
@@ -106,10 +115,24 @@ class Stage:
     def starts(self, name: str) -> int:
         return starts(self.file(name))
 
-    async def sees(self, condition: Any, *, within: float = _SIGHT_SECONDS) -> None:
-        """Wait until the worker is where it should be; it may not get there, for a reason that it was sent on."""
-        with suppress(AssertionError):
-            await eventually(condition, because="the worker gets there", within=within)
+    @property
+    def worker(self) -> Child:
+        """The one that dies."""
+        return self.workers[0]
+
+    async def sees(
+        self, condition: Callable[[], Any], *, of: Child | None = None, within: float = _SIGHT_SECONDS
+    ) -> bool:
+        """Wait until the worker is where it should be; one that died on the way, or goes another, gets nowhere."""
+        worker = of or self.worker
+        deadline = time.monotonic() + within
+        while not worker.ended.done() and time.monotonic() < deadline:
+            found = condition()
+            if await found if inspect.isawaitable(found) else found:
+                return True
+            # Many look at once, and what they look at costs the workers that they wait for their turn.
+            await asyncio.wait({worker.ended}, timeout=_LOOK_SECONDS)
+        return False
 
     async def began(self, *names: str) -> None:
         """Wait until the tools that mark these files run."""
@@ -119,9 +142,10 @@ class Stage:
         """Wait until the worker's lines have *text*, so many times."""
         await self.sees(lambda: self.worker.log.read_text().count(text) >= times)
 
-    def was_at(self, function: str) -> bool:
-        """Whether the worker was at some point of *function*."""
-        return any(self._code.points[place // 2].function == function for place, _ in self.worker.visited())
+    def was_at(self, function: str, what: str = "") -> bool:
+        """Whether the worker was at some point of *function*, at *what* if that is said."""
+        points = (self._code.points[place // 2] for place, _ in self.worker.visited())
+        return any(point.function == function and what in point.what for point in points)
 
     async def over(self) -> bool:
         """Whether every call has its end."""

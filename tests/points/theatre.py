@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from contextlib import AsyncExitStack, suppress
+import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
@@ -13,12 +14,12 @@ from tests.points.nest import KILLED
 from tests.points.promises import broken
 from tests.points.scenarios import Scenario
 from tests.points.stage import Stage
-from tests.support.eventually import eventually
 from tests.support.proxy import Proxy
 from toolspan.settings import Settings
 from toolspan.store import Connection
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from tests.points.code import Code
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 _LEASE_MS: Final = 400
 _LEAVE_SECONDS: Final = 5.0
 _END_SECONDS: Final = 30.0
-_TOOLS: Final = ("--tools", "tests.support.toolbox", "--tools", "tests.points.tools")
+_EXPECTED: Final = {KILLED, 0, 1, 3}
+"""It died as it should; left in order; left in order, and gave back what did not end in time; could not reach Redis."""
+
+_TOOLS: Final = ("tests.support.toolbox", "tests.points.tools")
 _prefixes = count()
 
 
@@ -53,11 +57,11 @@ class Theatre:
         self._code = code
         self._folder = folder
 
-    async def play(self, kind: type[Scenario], end: tuple[int, int] | None) -> Played:
-        """Let the worker die at *end*, or else drain in the end."""
+    async def play(self, kind: type[Scenario], ends: Collection[int] = ()) -> Played:
+        """Let the worker die at the first of the places *ends*, or else drain in the end."""
         prefix = f"points{next(_prefixes)}"
-        fields: dict[str, Any] = {"reap_after_ms": 60_000, **kind.shared}
-        settings = Settings(redis_url=self._server.url, prefix=prefix, lease_ms=_LEASE_MS, **fields)
+        fields: dict[str, Any] = {"lease_ms": _LEASE_MS, "reap_after_ms": 60_000, **kind.shared}
+        settings = Settings(redis_url=self._server.url, prefix=prefix, **fields)
         stage = Stage(settings, self._connection.commands, self._connection, self._folder / prefix, self._code)
         scenario = kind()
         async with AsyncExitStack() as closing:
@@ -66,39 +70,42 @@ class Theatre:
                 scenario.proxy = await closing.enter_async_context(Proxy(self._server.port))
                 mortal = mortal.model_copy(update={"redis_url": scenario.proxy.url})
             await scenario.prepare(stage)
-            stage.worker = await self._start(mortal, kind, end)
+            stage.workers = [self._start(mortal, kind, *kind.tools, ends=ends)]
             await self._until_it_ended(scenario, stage)
             await scenario.afterwards(stage)
-        problems = []
-        rescuer = None
-        if not await stage.over():
-            rescuer = await self._start(settings, kind)
-            try:
-                await eventually(stage.over, because="every call has its end", within=_END_SECONDS)
-            except AssertionError as exc:
-                problems.append(str(exc))
-            await rescuer.kill()
+        problems = (
+            [] if await self._rescued(stage, kind) else [f"not all calls have their ends after {_END_SECONDS:g} s"]
+        )
+        code = stage.worker.ended.result()
+        if code not in _EXPECTED:
+            problems.append(f"it ended with {code}")
         problems += await broken(stage)
         await self._clear(stage)
-        workers = [stage.worker, *([rescuer] if rescuer else [])]
-        lines = "\n".join(f"--- {one.log}\n{one.log.read_text()}" for one in workers) if problems else ""
-        return Played(stage.worker.visited(), stage.worker.ended.result() == KILLED, problems, lines)
+        lines = "\n".join(f"--- {one.log}\n{one.log.read_text()}" for one in stage.workers) if problems else ""
+        return Played(stage.worker.visited(), code == KILLED, problems, lines)
 
-    async def _start(self, settings: Settings, kind: type[Scenario], end: tuple[int, int] | None = None) -> Child:
-        arguments = ("worker", *_TOOLS, "--concurrency", str(kind.concurrency))
-        return await self._nest.bear(settings, *arguments, program=kind.program, end=end)
+    async def _rescued(self, stage: Stage, kind: type[Scenario]) -> bool:
+        """Have other workers come, as an orchestrator would, until all calls have their ends; tell whether they do."""
+        deadline = time.monotonic() + _END_SECONDS
+        while not await stage.over():
+            if time.monotonic() > deadline:
+                return False
+            rescuer = self._start(stage.settings, kind)
+            stage.workers.append(rescuer)
+            await stage.sees(stage.over, of=rescuer, within=_END_SECONDS)
+            await rescuer.kill()
+        return True
+
+    def _start(self, settings: Settings, kind: type[Scenario], *tools: str, ends: Collection[int] = ()) -> Child:
+        arguments = [part for module in (*_TOOLS, *tools) for part in ("--tools", module)]
+        arguments += ["--concurrency", str(kind.concurrency)]
+        return self._nest.bear(settings, "worker", *arguments, program=kind.program, ends=ends)
 
     async def _until_it_ended(self, scenario: Scenario, stage: Stage) -> None:
         worker = stage.worker
-        acting = asyncio.create_task(scenario.act(stage))
-        await asyncio.wait({acting, worker.ended}, return_when=asyncio.FIRST_COMPLETED)
-        if acting.done():
-            acting.result()
-            worker.signal(signal.SIGTERM)
-            await asyncio.wait({worker.ended}, timeout=_LEAVE_SECONDS)
-        acting.cancel()
-        with suppress(asyncio.CancelledError):
-            await acting
+        await scenario.act(stage)
+        worker.signal(signal.SIGTERM)
+        await asyncio.wait({worker.ended}, timeout=_LEAVE_SECONDS)
         await worker.kill()
 
     async def _clear(self, stage: Stage) -> None:

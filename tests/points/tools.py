@@ -1,4 +1,4 @@
-"""Tools for workers that die, beside those of the toolbox; and a bug of the worker's own, for tools that are named so."""
+"""Tools for workers that die, beside those of the toolbox; and a bug of the worker's own, for those named after it."""
 
 from __future__ import annotations
 
