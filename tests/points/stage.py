@@ -32,7 +32,7 @@ GONE: Final = "gone-1-0000"
 
 _FILES: Final = ("path", "release", "seen")
 _LOOK_SECONDS: Final = 0.04
-_SIGHT_SECONDS: Final = 10.0
+_SIGHT_SECONDS: Final = 30.0
 """How long the worker may take to get to where a scenario wants it, before the scenario goes on without that."""
 
 

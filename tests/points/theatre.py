@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from tests.points.nest import Child, Nest
     from toolspan.testing import EmbeddedServer
 
-_LEASE_MS: Final = 400
+_LEASE_MS: Final = 600
 _LEAVE_SECONDS: Final = 5.0
-_END_SECONDS: Final = 30.0
+_END_SECONDS: Final = 60.0
 _EXPECTED: Final = {KILLED, 0, 1, 3}
 """It died as it should; left in order; left in order, and gave back what did not end in time; could not reach Redis."""
 
