@@ -76,6 +76,10 @@ test: $(READY) ## Run all tests on every server found here; ARGS='-k drain -x' g
 soak: $(READY) ## Let everything go wrong while calls run; ARGS='--calls 1000000 --seed 7 --keep'
 	@$(BIN)/python -m tests.soak.run $(ARGS)
 
+.PHONY: points
+points: $(READY) ## Have a worker die at every point between two awaits, in all that goes on there; takes half an hour
+	@$(BIN)/python -m tests.points.run $(ARGS)
+
 .PHONY: mutants
 mutants: $(READY) ## Change the Lua scripts in one place at a time, and list what no test notices; takes an hour
 	@$(BIN)/python tools/mutate_lua.py $(ARGS)

@@ -44,6 +44,12 @@ def binary_of(name: str) -> str | None:
     return path
 
 
+@pytest.fixture(scope="session")
+def server_names() -> list[str]:
+    """All servers of this run."""
+    return _servers()
+
+
 @pytest.fixture(scope="session", params=_servers())
 def server_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param

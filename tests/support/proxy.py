@@ -16,7 +16,10 @@ class Proxy:
         self._server: asyncio.Server
         self._cut_before: bytes | None = None
         self._cut_after: bytes | None = None
+        self._hold: bytes | None = None
+        self._released = asyncio.Event()
         self.cuts = 0
+        self.holds = False
         self.refusing = False
 
     @property
@@ -31,6 +34,14 @@ class Proxy:
         """Let the next *command* run, and cut its connection before the answer goes back."""
         self._cut_after = command
 
+    def hold(self, command: bytes) -> None:
+        """Keep *command*, where it comes next, and what comes after it on its connection, until `let_go`."""
+        self._hold = command
+
+    def let_go(self) -> None:
+        """Pass on what was kept."""
+        self._released.set()
+
     def cut_all(self) -> None:
         """Cut every connection that is open."""
         for writer in self._writers:
@@ -42,6 +53,7 @@ class Proxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        self.let_go()
         self.cut_all()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,6 +73,9 @@ class Proxy:
                 if self._cut_after is not None and self._cut_after in data:
                     self._cut_after = None
                     swallow.set()
+                if self._hold is not None and self._hold in data:
+                    self._hold, self.holds = None, True
+                    await self._released.wait()
                 up_writer.write(data)
                 await up_writer.drain()
         if not swallow.is_set():

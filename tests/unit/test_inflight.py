@@ -40,7 +40,7 @@ class Holding:
     async def end_all(self) -> None:
         for entry_id in self.inflight.entry_ids():
             self.end(entry_id)
-        await self.inflight.wait_until_empty()
+        await self.inflight.wait_until_gone(self.inflight)
 
 
 async def test_room_is_what_is_left_of_the_limit() -> None:
@@ -129,7 +129,7 @@ async def test_a_loss_is_believed_only_of_the_attempt_that_was_asked_for(
     work.starting = starting
     holding.inflight.lose("1-0", attempt)
     holding.end("1-0")
-    await holding.inflight.wait_until_empty()
+    await holding.inflight.wait_until_gone(holding.inflight)
 
     assert work.lost is cancelled
     assert work.run.cancelled is cancelled
@@ -180,7 +180,7 @@ async def test_a_tool_that_goes_on_after_its_call_was_settled_keeps_its_place() 
     inflight.settled(work)
     before = inflight.room
     end.set()
-    await inflight.wait_until_empty()
+    await inflight.wait_until_gone(inflight)
 
     assert (before, inflight.room) == (0, 1)
 
@@ -229,7 +229,7 @@ async def test_a_work_whose_reply_was_refused_goes_on_and_is_let_go_at_its_end()
     await asyncio.sleep(0)
     assert inflight.room == 0
     end.set()
-    await inflight.wait_until_empty()
+    await inflight.wait_until_gone(inflight)
     assert work.run.delivery.attempt == 2
 
 
@@ -272,7 +272,7 @@ async def test_releases_are_not_remembered_without_a_bound() -> None:
         inflight.add(run(f"{number}-0"))
         inflight.remember_release(list(inflight)[-1])
         inflight.lose(f"{number}-0", 1)
-    await inflight.wait_until_empty()
+    await inflight.wait_until_gone(inflight)
 
     kept = [entry_id for entry_id, _ in inflight.released()]
     assert kept == [f"{number}-0" for number in range(500, 1_500)]

@@ -210,12 +210,6 @@ class InFlight:
             self._freed.clear()
             await self._freed.wait()
 
-    async def wait_until_empty(self) -> None:
-        """Wait until nothing is held."""
-        while self._works:
-            self._freed.clear()
-            await self._freed.wait()
-
     async def wait_until_gone(self, works: Iterable[Work]) -> None:
         """Wait until none of *works* is held any more."""
         left = list(works)

@@ -1,0 +1,35 @@
+"""A worker process dies for real at every point between two awaits, and every promise is kept all the same.
+
+The points are read from the code. `make points` has it die at each in all that goes on there, on every server.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.points.tour import Tour
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from toolspan.testing import EmbeddedServer
+
+
+# The servers share the points out: each of these processes takes another one to come after it.
+@pytest.mark.timeout(600)
+async def test_every_promise_is_kept_wherever_between_two_awaits_a_worker_dies(
+    server: EmbeddedServer, server_name: str, server_names: list[str], tmp_path: Path
+) -> None:
+    chance = random.Random(server_name)
+    async with Tour.on(server, tmp_path) as tour:
+        scouted = await tour.scout()
+        points = sorted(scouted.found)[server_names.index(server_name) :: len(server_names)]
+        broken = await tour.visit([scouted.one_of(point, chance) for point in points], scouted, chance)
+
+    assert not scouted.problems, "\n".join(scouted.problems)
+    assert not tour.never(scouted), "no scenario takes a worker there"
+    assert not tour.by_mistake(scouted), "it is said of them that no worker gets there"
+    assert not broken, "\n".join(broken)
