@@ -23,7 +23,7 @@ _NEEDED: Final = ("cli.services", "health", "monitor.reporter", "monitor.retenti
 
 @contextmanager
 def forked_workers(
-    count: int, settings: Settings, log: Path, *, tools: str = "tests.support.toolbox"
+    count: int, settings: Settings, log: Path, *, tools: str = "tests.support.toolbox", log_level: str = "debug"
 ) -> Iterator[None]:
     """Keep *count* workers running, whatever ends them, until the block is left; what they tell goes to *log*."""
     variables = {
@@ -34,7 +34,7 @@ def forked_workers(
             if value != type(settings).model_fields[field].default
         },
     }
-    command = [sys.executable, "-m", "tests.support.forked", str(count), tools]
+    command = [sys.executable, "-m", "tests.support.forked", str(count), tools, log_level]
     with log.open("wb") as out:
         parent = subprocess.Popen(
             command,
@@ -51,16 +51,16 @@ def forked_workers(
         parent.wait()
 
 
-def _work(number: int, tools: str) -> None:
+def _work(number: int, tools: str, log_level: str) -> None:
     """Be a worker, as the command line starts one; does not return."""
     from toolspan.cli import signals  # noqa: PLC0415
     from toolspan.cli.main import cli  # noqa: PLC0415
 
     signals.install()
-    cli(["worker", "--tools", tools, "--name", f"w{number}", "--log-level", "debug"], prog_name="toolspan")
+    cli(["worker", "--tools", tools, "--name", f"w{number}", "--log-level", log_level], prog_name="toolspan")
 
 
-def _keep(count: int, tools: str) -> None:
+def _keep(count: int, tools: str, log_level: str) -> None:
     """Fork *count* workers, and another for each that ends; end with SIGTERM, and all of them at once."""
     workers: dict[int, int] = {}
 
@@ -73,7 +73,7 @@ def _keep(count: int, tools: str) -> None:
         if arm is not None:
             arm()
         try:
-            _work(number, tools)
+            _work(number, tools, log_level)
         finally:
             os._exit(1)
 
@@ -94,4 +94,4 @@ def _keep(count: int, tools: str) -> None:
 
 
 if __name__ == "__main__":
-    _keep(int(sys.argv[1]), sys.argv[2])
+    _keep(int(sys.argv[1]), *sys.argv[2:])
