@@ -100,6 +100,8 @@ class InFlight:
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[None] = self._loop.create_future()
         """Fails when a task does, which no tool and no entry can bring about: a bug that shall stop the worker."""
+        self.sweep_sooner = asyncio.Event()
+        """Set where orphans should be looked for now: a suspect has ended, and others may have had to wait for that."""
         self._process = process
         self._works: dict[str, Work] = {}
         self._freed = asyncio.Event()
@@ -251,6 +253,8 @@ class InFlight:
 
     def _let_go(self, work: Work) -> None:
         del self._works[work.entry_id]
+        if work.suspect:
+            self.sweep_sooner.set()
         if work.successor is not None:
             self._begin(work.successor)
         self._freed.set()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from toolspan.store.stream import PARKED
@@ -42,8 +41,6 @@ class Reclaimer:
         self._probe = probe
         self._lease_ms = lease_ms
         self._max_attempts = max_attempts
-        self.called = asyncio.Event()
-        """Set where another worker has found more orphans than it takes at once."""
 
     async def sweep_orphans(self) -> bool:
         """Take over every orphan found right now, as fast as there is room; False if nothing was asked."""

@@ -184,5 +184,5 @@ class Roles:
             self._probe,
             cancel=self.canceller.cancel,
             look=heartbeater.hurry,
-            sweep=self.reclaimer.called.set,
+            sweep=self.inflight.sweep_sooner.set,
         )
