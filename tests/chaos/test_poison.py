@@ -11,20 +11,20 @@ import pytest
 
 from tests.conftest import server_names
 from tests.support.eventually import eventually
-from tests.support.forked import forked_workers
+from tests.support.kept import kept_running
 from tests.support.runs import starts_in
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.plane import Plane
+    from tests.support.processes import Workers
     from toolspan.model import DeadLetter
 
 WORKERS: Final = 4
 SLOTS: Final = 20
 CALLS: Final = 400
 ATTEMPTS: Final = 4
-LEASE_MS: Final = 500
 
 # One killer on one server and ten on the other; TEST_KILLERS=1,3,10 has each of them on each.
 _ASKED: Final = os.environ.get("TEST_KILLERS")
@@ -36,8 +36,10 @@ _CASES: Final = [
 
 
 @pytest.mark.parametrize(("server_name", "killers"), _CASES, indirect=["server_name"])
-async def test_killers_are_quarantined_and_no_innocent_is(plane: Plane, tmp_path: Path, killers: int) -> None:
-    settings = plane.settings.model_copy(update={"concurrency": SLOTS, "lease_ms": LEASE_MS})
+async def test_killers_are_quarantined_and_no_innocent_is(
+    plane: Plane, workers: Workers, tmp_path: Path, killers: int
+) -> None:
+    settings = plane.settings.model_copy(update={"concurrency": SLOTS})
     runs = tmp_path / "runs"
     runs.mkdir()
     killing = {f"c{n}" for n in random.Random(killers).sample(range(CALLS), killers)}
@@ -48,7 +50,7 @@ async def test_killers_are_quarantined_and_no_innocent_is(plane: Plane, tmp_path
         else:
             await plane.append("marked", call, path=str(runs / call), seconds=0.1)
 
-    with forked_workers(WORKERS, settings, tmp_path / "workers.log"):
+    async with kept_running(workers, WORKERS, settings=settings):
         await eventually(lambda: _none_left(plane), because="every call has its end", within=90)
     replies = await plane.replies()
     letters = await plane.dead_letters()

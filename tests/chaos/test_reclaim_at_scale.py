@@ -6,12 +6,11 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.support.eventually import eventually
-from tests.support.forked import forked_workers
+from tests.support.kept import kept_running
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.plane import Plane
+    from tests.support.processes import Workers
 
 ORPHANS: Final = 10_000
 PARKED: Final = 100_000
@@ -34,7 +33,7 @@ return time[1] * 1000 + math.floor(time[2] / 1000)
 
 
 async def test_ten_thousand_orphans_are_taken_over_by_all_within_ten_seconds_after_their_lease(
-    plane: Plane, tmp_path: Path
+    plane: Plane, workers: Workers
 ) -> None:
     settings = plane.settings.model_copy(update={"lease_ms": LEASE_MS})
     due_ms = await plane.now_ms() + 3_600_000
@@ -45,7 +44,7 @@ async def test_ten_thousand_orphans_are_taken_over_by_all_within_ten_seconds_aft
             most[consumer] = max(most[consumer], held)
         return int(await plane.redis.xlen(plane.reply_to)) >= ORPHANS
 
-    with forked_workers(WORKERS, settings, tmp_path / "workers.log", log_level="error"):
+    async with kept_running(workers, WORKERS, "--log-level", "error", settings=settings):
         await eventually(lambda: _are_there(plane), because="all workers register")
         await _hold(plane, "~parked", PARKED, due_ms)
         lost_ms = await _hold(plane, "gone-1-0000", ORPHANS) + LEASE_MS

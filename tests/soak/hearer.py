@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import redis.asyncio
 from redis.exceptions import RedisError
@@ -13,6 +13,8 @@ from toolspan.codec import Codec, Limits
 if TYPE_CHECKING:
     from tests.soak.ledger import Ledger
     from toolspan.keys import Keys
+
+_TELL_SECONDS: Final = 60
 
 
 class Hearer:
@@ -43,12 +45,15 @@ class Hearer:
                 await asyncio.sleep(0.05)
 
     async def count(self) -> None:
-        """Count until cancelled."""
+        """Count until cancelled, and tell now and then how far it is."""
         before = 0
         while True:
             await asyncio.sleep(1)
-            self.rates.append(self._ledger.answered - before)
-            before = self._ledger.answered
+            answered = self._ledger.answered
+            self.rates.append(answered - before)
+            before = answered
+            if len(self.rates) % _TELL_SECONDS == 0:
+                print(f"{answered} answered after {len(self.rates)} s", flush=True)  # noqa: T201
 
     async def aclose(self) -> None:
         """Close the connection."""
