@@ -57,6 +57,8 @@ class Ledger:
     quarantined: Counter[str] = field(default_factory=Counter)
     called: Counter[str] = field(default_factory=Counter)
     """What the gateway's calls came to, by its own files."""
+    answered: int = 0
+    """How many calls have at least one reply."""
     wrong: list[str] = field(default_factory=list)
     strange: list[str] = field(default_factory=list)
     """Replies to calls that were none, as a second run of one key would be."""
@@ -91,6 +93,7 @@ class Ledger:
         self._told[n] = step
 
     def _replied(self, n: int, reply: Reply) -> None:
+        self.answered += not self.replies[n]
         self.replies[n] = min(self.replies[n] + 1, 255)
         self._told.pop(n, None)
         tool = self.tool(n)
@@ -129,11 +132,6 @@ class Ledger:
                 self.called[end if end in {"ok", "unsure"} else "wrong"] += 1
                 if end not in {"ok", "unsure"}:
                     self.wrong.append(f"the gateway's {line}")
-
-    @property
-    def answered(self) -> int:
-        """How many calls have at least one reply."""
-        return len(self.replies) - self.replies.count(0)
 
     def lost(self) -> list[int]:
         """List the calls that were appended for certain and have no reply."""
