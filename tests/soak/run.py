@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 REAP_SECONDS: Final = 10
 AFTER_FLUSH: Final = 500
+_COMPACT: Final = ("--auto-aof-rewrite-min-size", "16mb")
+"""Rewritten often, a file is loaded quickly: a server that is killed shall not be away for long."""
+
 _LAST_HEARD_SECONDS: Final = 1.0
 """What was settled last is heard a moment later."""
 
@@ -137,7 +140,7 @@ async def _soak(options: argparse.Namespace, folder: Path) -> bool:
     ledger = Ledger(options.seed, options.calls, AFTER_FLUSH)
     began = time.monotonic()
     async with AsyncExitStack() as stack:
-        server = stack.enter_context(EmbeddedServer(binary=options.server, tcp=True, aof=True))
+        server = stack.enter_context(EmbeddedServer(binary=options.server, tcp=True, aof=True, options=_COMPACT))
         settings = Settings(
             redis_url=server.url,
             lease_ms=int(LEASE_SECONDS * 1000),
