@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.soak.sender import OTHER_STREAM
+from toolspan.offspring import ends_with_us
 
 if TYPE_CHECKING:
     from tests.support.proxy import Proxy
@@ -119,6 +120,7 @@ class Fleet:
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,
+                preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509
             )
 
 
