@@ -28,7 +28,7 @@ _numbers = count()
 _PERMANENT = ("stream", "dlq", "workers", "events", "streams", "audit")
 
 
-def _servers() -> list[str]:
+def server_names() -> list[str]:
     """The servers that every test of Redis runs on; one that is asked for by name must be there."""
     asked = os.environ.get("TEST_SERVERS")
     if asked is not None:
@@ -44,13 +44,7 @@ def binary_of(name: str) -> str | None:
     return path
 
 
-@pytest.fixture(scope="session")
-def server_names() -> list[str]:
-    """All servers of this run."""
-    return _servers()
-
-
-@pytest.fixture(scope="session", params=_servers())
+@pytest.fixture(scope="session", params=server_names())
 def server_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

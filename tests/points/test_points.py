@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import server_names
 from tests.points.tour import Tour
 
 if TYPE_CHECKING:
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 # The servers share the points out: each of these processes takes another one to come after it.
 @pytest.mark.timeout(600)
 async def test_every_promise_is_kept_wherever_between_two_awaits_a_worker_dies(
-    server: EmbeddedServer, server_name: str, server_names: list[str], tmp_path: Path
+    server: EmbeddedServer, server_name: str, tmp_path: Path
 ) -> None:
     chance = random.Random(server_name)
     async with Tour.on(server, tmp_path) as tour:
         scouted = await tour.scout()
-        points = sorted(scouted.found)[server_names.index(server_name) :: len(server_names)]
+        servers = server_names()
+        points = sorted(scouted.found)[servers.index(server_name) :: len(servers)]
         broken = await tour.visit([scouted.one_of(point, chance) for point in points], scouted, chance)
 
     assert not scouted.problems, "\n".join(scouted.problems)

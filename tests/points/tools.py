@@ -12,6 +12,8 @@ from toolspan import tool
 from toolspan.worker.executor import Executor
 
 if TYPE_CHECKING:
+    from asyncio import Task
+
     from toolspan.model import Run, ToolCall
     from toolspan.tools.registry import Tool
     from toolspan.worker.executor import Execution
@@ -73,11 +75,13 @@ async def bug_once(on: int) -> str:
 _theirs = Executor.run
 
 
-async def _run(self: Executor, run: Run, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> Execution:
+async def _run(
+    self: Executor, run: Run, task: Task[None] | None, call: ToolCall, tool: Tool, arguments: dict[str, Any]
+) -> Execution:
     if tool.name.startswith("bug") and run.delivery.attempt == arguments["on"]:
         message = "on purpose"
         raise RuntimeError(message)
-    return await _theirs(self, run, call, tool, arguments)
+    return await _theirs(self, run, task, call, tool, arguments)
 
 
 Executor.run = _run  # type: ignore[method-assign]

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.redis.stage import CALL
+from toolspan.store import Channels
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
-    from toolspan.store import StreamStore
+    from toolspan.store import Connection, StreamStore
     from toolspan.store.stream import Claims
 
 LEASE_MS = 30_000
@@ -262,3 +263,45 @@ async def test_what_will_not_be_run_is_no_suspect(stage: Stage, store: StreamSto
     claims = await _claim(store, suspects=0)
 
     assert [claim.delivery.entry_id for claim in claims.claimed] == [entry_id]
+
+
+@pytest.mark.parametrize(
+    ("found", "count", "calls"), [("ooo", 2, True), ("ooo", 3, True), ("ooo", 4, False), ("oss", 3, False)]
+)
+async def test_who_takes_all_he_asked_for_calls_the_others(
+    stage: Stage, connection: Connection, found: str, count: int, calls: bool
+) -> None:
+    """Nobody calls who has to leave suspects behind: those who can take them no more than he would call him back."""
+    store = stage.store()
+    for kind in found:
+        await (_suspect(stage) if kind == "s" else stage.held("gone", idle_ms=IDLE_MS))
+    channels = Channels(connection)
+    await channels.open()
+    await channels.subscribe([stage.keys.workers])
+    await channels.next()
+
+    await _claim(store, count=count)
+    await stage.call("PUBLISH", stage.keys.workers, "that was all")
+    heard = await channels.next()
+    await channels.close()
+
+    assert heard is not None
+    assert heard.message == (b"orphans" if calls else b"that was all")
+
+
+async def test_it_is_told_once_for_each_owner(stage: Stage, store: StreamStore, connection: Connection) -> None:
+    for _ in range(4):
+        await stage.held("gone", idle_ms=IDLE_MS)
+    first = await _claim(store, count=2)
+    channels = Channels(connection)
+    await channels.open()
+    await channels.subscribe([stage.keys.workers])
+    await channels.next()
+
+    await _claim(store, count=2, after=first.more)
+    await stage.call("PUBLISH", stage.keys.workers, "that was all")
+    heard = await channels.next()
+    await channels.close()
+
+    assert heard is not None
+    assert heard.message == b"that was all"

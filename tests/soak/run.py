@@ -8,37 +8,35 @@ import shutil
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import redis.asyncio
 import uvloop
-from redis.exceptions import RedisError
-from rich.console import Console
-from rich.table import Table
 
-from tests.soak.faults import LEASE_SECONDS, Faults
+from tests.soak.faults import CALLS_PER_FAULT, LEASE_SECONDS, Faults
 from tests.soak.fleet import Fleet
-from tests.soak.ledger import Ledger, arguments, run_twice
+from tests.soak.hearer import Hearer
+from tests.soak.ledger import Ledger, run_twice
+from tests.soak.remains import remains, remains_at_last
+from tests.soak.report import tell
+from tests.soak.sender import Sender, StuckError
 from tests.support.proxy import Proxy
-from toolspan.codec import Codec, Limits
-from toolspan.model import ToolCall
 from toolspan.settings import Settings
 from toolspan.store import Connection, DeadLetterStore
 from toolspan.testing import EmbeddedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator
 
-    from toolspan.keys import Keys
+REAP_SECONDS: Final = 10
+AFTER_FLUSH: Final = 500
+_COMPACT: Final = ("--auto-aof-rewrite-min-size", "16mb")
+"""Rewritten often, a file is loaded quickly: a server that is killed shall not be away for long."""
 
-WORKERS: Final = 3
-BACKLOG: Final = 1_000
-AT_ONCE: Final = 100
-STUCK_SECONDS: Final = 120.0
-_BARS: Final = " ▁▂▃▄▅▆▇█"
-_PERMANENT: Final = {"stream", "dlq", "events", "streams", "audit", "reply", "workers", "worker", "schema", "monitor"}
+_LAST_HEARD_SECONDS: Final = 1.0
+"""What was settled last is heard a moment later."""
 
 
 class Soak:
@@ -48,187 +46,116 @@ class Soak:
         self._server = server
         self._fleet = fleet
         self._ledger = ledger
-        self._keys: Keys = settings.keys
-        self._codec = Codec(self._keys, Limits())
-        self._reply_to = self._keys.replies("soak")
-        self._sent = 0
-        self.rates: list[int] = []
+        self._settings = settings
         self._redis = redis.asyncio.Redis.from_url(server.url, socket_timeout=30)
+        self._connection = Connection.to(server.url)
+        self._sender = Sender(self._redis, self._connection, ledger, settings)
+        self._streams = [self._sender.keys, self._sender.other]
+        self.hearer = Hearer(server.url, settings.keys, self._sender.reply_to, ledger)
 
-    async def run(self, faults: Faults) -> None:
-        """Send all calls and hear what becomes of them, while things go wrong until the last was sent."""
+    async def run(self, faults: Faults) -> dict[str, Any]:
+        """Send all calls while things go wrong, then flush the server; give what is not as it should be."""
+        left: dict[str, Any] = {}
+        async with self._served():
+            stuck = await self._troubled(faults)
+            code = await asyncio.to_thread(self._fleet.end_gateway)
+            if not stuck:
+                left = await remains_at_last(self._redis, self._streams, within=3 * REAP_SECONDS)
+            self._ledger.found_dead([letter async for letter in self._letters()])
+            if not stuck:
+                await self._flush()
+        undrained = await asyncio.to_thread(self._fleet.end)
+        self._ledger.read(self._fleet.folder)
+        return {
+            "lost": self._ledger.lost(),
+            "doubled": self._ledger.doubled(),
+            "wrong": self._ledger.wrong,
+            "left": left,
+            "left after the drain": await remains(self._redis, self._streams, workers=False),
+            "at most once, and run twice": run_twice(self._fleet.folder),
+            "innocent in the dead letters": self._ledger.innocent(),
+            "stuck": stuck,
+            "faults that never came": self._never_came(faults),
+            "processes that did not drain": undrained | ({"gateway": code} if code else {}),
+            "processes left": self._fleet.left(),
+        }
+
+    async def _troubled(self, faults: Faults) -> list[str]:
+        found: list[str] = []
         calm = asyncio.Event()
-        tasks = [
-            asyncio.create_task(self._hear(), name="hear"),
-            asyncio.create_task(self._look_after(), name="look after"),
-            asyncio.create_task(self._count(), name="count"),
-        ]
         troubled = asyncio.create_task(faults.run(until=calm), name="faults")
         try:
-            await self._send_all()
+            await self._sender.send_all(range(self._ledger.calls))
             calm.set()
             await troubled
-            await self._all_ended()
+            await self._sender.until_fewer_than(1)
+        except* StuckError as stuck:
+            found = [str(one) for one in stuck.exceptions]
         finally:
-            for task in (troubled, *tasks):
+            calm.set()
+            await troubled
+        await asyncio.sleep(_LAST_HEARD_SECONDS)
+        return found
+
+    async def _flush(self) -> None:
+        """Lose everything at once, as an operator's slip would: whatever comes after it is answered all the same."""
+        await self._redis.flushall()
+        await self._sender.send_all(range(self._ledger.calls, len(self._ledger.replies)))
+        await self._sender.until_fewer_than(1)
+        await asyncio.sleep(_LAST_HEARD_SECONDS)
+
+    @asynccontextmanager
+    async def _served(self) -> AsyncIterator[None]:
+        """Hear what is answered, and keep the fleet alive, until the block is left."""
+        runs = {"hear": self.hearer.hear(), "count": self.hearer.count(), "look after": self._look_after()}
+        tasks = [asyncio.create_task(run, name=name) for name, run in runs.items()]
+        try:
+            yield
+        finally:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(troubled, *tasks, return_exceptions=True)
-
-    async def _send_all(self) -> None:
-        while self._sent < self._ledger.calls:
-            if self._sent - self._ledger.answered > BACKLOG:
-                await asyncio.sleep(0.01)
-                continue
-            numbers = range(self._sent, min(self._sent + AT_ONCE, self._ledger.calls))
-            await self._send(list(numbers))
-            self._sent = numbers.stop
-
-    async def _send(self, numbers: list[int]) -> None:
-        """Append calls; what was refused is sent again, what was not answered is not."""
-        while numbers:
-            pipeline = self._redis.pipeline(transaction=False)
-            for n in numbers:
-                call = ToolCall(str(n), self._ledger.tool(n), arguments(n), reply_to=self._reply_to)
-                fields: Any = self._codec.encode_call(call)
-                pipeline.execute_command("XADD", self._keys.calls, "*", *fields)
-            try:
-                answers = await pipeline.execute(raise_on_error=False)
-            except (RedisError, OSError):
-                self._ledger.unsure.update(numbers)
-                await asyncio.sleep(0.05)
-                return
-            numbers = [n for n, answer in zip(numbers, answers, strict=True) if isinstance(answer, RedisError)]
-            if numbers:
-                await asyncio.sleep(0.05)
-
-    async def _hear(self) -> None:
-        reader = redis.asyncio.Redis.from_url(self._server.url, socket_timeout=30)
-        last = "0"
-        while True:
-            try:
-                answer: Any = await reader.execute_command(
-                    "XREAD", "COUNT", 1_000, "BLOCK", 500, "STREAMS", self._reply_to, last
-                )
-                entries = _entries(answer)
-                for entry_id, fields in entries:
-                    self._ledger.heard(self._codec.decode_reply(fields))
-                    last = entry_id
-                if entries:
-                    await reader.xtrim(self._reply_to, minid=last)
-            except (RedisError, OSError):
-                await asyncio.sleep(0.05)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look_after(self) -> None:
         while True:
             self._fleet.look_after()
             await asyncio.sleep(0.1)
 
-    async def _count(self) -> None:
-        before = 0
-        while True:
-            await asyncio.sleep(1)
-            self.rates.append(self._ledger.answered - before)
-            before = self._ledger.answered
+    def _never_came(self, faults: Faults) -> list[str]:
+        if self._ledger.calls < 2 * CALLS_PER_FAULT * faults.in_a_bag:
+            return []
+        return [kind for kind, times in faults.done.items() if not times]
 
-    async def _all_ended(self) -> None:
-        """Wait until the stream is empty: as long as anything goes on, and not for ever when nothing does."""
-        moved, last = time.monotonic(), -1
-        while time.monotonic() - moved < STUCK_SECONDS:
-            with suppress(RedisError, OSError):
-                left = await self._redis.xlen(self._keys.calls)
-                if not left:
-                    # What was settled last is heard a moment later.
-                    await asyncio.sleep(1)
-                    return
-                if left != last:
-                    moved, last = time.monotonic(), left
-            await asyncio.sleep(0.05)
-
-    async def left(self) -> dict[str, int]:
-        """Say what is left that should not be, once all workers have gone."""
-        left = {"entries": await self._redis.xlen(self._keys.calls)}
-        groups: Any = await self._redis.xinfo_groups(self._keys.calls)
-        left["pending"] = sum(group["pending"] for group in groups)
-        kinds = [key.decode().split(":")[1] async for key in self._redis.scan_iter(f"{self._keys.prefix}:*")]
-        left["keys"] = sum(kind not in _PERMANENT for kind in kinds)
-        return {what: count for what, count in left.items() if count}
+    def _letters(self) -> AsyncIterator[Any]:
+        return DeadLetterStore(self._connection, self._settings.keys).all()
 
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        await self.hearer.aclose()
         await self._redis.aclose()
-
-
-def _entries(answer: Any) -> list[tuple[str, list[bytes]]]:
-    """Read an answer of XREAD, whose shape depends on the protocol."""
-    if not answer:
-        return []
-    streams = answer.items() if isinstance(answer, dict) else answer
-    found = []
-    for _, entries in streams:
-        for entry_id, fields in entries[0] if isinstance(answer, dict) else entries:
-            pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)
-            found.append((entry_id.decode(), [part for pair in pairs for part in pair]))
-    return found
+        await self._connection.aclose()
 
 
 async def _soak(options: argparse.Namespace, folder: Path) -> bool:
-    ledger = Ledger(options.seed, options.calls)
+    ledger = Ledger(options.seed, options.calls, AFTER_FLUSH)
     began = time.monotonic()
-    with EmbeddedServer(binary=options.server, tcp=True, aof=True) as server:
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(EmbeddedServer(binary=options.server, tcp=True, aof=True, options=_COMPACT))
         settings = Settings(
-            redis_url=server.url, lease_ms=int(LEASE_SECONDS * 1000), reap_after_ms=10_000, drain_seconds=5
+            redis_url=server.url,
+            lease_ms=int(LEASE_SECONDS * 1000),
+            reap_after_ms=REAP_SECONDS * 1000,
+            drain_seconds=5,
         )
-        async with Proxy(server.port) as proxy:
-            fleet = Fleet(server, proxy, settings, folder, size=WORKERS)
-            faults = Faults(fleet, options.seed)
-            soak = Soak(server, fleet, ledger, settings)
-            try:
-                await soak.run(faults)
-                undrained = {code: count for code, count in (await asyncio.to_thread(fleet.end)).items() if code}
-                connection = Connection.to(server.url)
-                ledger.found_dead([letter async for letter in DeadLetterStore(connection, settings.keys).all()])
-                await connection.aclose()
-                verdicts: dict[str, Any] = {
-                    "lost": ledger.lost(),
-                    "doubled": ledger.doubled(),
-                    "wrong": ledger.wrong,
-                    "left": await soak.left(),
-                    "at most once, and run twice": run_twice(folder),
-                    "innocent in the dead letters": ledger.innocent(),
-                    "workers that did not drain": undrained,
-                }
-            finally:
-                fleet.kill()
-                await soak.aclose()
-    _print(ledger, faults, verdicts, soak.rates, seconds=time.monotonic() - began)
+        proxy = await stack.enter_async_context(Proxy(server.port))
+        fleet = Fleet(server, proxy, settings, folder)
+        stack.callback(fleet.kill)
+        faults = Faults(fleet, ledger, options.seed)
+        soak = Soak(server, fleet, ledger, settings)
+        stack.push_async_callback(soak.aclose)
+        verdicts = await soak.run(faults)
+    tell(ledger, faults, verdicts, soak.hearer.rates, seconds=time.monotonic() - began)
     return not any(verdicts.values())
-
-
-def _print(ledger: Ledger, faults: Faults, verdicts: Mapping[str, Any], rates: list[int], *, seconds: float) -> None:
-    console = Console()
-    table = Table(title=f"{ledger.calls} calls in {seconds:.0f} s, seed {ledger.seed}", show_header=False)
-    for kind, times in sorted(faults.done.items()):
-        table.add_row(kind, str(times))
-    table.add_section()
-    for what, times in sorted(ledger.quarantined.items()):
-        table.add_row(f"dead letters: {what}", str(times))
-    table.add_row("append not answered, and no reply", str(sum(not ledger.replies[n] for n in ledger.unsure)))
-    table.add_section()
-    for what, found in verdicts.items():
-        table.add_row(what, f"{len(found)}" + (f"  {list(found)[:5]}" if found else ""))
-    console.print(table)
-    console.print(f"answered in each second, at most {max(rates, default=0)}; ! where something went wrong")
-    marks = [" "] * len(rates)
-    for at, _ in faults.timeline:
-        if int(at) < len(marks):
-            marks[int(at)] = "!"
-    for first in range(0, len(rates), console.width):
-        console.print(_plot(rates, max(rates))[first : first + console.width], highlight=False)
-        console.print("".join(marks)[first : first + console.width], highlight=False)
-
-
-def _plot(rates: list[int], most: int) -> str:
-    return "".join(_BARS[-(-rate * (len(_BARS) - 1) // (most or 1))] for rate in rates)
 
 
 def main() -> int:
@@ -237,7 +164,7 @@ def main() -> int:
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--server", help="a redis-server; the embedded Valkey without")
-    parser.add_argument("--keep", action="store_true", help="leave what the workers logged, and say where")
+    parser.add_argument("--keep", action="store_true", help="leave what the processes logged, and say where")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     try:

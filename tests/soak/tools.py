@@ -1,4 +1,4 @@
-"""What the workers of a soak run. What must not run twice leaves a line in the file of its process."""
+"""What the workers of a soak run. What somebody has to count leaves a line in a file of its process."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from pathlib import Path
 from toolspan import Retry, current_call, tool
 
 _FOLDER = Path(os.environ["SOAK_FOLDER"])
+
+
+def _note(kind: str, n: int) -> None:
+    with (_FOLDER / f"{kind}-{os.getpid()}").open("a") as file:
+        file.write(f"{n}\n")
 
 
 @tool
@@ -50,9 +55,56 @@ async def retried(n: int) -> int:
 @tool(delivery="at_most_once")
 async def once(n: int) -> int:
     """Run at most once, as the files show."""
-    with (_FOLDER / f"once-{os.getpid()}").open("a") as file:
-        file.write(f"{n}\n")
+    _note("once", n)
     await asyncio.sleep(n % 10 / 1000)
+    return n
+
+
+@tool
+async def keyed(n: int) -> int:
+    """Be called twice under one key."""
+    await asyncio.sleep(n % 20 / 1000)
+    return n
+
+
+@tool
+async def unheard(n: int) -> None:
+    """Run for nobody who waits: only the files show it."""
+    _note("unheard", n)
+
+
+@tool
+async def brief(n: int) -> int:
+    """Take as long as its caller waits, more or less."""
+    await asyncio.sleep(n % 20 / 100)
+    return n
+
+
+@tool
+async def given_up(n: int) -> int:
+    """Wait to be cancelled, longer than anybody should take to do so."""
+    await asyncio.sleep(60)
+    return n
+
+
+@tool
+async def tells(n: int) -> int:
+    """Tell of three steps."""
+    for step in range(3):
+        await current_call().progress(step)
+    return n
+
+
+@tool(max_concurrency=10)
+async def scarce(n: int) -> int:
+    """Be run by ten at once in the whole fleet."""
+    await asyncio.sleep(n % 5 / 1000)
+    return n
+
+
+@tool
+async def elsewhere(n: int) -> int:
+    """Come by another stream."""
     return n
 
 

@@ -60,7 +60,12 @@ class Proxy:
         if self.refusing:
             writer.transport.abort()
             return
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        try:
+            up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port)
+        except OSError:
+            # The server is down, as it is for those who come to it directly.
+            writer.transport.abort()
+            return
         self._writers |= {writer, up_writer}
         swallow = asyncio.Event()
         down = asyncio.create_task(self._down(up_reader, writer, swallow))

@@ -203,7 +203,7 @@ async def test_a_tool_that_goes_on_after_its_reply_was_refused_keeps_its_place()
     await eventually(lambda: told, because="what was refused is told")
     before = inflight.room
     end.set()
-    await inflight.wait_until_empty()
+    await inflight.wait_until_gone([work])
 
     assert (before, inflight.room) == (0, 1)
 

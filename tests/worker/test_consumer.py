@@ -133,6 +133,48 @@ async def test_a_payload_is_handed_over_as_it_is(plane: Plane, consuming: Consum
     assert await plane.dead_letters() == []
 
 
+async def test_orphans_in_great_number_do_not_wait_for_the_next_round(
+    plane: Plane, environment: pytest.MonkeyPatch
+) -> None:
+    del environment
+    program = Program()
+    await plane.append("echo")
+    await plane.orphan()
+    # Its first round comes too early to take anything over, and its second one too late.
+    consumer = ToolExecConsumer(plane.redis, "w", program.process, autoclaim_interval=3_600, autoclaim_min_idle=400)
+    await consumer.start()
+
+    async def taken() -> bool:
+        await plane.redis.publish(plane.keys.workers, "orphans")
+        return bool(program.given)
+
+    await eventually(taken, because="another worker has called")
+    await consumer.stop()
+
+
+async def test_suspects_that_had_to_wait_for_one_another_do_not_wait_for_the_next_round(
+    plane: Plane, environment: pytest.MonkeyPatch
+) -> None:
+    del environment
+    program = Program()
+    for number in range(3):
+        await plane.append("echo", str(number))
+    lost = [{"consumer": "old", "attempt": n, "start": n, "end": n + 1, "error": "worker_lost"} for n in (1, 2)]
+    for entry_id in await plane.orphan():
+        await plane.redis.hset(plane.keys.attempts, entry_id, json.dumps(lost))
+    consumer = ToolExecConsumer(plane.redis, "w", program.process, autoclaim_interval=3_600, autoclaim_min_idle=400)
+    await consumer.start()
+
+    async def begun() -> bool:
+        if not program.given:
+            await plane.redis.publish(plane.keys.workers, "orphans")
+        return bool(program.given)
+
+    await eventually(begun, because="the first one is taken")
+    await eventually(lambda: len(program.given) == 3, because="each is taken when the one before has ended")
+    await consumer.stop()
+
+
 async def test_fields_are_handed_over_as_a_dict_with_args_decoded(plane: Plane, consuming: Consuming) -> None:
     program = Program()
     await plane.add("tool", "echo", "args", '{"text": ["a", 1]}', "reply_to", "theirs", "own", "é".encode())

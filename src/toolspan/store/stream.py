@@ -198,14 +198,15 @@ class StreamStore:
 
     # ── taking in ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def read_new(self, count: int) -> list[Delivery]:
-        """Take up to *count* entries that nobody was given yet; wait for the first as long as a block lasts.
+    async def read_new(self, count: int, *, wait: bool = True) -> list[Delivery]:
+        """Take up to *count* entries that nobody was given yet; *wait* for the first as long as a block lasts.
 
         Must not be cancelled: Redis may have handed us entries already.
         """
         with translated():
             answer = await _answer(self._reader.execute_command(
-                "XREADGROUP", "GROUP", self._keys.group, self.me, "COUNT", count, "BLOCK", self._block_ms,
+                "XREADGROUP", "GROUP", self._keys.group, self.me, "COUNT", count,
+                "BLOCK", self._block_ms if wait else _NO_BLOCK_MS,
                 "STREAMS", self._keys.calls, ">",
             ))  # fmt: skip
         if not answer:
@@ -238,7 +239,10 @@ class StreamStore:
     async def claim(
         self, owner: str, *, lease_ms: int, count: int, suspects: int, max_attempts: int, after: str | None = None
     ) -> Claims:
-        """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects."""
+        """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects.
+
+        Where there may be more, all workers are called to take their part.
+        """
         with translated():
             last, loss, claimed, gone = await self._claim.run(
                 self._redis,
@@ -560,6 +564,9 @@ class StreamStore:
                 break
         return deleted
 
+
+_NO_BLOCK_MS: Final = 1
+"""None at all would be for ever."""
 
 _PAGE: Final = 1_000
 _DUE_PAGE: Final = 100

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-_READY_SECONDS: Final = 10.0
+_READY_SECONDS: Final = 60.0
+"""One that loads what it wrote to disk takes its time; one that ends is noticed at once."""
+
 _POLL_SECONDS: Final = 0.005
 
 

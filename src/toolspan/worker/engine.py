@@ -207,7 +207,7 @@ class Engine:
         lease = self._settings.lease_ms / 1000
         probe, stopping = self._probe, self._stopping
         rounds = [
-            (self._sweep_seconds, self._roles.reclaimer.sweep_orphans, "claim", None),
+            (self._sweep_seconds, self._roles.reclaimer.sweep_orphans, "claim", self._roles.inflight.sweep_sooner),
             (
                 min(lease / 4, _LONGEST_DUE_SWEEP),
                 self._roles.reclaimer.sweep_due,

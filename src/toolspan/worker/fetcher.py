@@ -53,7 +53,8 @@ class Fetcher:
             if room == 0:
                 return False
             began_ns = time.monotonic_ns()
-            deliveries = await self._store.read_new(room)
+            # Whoever waits behind us has orphans or due calls to take: where nothing is new, he comes at once.
+            deliveries = await self._store.read_new(room, wait=not self._intake.awaited)
             self._vitals.takes()
             # Inside our turn: what we cannot look at is found again before the next one.
             if deliveries and not self._cancellations.knows(deliveries[0]):

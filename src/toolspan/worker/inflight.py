@@ -110,6 +110,8 @@ class InFlight:
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[None] = self._loop.create_future()
         """Fails when a story does, which no tool and no entry can bring about: a bug that shall stop the worker."""
+        self.sweep_sooner = asyncio.Event()
+        """Set where orphans should be looked for now: a suspect has ended, and others may have had to wait for that."""
         self._process = process
         self._lanes = Lanes(process, self._ended)
         self._works: dict[str, Work] = {}
@@ -279,6 +281,8 @@ class InFlight:
         del self._works[work.run.delivery.entry_id]
         if work.undelivered:
             self._takes_room(work)
+        if work.suspect:
+            self.sweep_sooner.set()
         if work.successor is not None:
             self._begin(work.successor)
 

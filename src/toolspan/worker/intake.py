@@ -43,8 +43,14 @@ class Intake:
         self._probe = probe
         self._max_attempts = max_attempts
         self._door = asyncio.Lock()
+        self._asking = 0
         self._failed: StoreError | None = None
         """What may have hidden a hand-over from us."""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether somebody waits for the turn that is being had, and should not have to wait long."""
+        return self._asking > 0
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[int]:
@@ -52,7 +58,12 @@ class Intake:
 
         A failure of Redis inside may have hidden a hand-over: what we hold is looked through before the next turn.
         """
-        async with self._door:
+        self._asking += 1
+        try:
+            await self._door.acquire()
+        finally:
+            self._asking -= 1
+        try:
             if not await self._inflight.wait_for_room():
                 yield 0
                 return
@@ -67,6 +78,8 @@ class Intake:
                 if isinstance(exc, GroupMissingError) and await self._store.ensure_group():
                     self._probe.group_created()
                 raise
+        finally:
+            self._door.release()
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Start working on what was read as new."""

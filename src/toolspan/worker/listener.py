@@ -1,4 +1,4 @@
-"""Hears at once of calls that were given up, and of what operators ask for."""
+"""Hears at once of calls that were given up, of what operators ask for, and of many orphans."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Listener:
     """Listens for this worker, on one connection. Without it, heartbeats and looks at each batch tell the same, later.
 
     *cancel* is given the ids of calls that were given up; *look* is called when operators have asked for something, or
-    may have while nobody listened.
+    may have while nobody listened; *sweep* when another worker has found more orphans than it takes at once.
     """
 
     def __init__(
@@ -39,15 +39,18 @@ class Listener:
         *,
         cancel: Callable[[list[str]], None],
         look: Callable[[], None],
+        sweep: Callable[[], None],
     ) -> None:
         self._channels = channels
         self._cancelled = keys.cancel_prefix
         self._control = keys.control
+        self._workers = keys.workers
         self._store = store
         self._cancellations = cancellations
         self._probe = probe
         self._cancel = cancel
         self._look = look
+        self._sweep = sweep
         self._unconfirmed = 0
 
     async def run(self) -> None:
@@ -57,9 +60,9 @@ class Listener:
             while True:
                 try:
                     await self._channels.open()
-                    self._unconfirmed = 2
+                    self._unconfirmed = 3
                     await self._channels.subscribe_to_all(self._cancelled)
-                    await self._channels.subscribe([self._control])
+                    await self._channels.subscribe([self._control, self._workers])
                     while True:
                         self._heed(await self._channels.next())
                         if not self._unconfirmed and self._cancellations.deaf:
@@ -83,5 +86,7 @@ class Listener:
         if told.channel == self._control:
             # What was announced before we were heard to listen is to be looked for as well.
             self._look()
+        elif told.channel == self._workers:
+            self._sweep()
         elif told.message is not None:
             self._cancel([told.channel.removeprefix(self._cancelled)])

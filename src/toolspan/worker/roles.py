@@ -185,4 +185,5 @@ class Roles:
             self._probe,
             cancel=self.canceller.cancel,
             look=heartbeater.hurry,
+            sweep=self.inflight.sweep_sooner.set,
         )

@@ -2,7 +2,7 @@
 --
 -- KEYS[1] stream     tool calls
 -- KEYS[2] attempts   entry id -> list of attempts; entry id:mark -> token
--- KEYS[3] workers    consumer -> last heartbeat
+-- KEYS[3] workers    consumer -> last heartbeat; every worker hears the channel of that name
 -- KEYS[4] events     exceptional steps
 -- ARGV[1] group
 -- ARGV[2] consumer   we
@@ -70,6 +70,11 @@ for _, candidate in ipairs(candidates) do
       claimed[#claimed + 1] = orphan.claimed(entry_id, deliveries, entry[2], list, mark, now)
     end
   end
+end
+-- There may be more than we have room for: the others shall not wait for their next round. Only where we took all that
+-- we asked for, so that workers who can take nothing more do not call each other without end.
+if after == '-' and #claimed == count then
+  redis.pcall('PUBLISH', workers, 'orphans')
 end
 local last = candidates[#candidates]
 return { #candidates == count and last[1] or '', loss, claimed, gone }
