@@ -153,7 +153,9 @@ PENDING: Final = _group(catalog.GROUP_PENDING, "pending")
 PARKED: Final = _group(catalog.GROUP_PARKED, "parked")
 LENGTH: Final = _group(catalog.GROUP_LENGTH, "length")
 CONSUMERS: Final = _group(catalog.GROUP_CONSUMERS, "consumers")
-OLDEST: Final = _group(catalog.OLDEST_UNDELIVERED_AGE, "oldest undelivered", SECONDS)
+OLDEST: Final = Signal(
+    largest(catalog.OLDEST_UNDELIVERED_AGE, BOARD), SECONDS, "oldest undelivered", no_data="nothing waits, or unknown"
+)
 WORKERS: Final = Signal(largest(catalog.WORKERS, BOARD, at.STATE), COUNT, _by(at.STATE), no_data=UNKNOWN)
 LIVE: Final = Signal(largest(catalog.WORKERS, BOARD, where={at.STATE: '="live"'}), COUNT, "live", no_data=UNKNOWN)
 

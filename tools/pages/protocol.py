@@ -96,10 +96,14 @@ def call_fields() -> list[Row]:
 def reply_fields() -> list[str]:
     """The fields of replies, final ones and those of progress, as they are written."""
     common: dict[str, Any] = {"call_id": "", "entry_id": "", "attempt": 1, "consumer": "", "traceparent": "00"}
-    ok = replies.encode_reply(outcome=Succeeded(b"0"), timings=Timings(), **common)
-    failed = replies.encode_reply(outcome=Failed("tool_error", ""), timings=Timings(), **common)
+    outcomes = (Succeeded(b"0"), Failed("tool_error", ""))
+    final = [replies.encode_reply(outcome=outcome, timings=Timings(), **common) for outcome in outcomes]
     progress = replies.encode_progress(value=b"0", seq=1, **common)
-    return list(dict.fromkeys(str(name) for fields in (ok, failed, progress) for name in fields[::2]))
+    return list(
+        dict.fromkeys(
+            str(name) for fields in (*(form.filled(own) for form, own in final), progress) for name in fields[::2]
+        )
+    )
 
 
 def dead_letter_fields() -> list[str]:
