@@ -75,7 +75,7 @@ async def bug_once(on: int) -> str:
 _theirs = Executor.run
 
 
-async def _run(
+async def _run(  # noqa: PLR0917
     self: Executor, run: Run, task: Task[None] | None, call: ToolCall, tool: Tool, arguments: dict[str, Any]
 ) -> Execution:
     if tool.name.startswith("bug") and run.delivery.attempt == arguments["on"]:

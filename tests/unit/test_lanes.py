@@ -14,7 +14,7 @@ from toolspan.model import Delivery, Run
 from toolspan.worker.lanes import Lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
 
 @dataclass(eq=False)
@@ -190,24 +190,18 @@ async def test_one_that_was_cancelled_before_its_turn_is_not_begun() -> None:
     assert piece.seen == []
 
 
-async def test_a_program_may_make_tasks_in_its_own_way() -> None:
-    """What takes no context was enough for long, and what begins at once came with Python 3.12."""
+def _without_context(loop: asyncio.AbstractEventLoop, story: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """Make tasks as was enough for long."""
+    return asyncio.Task(story, loop=loop)
+
+
+# Tasks that begin at once came with Python 3.12.
+@pytest.mark.parametrize(
+    "factory", [one for one in (_without_context, getattr(asyncio, "eager_task_factory", None)) if one]
+)
+async def test_a_program_may_make_tasks_in_its_own_way(factory: Any) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_task_factory(lambda loop, story: asyncio.Task(story, loop=loop))
-    try:
-        watched = Watched()
-        pieces = [watched.add(str(number), waiting_once if number % 2 else at_once) for number in range(10)]
-        await watched.until(10)
-    finally:
-        loop.set_task_factory(None)
-
-    assert all(piece.seen for piece in pieces)
-
-
-@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="there are no tasks that begin at once")
-async def test_tasks_that_begin_at_once_do_not_begin_inside_each_other() -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_task_factory(getattr(asyncio, "eager_task_factory", None))
+    loop.set_task_factory(factory)
     try:
         watched = Watched()
         pieces = [watched.add(str(number), waiting_once) for number in range(2_000)]
