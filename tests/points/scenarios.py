@@ -50,6 +50,8 @@ class Scenario:
 class Ordinary(Scenario):
     """Each kind of tool, and each kind of end."""
 
+    tools = ("tests.points.traced",)
+
     async def prepare(self, stage: Stage) -> None:
         await stage.call("echo", "echo")
         await stage.call("marked", "loop", path="loop", seconds=0.05)
@@ -130,12 +132,12 @@ class Paused(Scenario):
         await stage.call("marked", "held", path="held")
         await stage.call("marked", "held, newer", path="newer", version=9, ends=("unknown_tool",))
         await stage.call("marked", "too late", deadline_ms=1, path="too late", ends=("deadline_exceeded", OK))
-        await stage.call("scarce.until", "first", path="first", release="go")
-        await stage.call("scarce.until", "second", path="second", release="go")
+        await stage.call("scarce.until", "first", path="slot", release="go")
+        await stage.call("scarce.until", "second", path="slot", release="go")
         await stage.call("echo", "other")
 
     async def act(self, stage: Stage) -> None:
-        await stage.began("first")
+        await stage.began("slot")
         await stage.pause("scarce.until")
         await stage.says("pause.heard", times=2)
         stage.release("go")
@@ -159,15 +161,15 @@ class Limited(Scenario):
     async def prepare(self, stage: Stage) -> None:
         for number in range(6):
             await stage.call("scarce", f"s{number}", path=f"s{number}", seconds=0.05)
-        await stage.call("scarce.until", "holds", path="holds", release="go")
+        await stage.call("scarce.until", "holds", path="slot", release="go")
         ends = (OK, "deadline_exceeded")
-        await stage.call("scarce.until", "waits", path="waits", release="go", deadline_ms=100, ends=ends)
-        await stage.call("scarce.until", "is turned away", path="away", release="go")
+        await stage.call("scarce.until", "waits", path="slot", release="go", deadline_ms=100, ends=ends)
+        await stage.call("scarce.until", "is turned away", path="slot", release="go")
         for number in range(3):
             await stage.call("measured", f"r{number}", path=f"r{number}")
 
     async def act(self, stage: Stage) -> None:
-        await stage.began("holds")
+        await stage.began("slot")
         await stage.sees(lambda: stage.was_at("Admission._idle"))
         stage.release("go")
         await stage.sees(stage.over)
@@ -254,7 +256,7 @@ class GivenUp(Scenario):
         await stage.call("until.once", "once", path="once", release="go", ends=(*_UNKNOWN, "cancelled"))
         await stage.call("stubborn.until", "stubborn", path="stubborn", release="go", ends=_GIVEN_UP)
         await stage.call("scarce.until", "has the slot", path="slot", release="go")
-        await stage.call("scarce.until", "waits", path="waits", release="go", ends=_GIVEN_UP)
+        await stage.call("scarce.until", "waits", path="slot", release="go", ends=_GIVEN_UP)
         await stage.call("later", "parked", path="parked", good_from=2, ends=_GIVEN_UP)
 
     async def act(self, stage: Stage) -> None:
@@ -279,15 +281,25 @@ class Unwritable(Scenario):
         await stage.call("echo", "no reply", replied=False, ends=("reply_failed",))
         ends = ("reply_failed", "outcome_unknown")
         await stage.call("once", "no reply.once", replied=False, path="no reply.once", ends=ends)
+        ends = ("reply_failed", OK)
+        await stage.call("stubborn.until", "stubborn", replied=False, path="stubborn", release="go", ends=ends)
         stage.plane.reply_to = keys.replies("outside")
         await stage.call("echo", "reply")
 
     async def act(self, stage: Stage) -> None:
+        await stage.began("stubborn")
+        await stage.gives_up("stubborn")
         await stage.says("dead letters cannot be written")
+        await self._let_write(stage)
+        await stage.sees(lambda: stage.was_at("InFlight.go_on.whole", "before"))
         await self.afterwards(stage)
         await stage.sees(stage.over)
 
     async def afterwards(self, stage: Stage) -> None:
+        await self._let_write(stage)
+        stage.release("go")
+
+    async def _let_write(self, stage: Stage) -> None:
         if await stage.redis.type(stage.plane.keys.dead_letters) == b"string":
             await stage.redis.delete(stage.plane.keys.dead_letters)
 
@@ -384,7 +396,7 @@ class Draining(Scenario):
             await stage.call(tool, name, path=name, release="go")
         await stage.call("until.once", "once", path="once", release="go", ends=_UNKNOWN)
         await stage.call("scarce.until", "has the slot", path="slot", release="go")
-        await stage.call("scarce.until", "waits", path="waits", release="go")
+        await stage.call("scarce.until", "waits", path="slot", release="go")
         await stage.call("later", "parked", path="parked", good_from=2)
 
     async def act(self, stage: Stage) -> None:
@@ -419,6 +431,8 @@ class StoppedAtOnce(Scenario):
     """The worker is told to go while it joins, and its first heartbeat is on the way."""
 
     proxied = True
+    # For a quarter of it a heartbeat waits for its answer.
+    shared: ClassVar[Mapping[str, Any]] = {"lease_ms": 8_000}
 
     async def prepare(self, stage: Stage) -> None:
         await stage.call("echo", "echo")

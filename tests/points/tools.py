@@ -12,10 +12,7 @@ from toolspan import tool
 from toolspan.worker.executor import Executor
 
 if TYPE_CHECKING:
-    from asyncio import Task
-
-    from toolspan.model import Run, ToolCall
-    from toolspan.tools.registry import Tool
+    from toolspan.model import Run
     from toolspan.worker.executor import Execution
 
 
@@ -75,13 +72,12 @@ async def bug_once(on: int) -> str:
 _theirs = Executor.run
 
 
-async def _run(  # noqa: PLR0917
-    self: Executor, run: Run, task: Task[None] | None, call: ToolCall, tool: Tool, arguments: dict[str, Any]
-) -> Execution:
-    if tool.name.startswith("bug") and run.delivery.attempt == arguments["on"]:
+async def _run(self: Executor, run: Run, *rest: Any) -> Execution:
+    arguments = rest[-1]
+    if run.call and run.call.tool.startswith("bug") and run.delivery.attempt == arguments["on"]:
         message = "on purpose"
         raise RuntimeError(message)
-    return await _theirs(self, run, task, call, tool, arguments)
+    return await _theirs(self, run, *rest)
 
 
-Executor.run = _run  # type: ignore[method-assign]
+Executor.run = _run  # type: ignore[assignment]
