@@ -111,6 +111,22 @@ async def test_one_that_waits_keeps_its_task_and_those_behind_it_go_on() -> None
     assert isinstance(watched.ended["1"], asyncio.CancelledError)
 
 
+async def test_many_that_wait_begin_soon() -> None:
+    """Each turn of the loop asks the system for what has come in: a turn for each of them would cost more than they."""
+    watched = Watched()
+    pieces = [watched.add(str(number), waiting) for number in range(256)]
+    turns = 0
+    while not all(piece.seen for piece in pieces):
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert turns < 32, f"{turns} turns of the loop until 256 have begun"
+    for piece in pieces:
+        assert piece.task
+        piece.task.cancel()
+    await watched.until(256)
+
+
 async def test_cancelling_one_that_waits_is_nothing_to_its_neighbours() -> None:
     watched = Watched()
     pieces = [watched.add(str(number), waiting) for number in range(5)]
