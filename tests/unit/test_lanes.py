@@ -200,7 +200,7 @@ async def test_a_story_that_fails_is_told_and_the_next_is_run(*, waits: bool) ->
 async def test_a_cancellation_comes_through_wherever_a_story_waits() -> None:
     begun = asyncio.Event()
 
-    async def turns(_: Piece) -> None:
+    async def turns(_piece: Piece) -> None:
         begun.set()
         for _ in range(1_000):
             await asyncio.sleep(0)
