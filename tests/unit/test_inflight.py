@@ -288,3 +288,20 @@ async def test_a_task_that_fails_is_a_failure_of_the_worker() -> None:
         await inflight.failure
 
     assert len(inflight) == 0
+
+
+async def test_a_bug_in_letting_go_is_a_failure_of_the_worker_and_not_the_end_of_all_work() -> None:
+    ran: list[str] = []
+
+    async def process(work: Work, _story: Story | None = None) -> None:
+        ran.append(work.entry_id)
+        if work.entry_id == "1-0":
+            del inflight._works["1-0"]
+
+    inflight = InFlight(process, limit=2)
+    inflight.take([run("1-0").delivery, run("2-0").delivery])
+    with pytest.raises(KeyError):
+        await inflight.failure
+    await eventually(lambda: len(inflight) == 0, because="the other is worked on")
+
+    assert ran == ["1-0", "2-0"]

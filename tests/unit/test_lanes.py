@@ -111,6 +111,22 @@ async def test_one_that_waits_keeps_its_task_and_those_behind_it_go_on() -> None
     assert isinstance(watched.ended["1"], asyncio.CancelledError)
 
 
+async def test_many_that_wait_begin_soon() -> None:
+    """Each turn of the loop asks the system for what has come in: a turn for each of them would cost more than they."""
+    watched = Watched()
+    pieces = [watched.add(str(number), waiting) for number in range(256)]
+    turns = 0
+    while not all(piece.seen for piece in pieces):
+        turns += 1
+        await asyncio.sleep(0)
+
+    assert turns < 32, f"{turns} turns of the loop until 256 have begun"
+    for piece in pieces:
+        assert piece.task
+        piece.task.cancel()
+    await watched.until(256)
+
+
 async def test_cancelling_one_that_waits_is_nothing_to_its_neighbours() -> None:
     watched = Watched()
     pieces = [watched.add(str(number), waiting) for number in range(5)]
@@ -179,6 +195,34 @@ async def test_a_story_that_fails_is_told_and_the_next_is_run(*, waits: bool) ->
 
     assert isinstance(watched.ended["1"], KeyError)
     assert watched.ended["2"] is None
+
+
+async def test_a_cancellation_comes_through_wherever_a_story_waits() -> None:
+    begun = asyncio.Event()
+
+    async def turns(_piece: Piece) -> None:
+        begun.set()
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+
+    watched = Watched()
+    piece = watched.add("1", turns)
+    await begun.wait()
+    assert piece.task
+    piece.task.cancel()
+    await watched.until(1)
+
+    assert isinstance(watched.ended["1"], asyncio.CancelledError)
+
+
+async def test_no_lane_is_open_where_there_is_nothing_to_run() -> None:
+    watched = Watched()
+    for number in range(100):
+        watched.add(str(number), waiting_once if number % 3 else at_once)
+    await watched.until(100)
+    await asyncio.sleep(0)
+
+    assert watched.lanes._open == 0
 
 
 async def test_one_that_was_cancelled_before_its_turn_is_not_begun() -> None:

@@ -291,8 +291,12 @@ class InFlight:
         work.undelivered = False
 
     def _ended(self, work: Work, error: BaseException | None) -> None:
-        if not work.settling:
-            self._let_go(work)
-            self._freed.set()
+        try:
+            if not work.settling:
+                self._let_go(work)
+                self._freed.set()
+        except Exception as exc:  # noqa: BLE001
+            # A lane must not break off in silence: nothing would be run any more.
+            error = exc
         if isinstance(error, Exception):
             self.fail(error)

@@ -7,12 +7,16 @@ import types
 from collections import deque
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
     from toolspan.model import Run
+
+
+_MOST: Final = 1_024
+"""How many lanes are open at once."""
 
 
 class Runnable(Protocol):
@@ -34,7 +38,7 @@ class Lanes(Generic[Work]):
     """Runs one story for each work, in the order in which they come, and each in a context of its own.
 
     A lane is a task that runs one story after the other, for as long as none has to wait. The first that does keeps
-    the task, and those behind it go on in a new lane. So every story has a task that is its own for as long as it can
+    the task, and those behind it go on in new lanes. So every story has a task that is its own for as long as it can
     be cancelled: what has never waited has ended before anybody could ask for it.
     """
 
@@ -46,15 +50,15 @@ class Lanes(Generic[Work]):
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self._queue: deque[Work] = deque()
-        self._open = False
-        """Whether there is a lane that takes works from the queue, or will be in a moment."""
-        self._lane: asyncio.Task[None] | None = None
-        """That lane, once it runs."""
+        self._open = 0
+        """How many lanes take works from the queue, or will in a moment."""
+        self._wanted = 1
+        """How many of them there shall be: where one had to wait, the next ones will, and each of them takes a lane."""
 
     def add(self, *works: Work) -> None:
         """Run the stories of *works* once their turn has come; one that is cancelled before is not begun."""
         self._queue.extend(works)
-        self._open_one()
+        self._open_lanes()
 
     def run_apart(self, work: Work, story: Coroutine[Any, None, None]) -> None:
         """Run another *story* of *work*, in a task of its own from the start."""
@@ -63,50 +67,55 @@ class Lanes(Generic[Work]):
         if not task.done():
             work.task = task
 
-    def _open_one(self) -> None:
-        if self._queue and not self._open:
-            self._open = True
-            # By the loop and not from here: where a program has its tasks begin at once, one lane would run in another.
-            self._loop.call_soon(self._make, context=self._context)
+    def _open_lanes(self) -> None:
+        for _ in range(min(self._wanted, len(self._queue)) - self._open):
+            self._open += 1
+            if self._loop.get_task_factory() is None:
+                self._make()
+            else:
+                # A program may have its tasks begin at once: then one lane would run in another, and so on.
+                self._loop.call_soon(self._make)
 
     def _make(self) -> asyncio.Task[None]:
-        return self._loop.create_task(self._run(), name="lane")
+        return self._context.copy().run(partial(self._loop.create_task, self._run(), name="lane"))
 
     async def _run(self) -> None:
-        lane = self._lane = asyncio.current_task()
-        while self._lane is lane and self._queue:
+        lane = asyncio.current_task()
+        while self._queue:
             work = self._queue.popleft()
             if work.run.cancelled:
                 self._ended(work, None)
                 continue
             work.task = lane
             step = self._context.copy().run
+            waited = False
             error: BaseException | None = None
             try:
                 story = self._begin(work)
                 waits_for = step(story.send, None)
-                self._give_to(work)
+                waited = True
+                self._leave_to(work)
                 await rest(step, story, waits_for)
             except StopIteration:
                 # It has ended without having had to wait, as most do.
-                pass
+                self._wanted = 1
             except (asyncio.CancelledError, Exception) as exc:  # noqa: BLE001
                 error = exc
             # Another story may have taken its place meanwhile, see `run_apart`.
             if work.task is lane:
                 work.task = None
                 self._ended(work, error)
-        if self._lane is lane:
-            self._lane = None
-            self._open = False
+            if waited:
+                return
+        self._open -= 1
 
-    def _give_to(self, work: Work) -> None:
-        """Leave the open lane to *work*, which has to wait, and open another if there is more to run."""
+    def _leave_to(self, work: Work) -> None:
+        """Leave a lane to *work*, which has to wait."""
         if work.task is not None:
             work.task.set_name(work.entry_id)
-        self._lane = None
-        self._open = False
-        self._open_one()
+        self._wanted = min(2 * self._wanted, _MOST)
+        self._open -= 1
+        self._open_lanes()
 
     async def _apart(self, work: Work, story: Coroutine[Any, None, None]) -> None:
         error: BaseException | None = None
