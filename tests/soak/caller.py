@@ -46,9 +46,9 @@ async def _call(tools: ToolClient, n: int) -> str:
     key = f"{os.getpid()}-{n}" if n % _AT_ONCE else None
     try:
         reply = await tools.call("slow", {"n": n}, timeout=_TIMEOUT, idempotency_key=key)
-    except RedisUnavailable:
-        # Also where no answer to the append has come, and no reply: it may never have been one.
-        return "unsure"
+    except RedisUnavailable as exc:
+        # Unsure is where no answer to the append has come, and no reply: it may never have been one.
+        return "unsure" if exc.maybe_accepted else "refused"
     except ToolspanError as exc:
         return repr(exc)
     return "ok" if reply.result == n else repr(reply.result)

@@ -38,6 +38,7 @@ _ENDS: Final = {
     "killer": {"quarantined"},
 }
 _BURIED: Final = {"once": "outcome_unknown", "killer": "quarantined"}
+_CALLED: Final = {"ok", "refused", "unsure"}
 _CALLS_PER_KILLER: Final = 10_000
 _FEWEST_KILLERS: Final = 10
 
@@ -134,8 +135,8 @@ class Ledger:
         for file in folder.glob("called-*"):
             for line in file.read_text().splitlines():
                 end = line.partition(" ")[2]
-                self.called[end if end in {"ok", "unsure"} else "wrong"] += 1
-                if end not in {"ok", "unsure"}:
+                self.called[end if end in _CALLED else "wrong"] += 1
+                if end not in _CALLED:
                     self.wrong.append(f"the gateway's {line}")
 
     def lost(self) -> list[int]:

@@ -129,10 +129,10 @@ def test_what_ran_for_nobody_is_found_in_the_files_of_its_tool(ledger: Ledger, t
 
 
 def test_what_the_gateway_did_not_expect_is_wrong(ledger: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "called-1").write_text("1 ok\n2 unsure\n3 ToolTimeout('no reply')\n")
+    (tmp_path / "called-1").write_text("1 ok\n2 unsure\n4 refused\n3 ToolTimeout('no reply')\n")
     ledger.read(tmp_path)
 
-    assert ledger.called == {"ok": 1, "unsure": 1, "wrong": 1}
+    assert ledger.called == {"ok": 1, "refused": 1, "unsure": 1, "wrong": 1}
     assert ledger.wrong == ["the gateway's 3 ToolTimeout('no reply')"]
 
 
