@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
+
+from tests.conftest import server_names
 from tests.support.eventually import eventually
 from tests.support.kept import kept_running
 
@@ -14,17 +17,18 @@ if TYPE_CHECKING:
 
 ORPHANS: Final = 10_000
 PARKED: Final = 100_000
+AT_ONCE: Final = 2_500
 WORKERS: Final = 3
 LEASE_MS: Final = 5_000
 PROMISED_MS: Final = 10_000
 
 # Calls that are held at once, so that nobody else is given one of them; parked, if there is a due time.
 _HELD: Final = """
-for n = 1, ARGV[3] do
+for n = ARGV[5], ARGV[5] + ARGV[3] - 1 do
   redis.call('XADD', KEYS[1], '*', 'v', 1, 'id', ARGV[2] .. n, 'tool', 'echo', 'args', '{}', 'reply_to', KEYS[3])
 end
 local read = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[1], '>')
-for _, entry in ipairs(ARGV[4] and read[1][2] or {}) do
+for _, entry in ipairs(ARGV[4] ~= '' and read[1][2] or {}) do
   redis.call('ZADD', KEYS[2], ARGV[4], entry[1])
 end
 local time = redis.call('TIME')
@@ -32,6 +36,8 @@ return time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
 
+# On one server, the older one where both are here: what it takes does not depend on that.
+@pytest.mark.parametrize("server_name", server_names()[-1:], indirect=True)
 async def test_ten_thousand_orphans_are_taken_over_by_all_within_ten_seconds_after_their_lease(
     plane: Plane, workers: Workers
 ) -> None:
@@ -49,8 +55,11 @@ async def test_ten_thousand_orphans_are_taken_over_by_all_within_ten_seconds_aft
         await _hold(plane, "~parked", PARKED, due_ms)
         lost_ms = await _hold(plane, "gone-1-0000", ORPHANS) + LEASE_MS
         await eventually(all_answered, because="all orphans are taken over", within=60)
+    held, due = await _held(plane), await plane.redis.zcount(plane.keys.parked, due_ms, due_ms)
     replies = await plane.replies()
     [[last, _]] = await plane.redis.execute_command("XREVRANGE", plane.reply_to, "+", "-", "COUNT", 1)
+    # To delete so much in one step would keep the server for long.
+    await plane.redis.unlink(plane.keys.calls, plane.keys.parked)
 
     assert Counter(reply.call_id for reply in replies) == {f"gone-1-0000{n}": 1 for n in range(1, ORPHANS + 1)}
     assert int(last.partition(b"-")[0]) - lost_ms <= PROMISED_MS
@@ -60,16 +69,20 @@ async def test_ten_thousand_orphans_are_taken_over_by_all_within_ten_seconds_aft
     assert len(shares) == WORKERS
     assert max(shares.values()) <= 2 * ORPHANS / WORKERS
     assert max(most[consumer] for consumer in shares) <= settings.concurrency
-    assert await _held(plane) == {"~parked": PARKED}
-    assert await plane.redis.zcount(plane.keys.parked, due_ms, due_ms) == PARKED
+    assert held == {"~parked": PARKED}
+    assert due == PARKED
 
 
-async def _hold(plane: Plane, owner: str, count: int, *due_ms: int) -> int:
+async def _hold(plane: Plane, owner: str, count: int, due_ms: int | str = "") -> int:
+    """Give Redis' time when the first of them were handed over."""
     keys = (plane.keys.calls, plane.keys.parked, plane.reply_to)
-    held: Any = await plane.redis.execute_command(
-        "EVAL", _HELD, len(keys), *keys, plane.keys.group, owner, count, *due_ms
-    )
-    return int(held)
+    times: list[Any] = [
+        await plane.redis.execute_command(
+            "EVAL", _HELD, len(keys), *keys, plane.keys.group, owner, AT_ONCE, due_ms, first
+        )
+        for first in range(1, count, AT_ONCE)
+    ]
+    return int(times[0])
 
 
 async def _held(plane: Plane) -> dict[str, int]:

@@ -32,7 +32,7 @@ _MEMBERS: Final = {
     "other": (*_WORKER, "--name", "other", "--stream", OTHER_STREAM),
     "gateway": ("tests.soak.caller",),
 }
-_END_SECONDS: Final = 120
+_END_SECONDS: Final = 180
 
 
 class Fleet:

@@ -38,6 +38,7 @@ _ENDS: Final = {
     "killer": {"quarantined"},
 }
 _BURIED: Final = {"once": "outcome_unknown", "killer": "quarantined"}
+_CALLED: Final = {"ok", "refused", "unsure"}
 _CALLS_PER_KILLER: Final = 10_000
 _FEWEST_KILLERS: Final = 10
 
@@ -69,7 +70,7 @@ class Ledger:
         killers = min(max(_FEWEST_KILLERS, self.calls // _CALLS_PER_KILLER), self.calls // 100)
         self.killers = set(chosen.sample(range(self.calls), killers))
         self._kinds = chosen.choices(list(KINDS), list(KINDS.values()), k=9_973)
-        self._told: dict[int, tuple[int, int]] = {}
+        self._told: dict[int, dict[str, tuple[int, int]]] = {}
         self._ended: dict[int, str] = {}
         self._buried: set[int] = set()
 
@@ -87,10 +88,15 @@ class Ledger:
             self._replied(int(answer.call_id), answer)
 
     def _told_of(self, n: int, progress: Progress) -> None:
-        step = (progress.attempt, progress.seq)
-        if self.replies[n] or step <= self._told.get(n, (0, 0)):
-            self.wrong.append(f"{n}: progress {step} after {self._told.get(n)} and {self.replies[n]} replies")
-        self._told[n] = step
+        """Each run tells in order, none tells once another has begun to, or once there is a reply.
+
+        A group that was made anew counts attempts from 1 again: between two runs their numbers say nothing.
+        """
+        step, told = (progress.attempt, progress.seq), self._told.setdefault(n, {})
+        stale = progress.consumer in told and progress.consumer != next(reversed(told))
+        if self.replies[n] or stale or step <= told.get(progress.consumer, (0, 0)):
+            self.wrong.append(f"{n}: progress {step} of {progress.consumer} after {told}, {self.replies[n]} replies")
+        told[progress.consumer] = step
 
     def _replied(self, n: int, reply: Reply) -> None:
         self.answered += not self.replies[n]
@@ -129,8 +135,8 @@ class Ledger:
         for file in folder.glob("called-*"):
             for line in file.read_text().splitlines():
                 end = line.partition(" ")[2]
-                self.called[end if end in {"ok", "unsure"} else "wrong"] += 1
-                if end not in {"ok", "unsure"}:
+                self.called[end if end in _CALLED else "wrong"] += 1
+                if end not in _CALLED:
                     self.wrong.append(f"the gateway's {line}")
 
     def lost(self) -> list[int]:

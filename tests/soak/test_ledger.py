@@ -68,15 +68,29 @@ def test_another_calls_result_is_wrong(ledger: Ledger) -> None:
     assert len(ledger.wrong) == 1
 
 
-@pytest.mark.parametrize("steps", [[(1, 2), (1, 1)], [(1, 1), (1, 1)], [(2, 1), (1, 2)], [None, (1, 1)]])
-def test_progress_is_wrong_out_of_order_and_after_the_reply(
-    ledger: Ledger, steps: list[tuple[int, int] | None]
+@pytest.mark.parametrize("steps", ["a12 a11", "a11 a11", "a21 a12", "reply a11", "a11 b11 a12"])
+def test_progress_is_wrong_out_of_order_after_the_reply_and_of_a_run_that_another_has_followed(
+    ledger: Ledger, steps: str
 ) -> None:
-    n = _first(ledger, "tells")
-    for step in steps:
-        ledger.heard(Progress(str(n), "1-1", 0, step[1], step[0], "w") if step else _reply(n))
+    _tell(ledger, steps)
 
     assert len(ledger.wrong) == 1
+
+
+def test_progress_is_right_in_order_also_where_a_new_group_counts_attempts_anew(ledger: Ledger) -> None:
+    _tell(ledger, "a11 a12 a13 b11 b12 reply")
+
+    assert ledger.wrong == []
+
+
+def _tell(ledger: Ledger, steps: str) -> None:
+    """Have runs of one call tell: each step is consumer, attempt and number."""
+    n = _first(ledger, "tells")
+    for step in steps.split():
+        if step == "reply":
+            ledger.heard(_reply(n))
+        else:
+            ledger.heard(Progress(str(n), "1-1", 0, int(step[2]), int(step[1]), step[0]))
 
 
 def test_a_key_that_stands_for_another_call_is_wrong(ledger: Ledger) -> None:
@@ -115,10 +129,10 @@ def test_what_ran_for_nobody_is_found_in_the_files_of_its_tool(ledger: Ledger, t
 
 
 def test_what_the_gateway_did_not_expect_is_wrong(ledger: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "called-1").write_text("1 ok\n2 unsure\n3 ToolTimeout('no reply')\n")
+    (tmp_path / "called-1").write_text("1 ok\n2 unsure\n4 refused\n3 ToolTimeout('no reply')\n")
     ledger.read(tmp_path)
 
-    assert ledger.called == {"ok": 1, "unsure": 1, "wrong": 1}
+    assert ledger.called == {"ok": 1, "refused": 1, "unsure": 1, "wrong": 1}
     assert ledger.wrong == ["the gateway's 3 ToolTimeout('no reply')"]
 
 

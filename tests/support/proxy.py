@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Self
+from typing import Final, Self
+
+_BROKEN: Final = (ConnectionError, RuntimeError)
+"""What it is to write to a connection that is no more; the second one is uvloop's word for it."""
 
 
 class Proxy:
@@ -69,7 +72,7 @@ class Proxy:
         self._writers |= {writer, up_writer}
         swallow = asyncio.Event()
         down = asyncio.create_task(self._down(up_reader, writer, swallow))
-        with suppress(ConnectionError):
+        with suppress(*_BROKEN):
             while data := await reader.read(1 << 16):
                 if self._cut_before is not None and self._cut_before in data:
                     self._cut_before = None
@@ -91,7 +94,7 @@ class Proxy:
     async def _down(
         self, up_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallow: asyncio.Event
     ) -> None:
-        with suppress(ConnectionError):
+        with suppress(*_BROKEN):
             while data := await up_reader.read(1 << 16):
                 if swallow.is_set():
                     # The server has run it: this is its answer, which nobody gets.
