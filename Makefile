@@ -81,8 +81,8 @@ points: $(READY) ## Have a worker die at every point between two awaits, in all 
 	@$(BIN)/python -m tests.points.run $(ARGS)
 
 .PHONY: mutants
-mutants: $(READY) ## Change the Lua scripts in one place at a time, and list what no test notices; takes an hour
-	@$(BIN)/python tools/mutate_lua.py $(ARGS)
+mutants: $(READY) ## Change Lua and codec in one place at a time, list what no test notices (hours); ARGS='--near calls.py'
+	@$(BIN)/python -m tools.mutants.run $(ARGS)
 
 .PHONY: check
 check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards check-site ## Check all that Python alone can check
