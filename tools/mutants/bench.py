@@ -115,7 +115,9 @@ def _test(copy: Path, tests: Sequence[str]) -> None:
     os.dup2(nowhere, 2)
     # That they are imported before pytest is, is the point of a fork.
     quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-    code = pytest.main(["-q", "-x", "-p", "no:cacheprovider", *quiet, "-k", "not redis-server", *tests])
+    code = pytest.main(
+        ["-q", "-x", "-p", "no:cacheprovider", "--assert=plain", *quiet, "-k", "not redis-server", *tests]
+    )
     os._exit(0 if code == pytest.ExitCode.NO_TESTS_COLLECTED else code)
 
 

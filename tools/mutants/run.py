@@ -25,12 +25,13 @@ CODEC = Path("toolspan/codec")
 _INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 EXPLAINED = Path(__file__).with_name("explained.toml")
 
-NEAR_CODEC = (
-    "tests/unit/test_codec_calls.py",
-    "tests/unit/test_codec_replies.py",
-    "tests/unit/test_codec_dead_letters.py",
+_UNIT = tuple(f"tests/unit/test_codec_{name}.py" for name in ("names", "calls", "replies", "dead_letters", "control"))
+# Without conftest.py, which imports all that there is.
+NEAR_CODEC = ("--noconftest", *_UNIT)
+FAR_CODEC = (
+    ("--noconftest", "--hypothesis-seed=1", "tests/unit/test_codec_fuzz.py", "tests/unit/test_codec_properties.py"),
+    ("tests/unit", "tests/redis", "tests/gateway", "tests/protocol", "tests/telemetry"),
 )
-FAR_CODEC = ("--hypothesis-seed=1", "tests/unit", "tests/redis", "tests/gateway")
 NEAR_LUA = ("-k", "not redis-server", "tests/redis")
 FAR_LUA = (("tests/model",), ("tests/worker", "tests/cli", "tests/chaos"))
 
@@ -93,7 +94,7 @@ def _mutants_of(file: Path) -> Iterator[Mutant]:
 def _stages(mutant: Mutant, callers: dict[str, list[str]]) -> list[Sequence[str]]:
     if mutant.file.suffix == ".lua":
         return [callers.get(_name(mutant.file), []), *FAR_LUA]
-    return [NEAR_CODEC, FAR_CODEC]
+    return [NEAR_CODEC, *FAR_CODEC]
 
 
 def _callers() -> dict[str, list[str]]:
