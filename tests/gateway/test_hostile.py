@@ -211,7 +211,8 @@ async def test_every_request_is_answered_in_one_of_our_ways(
 
     assert {_told(sent): status for sent, status in answered.items() if status != expected[sent]} == {}
     assert failures == []
-    assert [record for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}] == []
+    # Nor can anybody fill the log.
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
     assert await _status(gateway.url, [_post(b"any", b"", b"{}")]) == 200
 
 

@@ -142,6 +142,18 @@ def test_the_trace_of_an_entry_is_read_whatever_else_it_is() -> None:
     assert trace_of([]) == TraceFields()
 
 
-@pytest.mark.parametrize("raw", [b"?", b"[]", b"[" * 100])
-def test_a_payload_that_cannot_be_read_is_named(raw: bytes) -> None:
-    assert refused({"payload": raw.decode()}).startswith("payload ")
+@pytest.mark.parametrize("raw", ["?", "[]", "[" * 100])
+def test_a_payload_that_cannot_be_read_is_named(raw: str) -> None:
+    assert refused({"payload": raw}).startswith("payload ")
+
+
+@pytest.mark.parametrize("name", ["args", "meta"])
+def test_what_is_no_object_in_a_payload_is_named(name: str) -> None:
+    body = {"tool": "echo", "args": {}, name: []}
+
+    assert refused({"payload": json.dumps(body)}) == f"{name} is not a JSON object"
+
+
+def test_a_program_may_be_given_an_entry_without_arguments() -> None:
+    assert CODEC.decode_payload(fields({"x": "y"})) == {"x": "y"}
+    assert CODEC.decode_payload([]) == {}

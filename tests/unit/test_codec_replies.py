@@ -123,6 +123,7 @@ def test_a_failure_of_a_type_that_we_do_not_know_is_one_of_ours() -> None:
     "changed",
     [
         {"status": "fine"},
+        {"status": "fine", "error": "{}"},
         {"status": b"\xff"},
         {"result": "?"},
         {"result": "NaN"},
@@ -150,7 +151,14 @@ def test_a_reply_without_a_status_is_malformed() -> None:
 def test_a_caller_reads_replies_that_are_deeper_than_it_may_send() -> None:
     strict = Codec(Keys(), Limits(nesting=1))
 
-    assert strict.decode_reply(reply(result="[" * 150 + "]" * 150)).result
+    assert strict.decode_reply(reply(result="[" * 200 + "]" * 200)).result
+    with pytest.raises(MalformedEntryError):
+        strict.decode_reply(reply(result="[" * 201 + "]" * 201))
+
+
+def test_a_reply_that_only_speaks_of_progress_is_none() -> None:
+    assert isinstance(CODEC.decode_answer(reply(consumer="progress")), Reply)
+    assert isinstance(CODEC.decode_answer(reply(progress="ok")), Reply)
 
 
 def test_timings_that_are_no_numbers_are_left_out() -> None:

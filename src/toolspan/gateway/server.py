@@ -96,6 +96,8 @@ def _configuration(client: ToolClient, tokens: Tokens | None) -> uvicorn.Config:
         http=PatientProtocol,
         h11_max_incomplete_event_size=2 * HEAD_BYTES,
         log_config=None,
+        # What is wrong with a request is told to who sent it, who could fill the log otherwise.
+        log_level="error",
         access_log=False,
         lifespan="off",
         ws="none",
