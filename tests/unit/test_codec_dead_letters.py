@@ -159,9 +159,21 @@ def test_numbers_ids_and_white_space_are_no_difference_and_all_else_is() -> None
     def of(message: str) -> str:
         return fingerprint("echo", "r", "e", message)
 
-    same = ("id 0x0", "id 0xfF9", "id 0", "id 9", "id 190", "id deadbeef", "id DEADBEEF0", "id  1", "id\n\t1")
+    same = (
+        "id 0x0",
+        "id 0xfF9",
+        "id 0",
+        "id 9",
+        "id 190",
+        "id 0x9",
+        "id deadbeef",
+        "id a9999999b",
+        "id DEADBEEF0",
+        "id  1",
+        "id\n\t1",
+    )
     assert {of(message) for message in same} == {of("id 7")}
-    apart = ("id deadbee", "id 0y1", "id1", " id 1", "id #1", "id x", "idx 1", "")
+    apart = ("id deadbee", "id 0y1", "id1", " id 1", "id #1", "id#7", "id ", "id x", "idx 1", "")
     assert len({of(message) for message in (*apart, "id 7")}) == len(apart) + 1
     assert len(of("")) == 16
 
@@ -245,7 +257,7 @@ def test_a_payload_that_is_no_json_object_cannot_be_replayed(raw: bytes) -> None
         replay_fields([b"payload", raw], call_id="c2", replay_of="2-0")
 
 
-@pytest.mark.parametrize("original", [None, [], [1, 2], [b"v", [b"1"]], [b"v"]])
+@pytest.mark.parametrize("original", [None, [], [1, 2], [b"v", [b"1"]], [b"v", b"1", 7], [b"v"]])
 def test_a_whole_entry_that_cannot_be_unpacked_is_malformed(original: list[Any] | None) -> None:
     with pytest.raises(MalformedEntryError, match=r"dlq\.raw cannot be unpacked"):
         decode_dead_letter("2-0", [b"dlq.raw", b"?", *letter()], original)
