@@ -33,6 +33,7 @@ def test_what_cannot_be_read_is_an_order_of_nobody(raw: bytes) -> None:
     ("at", "read"),
     [
         ("0", 0),
+        ("1", 1),
         ("7.9", 7),
         ("-1", 0),
         ("9007199254740991", 2**53 - 1),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toolspan.codec import Codec, Limits, call_id_in, is_one_line, trace_of
+from toolspan.codec import MAX_FIELDS, MAX_STACK_BYTES, Codec, Limits, call_id_in, is_one_line, trace_of
 from toolspan.errors import MalformedEntryError
 from toolspan.keys import Keys
 from toolspan.model import NewerCall, ToolCall, TraceFields
@@ -35,6 +35,41 @@ def refused(*some: dict[str, str]) -> str:
     with pytest.raises(MalformedEntryError) as caught:
         CODEC.decode_call("1-1", fields(*some))
     return str(caught.value)
+
+
+@pytest.mark.parametrize("entry", [CALL, {"payload": '{"tool":"echo","args":{}}'}])
+def test_whom_to_answer_is_told_of_what_is_malformed(entry: dict[str, str]) -> None:
+    facts = {"id": "c1", "tool": "echo", "reply_to": "sg:reply:g", "idem": "k", "principal": "p"}
+    body = {"payload": json.dumps(facts | {"args": 7})} if "payload" in entry else CALL | facts | {"args": "7"}
+    with pytest.raises(MalformedEntryError) as caught:
+        CODEC.decode_call("1-1", fields(body))
+    told = caught.value
+
+    assert (told.call_id, told.tool, told.reply_to, told.idem, told.principal) == tuple(facts.values())
+
+
+def test_nothing_is_told_of_a_payload_that_is_too_large() -> None:
+    def told(size: int) -> str:
+        body = '{"id":"c1","tool":"-"}'
+        with pytest.raises(MalformedEntryError) as caught:
+            CODEC.decode_call("1-1", fields({"payload": body.ljust(size)}))
+        return caught.value.call_id
+
+    assert (told(100), told(101)) == ("c1", "")
+
+
+def test_the_fields_of_a_call_have_the_names_of_the_table() -> None:
+    call = ToolCall(
+        "c1", "echo", {}, "sg:reply:g", 5, "k", TraceFields(PARENT, "a=b", "c=d"), "t", "p", "a", "r", {"x": "y"}
+    )
+    sent = [part if isinstance(part, bytes) else part.encode() for part in CODEC.encode_call(call)]
+
+    assert sent == fields(CALL, ANSWERED, MORE, TRACED, {"meta.x": "y"})
+
+
+def test_the_usual_limits_are_those_of_the_protocol() -> None:
+    assert Limits() == Limits(args_bytes=262_144, reply_bytes=262_144, nesting=64)
+    assert (MAX_FIELDS, MAX_STACK_BYTES) == (3_500, 16_384)
 
 
 def written(name: str, header: str) -> str | bytes | None:
@@ -130,6 +165,8 @@ def test_the_id_of_a_call_is_found_without_a_look_at_the_rest() -> None:
     assert call_id_in("1-1", []) is None
     assert call_id_in("1-1", [b"payload", b'{"id": "c1"}', b"x", b"y"]) == "c1"
     assert call_id_in("1-1", [b"payload", b"{}"]) == "1-1"
+    for name in (b"v", b"tool", b"args"):
+        assert call_id_in("1-1", [b"payload", b"{}", b"x", b"y", name, b"z"]) is None
     for body in (b"?", b"[]", b'{"id": 7}', b'{"a":' * 200 + b"{}" + b"}" * 200):
         assert call_id_in("1-1", [b"payload", body]) is None
     assert call_id_in("1-1", [b"payload", b'{"a":' * 199 + b"{}" + b"}" * 199]) == "1-1"

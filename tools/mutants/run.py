@@ -25,7 +25,10 @@ CODEC = Path("toolspan/codec")
 _INCLUDE = re.compile(r"^-- include (\w+)$", re.MULTILINE)
 EXPLAINED = Path(__file__).with_name("explained.toml")
 
-_UNIT = tuple(f"tests/unit/test_codec_{name}.py" for name in ("names", "calls", "replies", "dead_letters", "control"))
+_UNIT = tuple(
+    f"tests/unit/test_codec_{name}.py"
+    for name in ("names", "json", "calls", "once", "replies", "dead_letters", "control")
+)
 # Without conftest.py, which imports all that there is.
 NEAR_CODEC = ("--noconftest", *_UNIT)
 FAR_CODEC = (

@@ -15,11 +15,9 @@ from schemathesis.specs.openapi import checks
 
 from tests.gateway.gateways import running_gateway
 from toolspan import tool
-from toolspan.testing import EmbeddedServer, running_worker
+from toolspan.testing import running_worker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from schemathesis import Case
     from schemathesis.checks import CheckContext
     from schemathesis.core.transport import Response
@@ -35,13 +33,6 @@ EXAMPLES: Final = 10
 async def anything(**args: Any) -> dict[str, Any]:
     """Give back whatever is given."""
     return args
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[EmbeddedServer]:
-    """One for all: what HTTP promises does not depend on which server it is."""
-    with EmbeddedServer() as running:
-        yield running
 
 
 # Schemathesis draws from `random` where it makes up what is wrong.

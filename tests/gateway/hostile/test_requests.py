@@ -252,7 +252,7 @@ async def test_nothing_stays_of_those_who_were_refused_or_hung_up(gateway: Gatew
     await misbehave()
     await eventually(_server_side, because="the first are forgotten")
     before = len(gc.get_objects())
-    for _ in range(5):
+    for _ in range(3):
         await misbehave()
     await eventually(_server_side, because="all are forgotten")
     gc.collect()
