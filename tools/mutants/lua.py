@@ -20,6 +20,11 @@ _OPPOSITES = {
 
 def mutants_of(file: Path, text: str) -> Iterator[Mutant]:
     """List all changes of *text* that are still Lua."""
+    yield from (mutant for mutant in changes_of(file, text) if _is_lua(mutant.apply(text)))
+
+
+def changes_of(file: Path, text: str) -> list[Mutant]:
+    """List all changes of *text*, whether they are still Lua or not; it takes long to find out."""
     found: set[Mutant] = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, astnodes.Node) and node.start_char is not None:
@@ -27,7 +32,7 @@ def mutants_of(file: Path, text: str) -> Iterator[Mutant]:
             old = text[start:end]
             for at, part, new in _changes(node, text, start, old):
                 found.add(Mutant(file, at, part, new, text.count("\n", 0, at) + 1))
-    yield from (mutant for mutant in sorted(found) if _is_lua(mutant.apply(text)))
+    return sorted(found)
 
 
 def _changes(  # noqa: C901 - one arm for each kind of node

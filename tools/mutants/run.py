@@ -42,7 +42,7 @@ FAR_LUA = (("tests/model",), ("tests/worker", "tests/cli", "tests/chaos"))
 def main() -> int:
     """Try all mutants of the files that were named, or of all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="*", help="settle.lua, lib/pending.lua, calls.py ...; all without")
+    parser.add_argument("files", nargs="*", help="lua, codec, settle.lua, lib/pending.lua, calls.py ...; all without")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--near", action="store_true", help="only with the tests that are near: finds too many")
     parser.add_argument("--list", action="store_true", help="only list the changes")
@@ -81,7 +81,11 @@ def _files(names: Sequence[str]) -> list[Path]:
         for path in sorted(SRC.glob(pattern))
         if path.name != "__init__.py"
     }
-    return [found[name] for name in names] if names else list(found.values())
+    groups = {
+        "lua": [path for path in found.values() if path.suffix == ".lua"],
+        "codec": [path for path in found.values() if path.suffix == ".py"],
+    }
+    return [path for name in names or groups for path in groups.get(name) or [found[name]]]
 
 
 def _name(file: Path) -> str:
