@@ -80,9 +80,13 @@ soak: $(READY) ## Let everything go wrong while calls run; ARGS='--calls 1000000
 points: $(READY) ## Have a worker die at every point between two awaits, in all that goes on there; takes half an hour
 	@$(BIN)/python -m tests.points.run $(ARGS)
 
+.PHONY: fuzz
+fuzz: $(READY) ## Give the codec a million broken entries (ten minutes); ARGS='--entries 1000000 --seed 1'
+	@$(BIN)/python -m tests.fuzz.run $(ARGS)
+
 .PHONY: mutants
-mutants: $(READY) ## Change the Lua scripts in one place at a time, and list what no test notices; takes an hour
-	@$(BIN)/python tools/mutate_lua.py $(ARGS)
+mutants: $(READY) ## Change Lua and codec in one place at a time, list what no test notices (hours); ARGS='--near calls.py'
+	@$(BIN)/python -m tools.mutants.run $(ARGS)
 
 .PHONY: check
 check: check-format check-lint check-types check-imports check-lua check-docs check-dashboards check-site ## Check all that Python alone can check

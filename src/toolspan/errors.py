@@ -17,6 +17,7 @@ ToolspanError
 ├── NotDoneError                  what an operator asked for cannot be done, or was not in time
 ├── RedisUnavailable              a caller could not reach Redis
 ├── TooLarge                      a call over a limit, refused before it was sent
+├── TooSlow                       the body of a request that did not come in time
 ├── BacklogFull                   too many calls wait already
 ├── IdempotencyConflict           another call has the same key and other arguments
 ├── Unauthorised                  a caller of the gateway who may not do what he asks for
@@ -139,6 +140,10 @@ class RedisUnavailable(ToolspanError):
 
 class TooLarge(ToolspanError):
     """The call is over a limit of size or nesting, and was not sent."""
+
+
+class TooSlow(ToolspanError):
+    """The body of an HTTP request did not come in time, and nothing was sent: send it again."""
 
 
 class BacklogFull(ToolspanError):

@@ -12,12 +12,13 @@ import httpx
 from tests.conftest import settings_for
 from tests.support.eventually import eventually
 from toolspan import ToolClient, tool
-from toolspan.gateway import schemas
+from toolspan.gateway import requests, schemas
 from toolspan.gateway.http import build_app
 from toolspan.gateway.tokens import Tokens
 from toolspan.testing import running_worker
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     import pytest
@@ -66,6 +67,8 @@ async def test_what_the_routes_answer_is_what_is_described(
         async with _http(client) as http:
             truth = _Truth((await http.get("/openapi.json")).json())
             await _serving(truth, http)
+            monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
+            await truth.slow_call(http, "half")
             monkeypatch.setattr(client, "ask", _bug)
             await truth.call(http, "half", {})
         async with _http(full) as http:
@@ -152,6 +155,13 @@ class _Truth:
 
     async def call(self, http: httpx.AsyncClient, name: str, body: dict[str, Any]) -> dict[str, Any]:
         return self._look(CALLS, "post", await http.post(f"/v1/tools/{name}/calls", json=body))
+
+    async def slow_call(self, http: httpx.AsyncClient, name: str) -> dict[str, Any]:
+        async def endless() -> AsyncIterator[bytes]:
+            yield b"{"
+            await asyncio.Event().wait()
+
+        return self._look(CALLS, "post", await http.post(f"/v1/tools/{name}/calls", content=endless()))
 
     async def delete(self, http: httpx.AsyncClient, path: str, **values: str) -> dict[str, Any]:
         return self._look(path, "delete", await http.delete(path.format(**values)))

@@ -252,6 +252,18 @@ async def test_a_due_call_of_a_paused_tool_waits_on_and_its_neighbours_are_taken
     assert await stage.events() == []
 
 
+async def test_a_due_call_without_a_body_is_told_as_lost_while_a_tool_is_paused(
+    stage: Stage, control: ControlStore, store: StreamStore
+) -> None:
+    await control.pause("echo", who="ann", why="")
+    gone = await stage.parked()
+    await stage.delete_body(gone)
+    other = await stage.parked(fields=("tool", "other"))
+
+    assert await _claimed(store) == [other]
+    assert await stage.call("ZSCORE", stage.keys.parked, gone) is None
+
+
 @pytest.mark.parametrize("form", ["fields", "payload"])
 async def test_a_due_call_of_a_paused_tool_is_taken_once_nobody_waits_for_it(
     stage: Stage, store: StreamStore, form: str

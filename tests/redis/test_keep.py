@@ -225,3 +225,17 @@ async def test_what_the_group_has_passed_is_lost(stage: Stage, keeper: Keeper, h
     await stage.pass_by(entry_id, how)
 
     assert keeper.keep([Held(entry_id, 1, noted=False)], running={}).lost == [(entry_id, 1)]
+
+
+async def test_of_the_calls_that_are_asked_about_those_that_were_given_up_are_told(
+    stage: Stage, keeper: Keeper
+) -> None:
+    """However many are asked about: they are looked up page by page."""
+    calls = [f"c{number}" for number in range(2_500)]
+    given_up = [calls[place] for place in (0, 1, 999, 1_000, 1_999, 2_000, 2_499)]
+    for call_id in (*given_up, "of somebody else"):
+        await stage.call("SET", stage.keys.cancel(call_id), "1", "PX", 60_000)
+
+    assert keeper.keep([], running={}, calls=calls).cancelled == given_up
+    assert keeper.keep([], running={}, calls=calls[2:9]).cancelled == []
+    assert keeper.keep([], running={}).cancelled == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -90,6 +90,27 @@ async def test_the_attempt_of_another_worker_is_not_ended_by_a_release(stage: St
     assert await stage.attempts(entry_id) == [theirs]
 
 
+@pytest.mark.parametrize("reason", ["released", "not_admitted"])
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"consumer": "me", "attempt": 2, "start": 3, "end": 4, "error": "released"},
+        {"consumer": "me", "attempt": 1, "start": 3},
+        {"consumer": "other", "attempt": 2, "start": 3},
+    ],
+)
+async def test_what_is_given_back_ends_no_attempt_but_the_one_that_runs(
+    stage: Stage, store: StreamStore, last: dict[str, Any], reason: str
+) -> None:
+    """Not one that has ended, nor another of ours, nor one of another worker; whatever was lost before it."""
+    entry_id = await stage.held(attempt=2)
+    lost = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": "worker_lost"}
+    await stage.note(entry_id, lost, last)
+    assert await store.park(entry_id, 2, count=1, delay_ms=DELAY_MS, reason=reason)
+
+    assert await stage.attempts(entry_id) == [lost, last]
+
+
 async def test_what_was_not_admitted_leaves_no_trace(stage: Stage, store: StreamStore) -> None:
     entry_id, begun, retried = [await stage.held(attempt=attempt) for attempt in (1, 1, 2)]
     lost = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": "tool_error"}
@@ -104,9 +125,12 @@ async def test_what_was_not_admitted_leaves_no_trace(stage: Stage, store: Stream
     assert await stage.events() == []
 
 
-async def test_behind_an_attempt_that_was_lost_it_stays_on_record_once(stage: Stage, store: StreamStore) -> None:
+@pytest.mark.parametrize("error", ["worker_lost", "lease_expired"])
+async def test_behind_an_attempt_that_was_lost_it_stays_on_record_once(
+    stage: Stage, store: StreamStore, error: str
+) -> None:
     # Whoever began it has told of the loss: the next one must not tell of it again.
-    lost = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": "worker_lost"}
+    lost = {"consumer": "gone", "attempt": 1, "start": 1, "end": 2, "error": error}
     entry_id = await stage.held(attempt=2)
     await stage.note(entry_id, lost, {"consumer": "me", "attempt": 2, "start": 3})
     for _ in range(2):

@@ -202,7 +202,7 @@ async def test_the_answer_of_the_last_batch_expires_with_the_registration(stage:
     await store.settle(7, [_settlement(stage, await stage.held())], held=1)
 
     assert await stage.fields(stage.keys.worker("me")) == {"batch": "7:1"}
-    assert 0 < await stage.call("PTTL", stage.keys.worker("me")) <= 60_000
+    assert 30_000 < await stage.call("PTTL", stage.keys.worker("me")) <= 60_000
 
 
 async def test_every_reply_renews_the_time_to_live_of_its_stream(stage: Stage, store: StreamStore) -> None:
@@ -222,6 +222,15 @@ async def test_a_reply_stream_that_nobody_reads_stays_within_its_limit(stage: St
     # Redis trims whole nodes of a hundred.
     assert 100 <= await stage.call("XLEN", stage.reply_to) <= 200
     assert (await _replied(stage))[-1] == ids[-1]
+
+
+async def test_replies_within_the_limit_are_all_kept(stage: Stage, store: StreamStore) -> None:
+    """However much fewer kinds of them there are."""
+    for number in range(3):
+        ids = [await stage.held() for _ in range(100)]
+        await store.settle(number, [_settlement(stage, i) for i in ids], held=100)
+
+    assert await stage.call("XLEN", stage.reply_to) == 300
 
 
 async def test_what_is_on_record_ends_with_the_call(stage: Stage, store: StreamStore) -> None:

@@ -18,7 +18,7 @@ from toolspan.codec import (
 )
 from toolspan.errors import MalformedEntryError, TooLarge
 from toolspan.keys import Keys
-from toolspan.model import NO_TRACE, Attempt, Failed, ToolCall, TraceFields
+from toolspan.model import NO_TRACE, Attempt, DeadLetter, Failed, ToolCall, TraceFields
 
 CODEC = Codec(Keys(), Limits())
 
@@ -121,7 +121,17 @@ def test_attempts_are_read_oldest_first() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        *(b"", b"?", b"1", b"null", b'"text"', b'{"a": 1}', b"[1, null, [], {}]", b'[{"consumer": "w"}]'),
+        *(
+            b"",
+            b"?",
+            b"1",
+            b"null",
+            b'"text"',
+            b'{"a": 1}',
+            b"[1, null, [], {}]",
+            b'[{"consumer": "w", "attempt": 1, "start": [1]}]',
+            b'[{"consumer": "w"}]',
+        ),
         *(b'[{"consumer": "w", "attempt": 1e999, "start": 1}]', b'[{"consumer": "w", "attempt": "x", "start": 1}]'),
         *(b'[{"consumer": "w", "attempt": 1, "start": NaN}]', b"\xff", b"[" * 100_000),
     ],
@@ -143,6 +153,67 @@ def test_a_fingerprint_tells_causes_apart() -> None:
 
     assert len({fingerprint(*cause) for cause in (base, *others)}) == 5
     assert fingerprint("echo", "r", "e", "at 0x7f1c9a\n  line 12") == fingerprint("echo", "r", "e", "at 0x55 line 7")
+
+
+def test_numbers_ids_and_white_space_are_no_difference_and_all_else_is() -> None:
+    def of(message: str) -> str:
+        return fingerprint("echo", "r", "e", message)
+
+    same = (
+        "id 0x0",
+        "id 0xfF9",
+        "id 0",
+        "id 9",
+        "id 190",
+        "id 0x9",
+        "id deadbeef",
+        "id a9999999b",
+        "id DEADBEEF0",
+        "id  1",
+        "id\n\t1",
+    )
+    assert {of(message) for message in same} == {of("id 7")}
+    apart = ("id deadbee", "id 0y1", "id1", " id 1", "id #1", "id#7", "id ", "id x", "idx 1", "")
+    assert len({of(message) for message in (*apart, "id 7")}) == len(apart) + 1
+    assert len(of("")) == 16
+
+
+def test_every_field_of_a_dead_letter_is_read() -> None:
+    about = {"first_delivered": "4", "stack": "s", "traceparent": "t", "reply": "r"}
+    attempts = '[{"consumer":"w","attempt":1,"start":4}]'
+    found = decode_dead_letter("2-0", [b"x", b"y", *letter(**about, attempts=attempts)], None)
+
+    assert found == DeadLetter(
+        id="2-0",
+        entry_id="1-0",
+        reason="worker_lost",
+        error_type="quarantined",
+        error_message="lost",
+        stack="s",
+        attempts=[Attempt("w", 1, 4)],
+        consumer="w",
+        first_delivered_ms=4,
+        at_ms=5,
+        fingerprint="f",
+        traceparent="t",
+        reply="r",
+        fields=[b"x", b"y"],
+    )
+    assert decode_dead_letter("2-0", letter(), None).first_delivered_ms is None
+
+
+def test_an_entry_that_was_kept_whole_wins_over_what_stands_beside() -> None:
+    for fields in (letter(), [b"dlq.raw", b"?", *letter()]):
+        assert decode_dead_letter("2-0", [b"x", b"y", *fields], [b"v", b"1"]).fields == [b"v", b"1"]
+
+
+def test_a_replay_is_answered_to_whom_it_is_said() -> None:
+    own = [b"v", b"1", b"id", b"c1", b"reply_to", b"sg:reply:g"]
+    fields = replay_fields(own, call_id="c2", replay_of="2-0", reply_to="sg:reply:o")
+    payload = replay_fields([b"payload", b'{"reply_to":"x"}'], call_id="c2", replay_of="2-0", reply_to="sg:reply:o")
+
+    assert fields == ["v", b"1", "id", "c2", "replay_of", "2-0", "reply_to", "sg:reply:o"]
+    assert payload == ["payload", b'{"id":"c2","replay_of":"2-0","reply_to":"sg:reply:o"}']
 
 
 def test_a_replay_leaves_out_what_belonged_to_the_first_call() -> None:
@@ -186,7 +257,7 @@ def test_a_payload_that_is_no_json_object_cannot_be_replayed(raw: bytes) -> None
         replay_fields([b"payload", raw], call_id="c2", replay_of="2-0")
 
 
-@pytest.mark.parametrize("original", [None, [], [1, 2], [b"v", [b"1"]], [b"v"]])
+@pytest.mark.parametrize("original", [None, [], [1, 2], [b"v", [b"1"]], [b"v", b"1", 7], [b"v"]])
 def test_a_whole_entry_that_cannot_be_unpacked_is_malformed(original: list[Any] | None) -> None:
     with pytest.raises(MalformedEntryError, match=r"dlq\.raw cannot be unpacked"):
         decode_dead_letter("2-0", [b"dlq.raw", b"?", *letter()], original)

@@ -59,6 +59,7 @@ async def test_a_tool_that_leaves_the_process_is_answered_and_the_worker_stays(
         ("nan", "tool_error"),
         ("object", "tool_error"),
         ("half", "tool_error"),
+        ("digits", "tool_error"),
         ("large", "reply_too_large"),
         ("deep", "reply_too_large"),
     ],

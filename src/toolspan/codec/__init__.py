@@ -11,7 +11,7 @@ from toolspan.codec.dead_letters import (
     replay_fields,
 )
 from toolspan.codec.entries import Codec
-from toolspan.codec.fields import CALL_FIELDS, TRACE_FIELDS, VERSION, trace_of
+from toolspan.codec.fields import CALL_FIELDS, CONTROLS, TOOL_NAME, TRACE_FIELDS, VERSION, is_one_line, trace_of
 from toolspan.codec.forms import NOTHING, Form
 from toolspan.codec.json import NotJsonError, dumps, loads, nested_within
 from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS, MAX_KEY_CHARS, MAX_STACK_BYTES, MAX_TRACE_BYTES, Limits
@@ -21,6 +21,7 @@ from toolspan.codec.replies import encode_outcome, encode_progress
 
 __all__ = [
     "CALL_FIELDS",
+    "CONTROLS",
     "FORGOTTEN",
     "MAX_FIELDS",
     "MAX_ID_CHARS",
@@ -28,6 +29,7 @@ __all__ = [
     "MAX_STACK_BYTES",
     "MAX_TRACE_BYTES",
     "NOTHING",
+    "TOOL_NAME",
     "TRACE_FIELDS",
     "VERSION",
     "Codec",
@@ -46,6 +48,7 @@ __all__ = [
     "encode_progress",
     "encode_remembered",
     "fingerprint",
+    "is_one_line",
     "loads",
     "nested_within",
     "once_digest",

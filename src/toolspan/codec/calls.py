@@ -24,7 +24,7 @@ from toolspan.codec.fields import (
 )
 from toolspan.codec.json import dumps, loads, nested_within
 from toolspan.codec.legible import legible_fields
-from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS
+from toolspan.codec.limits import MAX_FIELDS, MAX_ID_CHARS, MAX_TRACE_BYTES
 from toolspan.errors import MalformedEntryError, TooLarge
 from toolspan.model import NO_TRACE, NewerCall, ToolCall, TraceFields
 
@@ -100,7 +100,7 @@ def _add_optional(fields: list[str | bytes], call: ToolCall, trace: TraceFields)
         ("baggage", trace.baggage),
     ):
         # What no worker could read stays here.
-        if header and header.isascii():
+        if header and header.isascii() and len(header) <= MAX_TRACE_BYTES:
             fields += (name, header)
     for key, value in call.meta.items():
         # As it was read: bytes of whatever kind.

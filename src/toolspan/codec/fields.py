@@ -31,8 +31,15 @@ META: Final = b"meta."
 PAYLOAD: Final = b"payload"
 REQUIRED: Final = frozenset({b"v", b"id", b"tool", b"args"})
 
+CONTROLS: Final = r"\x00-\x1f\x7f-\x9f"
+"""The control characters, as a range of a regular expression of any language."""
+
 _TABLE: Final = frozenset(name.encode() for name in CALL_FIELDS)
-_TOOL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
+TOOL_NAME: Final = "[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"
+"""What the name of a tool looks like, as a regular expression of any language."""
+
+_TOOL: Final = re.compile(TOOL_NAME, re.ASCII)
+_ONE_LINE: Final = re.compile(rf"[^{CONTROLS}\ud800-\udfff]+")
 _VERSION: Final = re.compile(rb"[1-9][0-9]{0,14}")
 _MILLISECONDS: Final = re.compile(rb"[0-9]{1,15}")
 
@@ -72,6 +79,11 @@ def text_in(values: Mapping[bytes, bytes], name: bytes) -> str | None:
         return None if raw is None else raw.decode()
     except UnicodeDecodeError as exc:
         return refuse(f"{name.decode()} is not UTF-8: {exc.reason} at byte {exc.start}")
+
+
+def is_one_line(text: str) -> bool:
+    """Whether this is a text that can be sent, without control characters: whatever names a key of Redis is one."""
+    return _ONE_LINE.fullmatch(text) is not None
 
 
 def checked_version(raw: bytes | None) -> int:

@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from starlette.responses import Response
 
 from toolspan.codec import dumps
-from toolspan.errors import BacklogFull, CallError, IdempotencyConflict, RedisUnavailable, TooLarge, Unauthorised
+from toolspan.errors import (
+    BacklogFull,
+    CallError,
+    IdempotencyConflict,
+    RedisUnavailable,
+    TooLarge,
+    TooSlow,
+    Unauthorised,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from toolspan.model import Failed, Reply
 
-REFUSALS: Final = (CallError, TooLarge, BacklogFull, IdempotencyConflict, Unauthorised, RedisUnavailable)
+REFUSALS: Final = (CallError, TooLarge, TooSlow, BacklogFull, IdempotencyConflict, Unauthorised, RedisUnavailable)
 """What is raised where there is no reply from a worker."""
 
-Refusal: TypeAlias = CallError | TooLarge | BacklogFull | IdempotencyConflict | Unauthorised | RedisUnavailable
+Refusal: TypeAlias = (
+    CallError | TooLarge | TooSlow | BacklogFull | IdempotencyConflict | Unauthorised | RedisUnavailable
+)
 
 # Everything else that a worker answers is a 200.
 STATUS: Final = {"invalid_arguments": 400, "malformed": 400, "unknown_tool": 404, "deadline_exceeded": 504}
@@ -67,8 +77,8 @@ def refused(
     if isinstance(exc, CallError):
         return _failed(exc.failure, call_id, traceparent)
     headers = traced(traceparent)
-    if isinstance(exc, TooLarge):
-        return error(413, "too_large", str(exc), call_id=call_id, headers=headers)
+    if isinstance(exc, TooLarge | TooSlow):
+        return _not_taken_in(exc, call_id, headers)
     if isinstance(exc, IdempotencyConflict):
         return error(409, "idempotency_conflict", str(exc), call_id=call_id, headers=headers)
     if isinstance(exc, BacklogFull):
@@ -80,6 +90,13 @@ def refused(
         return error(403 if exc.known else 401, "unauthorised", str(exc), call_id=call_id, headers=headers)
     detail = {"maybe_accepted": exc.maybe_accepted}
     return error(503, "redis_unavailable", str(exc), retryable=True, detail=detail, call_id=call_id, headers=headers)
+
+
+def _not_taken_in(exc: TooLarge | TooSlow, call_id: str | None, headers: dict[str, str]) -> Response:
+    if isinstance(exc, TooLarge):
+        return error(413, "too_large", str(exc), call_id=call_id, headers=headers)
+    headers["Connection"] = "close"
+    return error(408, "too_slow", str(exc), retryable=True, call_id=call_id, headers=headers)
 
 
 def error(
@@ -127,4 +144,5 @@ def _error(failure: Failed) -> dict[str, Any]:
 
 def traced(traceparent: str | None) -> dict[str, str]:
     """Give the header that names our span."""
-    return {"traceresponse": traceparent} if traceparent else {}
+    # What a worker wrote is its word, and not ours: nothing else may become a header.
+    return {"traceresponse": traceparent} if traceparent and traceparent.isprintable() else {}

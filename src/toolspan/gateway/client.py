@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from toolspan.codec import MAX_ID_CHARS, Codec, Limits
+from toolspan.codec import MAX_ID_CHARS, Codec, Limits, is_one_line
 from toolspan.errors import (
     InvalidArguments,
     MalformedEntryError,
@@ -317,8 +317,8 @@ class ToolClient:
 
     async def cancel_call(self, call_id: str, *, entry_id: str = "") -> None:
         """Do what `cancel` does; with its *entry_id*, a call that is parked is settled at once."""
-        if not 0 < len(call_id) <= MAX_ID_CHARS or not call_id.isprintable():
-            message = f"a call id has 1 to {MAX_ID_CHARS} printable characters"
+        if len(call_id) > MAX_ID_CHARS or not is_one_line(call_id):
+            message = f"a call id has 1 to {MAX_ID_CHARS} characters, none of them a control character"
             raise InvalidArguments(Failed("malformed", message))
         try:
             await self._store.cancel(call_id, ttl_ms=_CANCEL_MS, entry_id=entry_id)

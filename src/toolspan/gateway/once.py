@@ -6,7 +6,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
-from toolspan.codec import once_key
+from toolspan.codec import is_one_line, once_key
 from toolspan.errors import InvalidArguments, StoreError, StoreUnavailableError
 from toolspan.gateway.endings import Sending, no_reply, unavailable
 from toolspan.gateway.listener import Listener
@@ -211,8 +211,8 @@ class OnceCall:
 
 def _checked(call: ToolCall, *, timeout: float, ttl_seconds: int) -> OnceKey:
     key, idem = once_key(call), call.idem or ""
-    if key is None or not 0 < len(idem) <= MAX_KEY_CHARS or not idem.isprintable():
-        message = f"an idempotency key has 1 to {MAX_KEY_CHARS} characters that can be printed"
+    if key is None or len(idem) > MAX_KEY_CHARS or not is_one_line(idem):
+        message = f"an idempotency key has 1 to {MAX_KEY_CHARS} characters, none of them a control character"
     elif timeout > ttl_seconds:
         message = f"an idempotency key is remembered for {ttl_seconds} s: its call cannot be waited for {timeout:g} s"
     else:

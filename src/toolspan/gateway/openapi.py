@@ -7,7 +7,9 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from toolspan.codec import MAX_ID_CHARS, TOOL_NAME
 from toolspan.gateway.schemas import (
+    ONE_LINE,
     Accepted,
     CallRequest,
     CallResponse,
@@ -29,6 +31,10 @@ _SCHEME: Final = {"type": "http", "scheme": "bearer"}
 _HEADERS: Final = {
     "Toolspan-Status": {"description": "How the call ended", "schema": {"enum": ["ok", "error"]}},
     "traceresponse": {"description": "The span of the call, as W3C has it", "schema": {"type": "string"}},
+}
+_IN_PATHS: Final = {
+    "tool": {"type": "string", "pattern": f"^{TOOL_NAME}$"},
+    "id": {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARS, **ONE_LINE},
 }
 _ANSWERED: Final = (CallResponse, ErrorResponse)
 
@@ -70,6 +76,7 @@ def _call() -> dict[str, Any]:
             400: ("The call cannot be sent, or its arguments do not fit the tool", ErrorResponse),
             404: ("No live worker serves the tool", ErrorResponse),
             403: ("The token is not for this tool", ErrorResponse),
+            408: ("The body did not come in time", ErrorResponse),
             409: ("The idempotency key stands for a call with other arguments", ErrorResponse),
             429: ("Too many calls wait already; Retry-After says when to try again", ErrorResponse),
             504: ("No reply in time; `detail` says whether the call may still run", ErrorResponse),
@@ -140,7 +147,7 @@ def _operation(name: str, summary: str, answers: Answers, *, parameter: str | No
         },
     }
     if parameter is not None:
-        schema = {"type": "string"}
+        schema = _IN_PATHS[parameter]
         operation["parameters"] = [{"name": parameter, "in": "path", "required": True, "schema": schema}]
     return operation
 

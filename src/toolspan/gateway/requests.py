@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
 from toolspan.codec import MAX_TRACE_BYTES, loads, nested_within
-from toolspan.errors import InvalidArguments, TooLarge
+from toolspan.errors import InvalidArguments, TooLarge, TooSlow
 from toolspan.gateway.schemas import CallRequest
 from toolspan.model import Failed, TraceFields
 from toolspan.telemetry.propagation import capped, parse
@@ -22,6 +23,9 @@ ENVELOPE_BYTES: Final = 4_096
 
 HEAD_BYTES: Final = 32_768
 """What the headers of a request may measure together: some of them travel on with the call."""
+
+BODY_SECONDS: Final = 30.0
+"""How long a client has for the body of a request."""
 
 _ENVELOPE_LEVELS: Final = 1
 
@@ -42,6 +46,7 @@ async def read_call(request: Request, settings: Settings) -> CallRequest:
 
     Raises:
         TooLarge: if it is over a limit; no more of it than that was taken in.
+        TooSlow: if it does not come in time.
         InvalidArguments: if it is not what the interface asks for.
     """
     body = await _body(request, settings.max_args_bytes + ENVELOPE_BYTES)
@@ -69,10 +74,14 @@ async def _body(request: Request, limit: int) -> bytes:
     if announced.isdecimal() and int(announced[:16]) > limit:
         raise TooLarge(message)
     body = bytearray()
-    async for part in request.stream():
-        if len(body) + len(part) > limit:
-            raise TooLarge(message)
-        body += part
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for part in request.stream():
+                if len(body) + len(part) > limit:
+                    raise TooLarge(message)
+                body += part
+    except TimeoutError:
+        raise TooSlow(f"the body did not come within {BODY_SECONDS:g} s") from None
     return bytes(body)
 
 

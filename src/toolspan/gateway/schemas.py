@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from toolspan.codec import CONTROLS
 from toolspan.model import DeliveryContract
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
+
+
+ONE_LINE: Final[dict[str, Any]] = {"pattern": f"^[^{CONTROLS}]+$"}
+"""For those who read the description; whoever sends the call says so itself."""
+
+
+def _whole(number: Any) -> Any:
+    """Take 5.0 for the 5 that it is, in JSON schema too: some languages know no other numbers."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
 
 
 class CallRequest(_Body):
@@ -19,12 +29,15 @@ class CallRequest(_Body):
     model_config = ConfigDict(populate_by_name=False)
 
     args: dict[str, Any] = Field(default_factory=dict, description="The tool's arguments, by name")
-    timeout_ms: int = Field(30_000, ge=1, le=3_600_000, description="How long somebody waits for the reply")
+    timeout_ms: Annotated[int, BeforeValidator(_whole)] = Field(
+        30_000, ge=1, le=3_600_000, description="How long somebody waits for the reply"
+    )
     detach: bool = Field(default=False, description="Answer at once; the reply is fetched later")
     idempotency_key: str | None = Field(
         None,
         min_length=1,
         max_length=256,
+        json_schema_extra=ONE_LINE,
         description="Calls of one tool with the same key and arguments are one call, and get its one reply",
     )
     tool_call_id: str | None = Field(None, max_length=256, description="The model's own id for this call")

@@ -13,6 +13,7 @@ import uvicorn
 from toolspan.errors import RedisUnavailable, StoreError
 from toolspan.gateway.client import ToolClient
 from toolspan.gateway.http import build_app
+from toolspan.gateway.patience import PatientProtocol
 from toolspan.gateway.requests import HEAD_BYTES
 from toolspan.gateway.tokens import Tokens
 from toolspan.monitor.reporter import Reporter
@@ -91,10 +92,12 @@ async def _report(settings: Settings, probe: Probe, *, me: str, until: asyncio.E
 def _configuration(client: ToolClient, tokens: Tokens | None) -> uvicorn.Config:
     return uvicorn.Config(
         build_app(client, tokens),
-        # The parser that bounds what it keeps of a request's head. What is somewhat larger than ours is told so by us.
-        http="h11",
+        # Its parser bounds what it keeps of a request's head. What is somewhat larger than ours is told so by us.
+        http=PatientProtocol,
         h11_max_incomplete_event_size=2 * HEAD_BYTES,
         log_config=None,
+        # What is wrong with a request is told to who sent it, who could fill the log otherwise.
+        log_level="error",
         access_log=False,
         lifespan="off",
         ws="none",

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from toolspan.telemetry.instruments import Instruments
 
 _NS: Final = 1_000_000_000
+_BEFORE_ANY_TOOL: Final = frozenset({"unknown_tool", "malformed", "cancelled", "deadline_exceeded", "quarantined"})
+"""Ends that a call may have without a worker that knows its tool."""
 
 
 class Calling:
@@ -126,7 +128,7 @@ class Calling:
         """The reply is in hand."""
         failure = reply.failure
         self._outcome = failure.type if failure else "ok"
-        if self._outcome != "unknown_tool":
+        if self._outcome not in _BEFORE_ANY_TOOL:
             self._served.add(self._common[at.TOOL_NAME])
         if self._call is None:
             return
