@@ -60,10 +60,11 @@ class Soak:
             stuck = await self._troubled(faults)
             code = await asyncio.to_thread(self._fleet.end_gateway)
             if not stuck:
-                left = await remains_at_last(self._redis, self._streams, within=3 * REAP_SECONDS)
+                left = await self._left()
             self._ledger.found_dead([letter async for letter in self._letters()])
             if not stuck:
                 await self._flush()
+                left |= await self._left()
         undrained = await asyncio.to_thread(self._fleet.end)
         self._ledger.read(self._fleet.folder)
         return {
@@ -96,6 +97,9 @@ class Soak:
             await troubled
         await asyncio.sleep(_LAST_HEARD_SECONDS)
         return found
+
+    async def _left(self) -> dict[str, Any]:
+        return await remains_at_last(self._redis, self._streams, within=3 * REAP_SECONDS)
 
     async def _flush(self) -> None:
         """Lose everything at once, as an operator's slip would: whatever comes after it is answered all the same."""
