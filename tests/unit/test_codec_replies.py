@@ -103,7 +103,8 @@ def test_what_a_reply_would_have_said_is_one_object() -> None:
 def test_the_times_of_all_phases_are_written_in_milliseconds() -> None:
     def written(timings: Timings) -> bytes:
         facts: dict[str, Any] = {"call_id": "c", "entry_id": "1-0", "attempt": 1, "consumer": "w", "traceparent": None}
-        fields = CODEC.encode_reply(**facts, outcome=Succeeded(b"1"), timings=timings)
+        form, own = CODEC.encode_reply(**facts, outcome=Succeeded(b"1"), timings=timings)
+        fields = form.filled(own)
         found = fields[fields.index("timings") + 1]
         assert isinstance(found, bytes)
         return found
