@@ -171,3 +171,14 @@ def test_timings_that_are_no_numbers_are_left_out() -> None:
 def test_the_trace_of_a_reply_can_be_named() -> None:
     assert CODEC.decode_reply(reply(traceparent=PARENT)).trace_id == "a" * 32
     assert CODEC.decode_reply(reply()).trace_id is None
+
+
+def test_what_is_no_object_in_a_reply_is_named() -> None:
+    for changed, told in (
+        ({"status": "error", "error": "[]"}, "error is not a JSON object"),
+        ({"timings": "[]"}, "timings is not a JSON object"),
+        ({"timings": '{"a": {"b": []}}'}, "nested deeper than 2 levels"),
+    ):
+        with pytest.raises(MalformedEntryError, match=told):
+            CODEC.decode_reply(reply(**changed))
+    assert CODEC.decode_reply(reply(timings='{"a": []}')).timings == Timings()
