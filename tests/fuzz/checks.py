@@ -103,7 +103,7 @@ def _check_reply(fields: Fields) -> bool:
 
 
 def _reply_fields(reply: Reply) -> Fields:
-    form, values = CODEC.encode_reply(
+    form, own = CODEC.encode_reply(
         call_id=reply.call_id,
         entry_id=reply.entry_id,
         outcome=reply.failure or Succeeded(dumps(reply.result)),
@@ -112,7 +112,7 @@ def _reply_fields(reply: Reply) -> Fields:
         timings=reply.timings,
         traceparent=reply.traceparent,
     )
-    return _wire(form.filled(values))
+    return _wire(form.filled(own))
 
 
 def _check_letter(fields: Fields) -> bool:

@@ -103,7 +103,8 @@ def test_what_a_reply_would_have_said_is_one_object() -> None:
 def test_the_times_of_all_phases_are_written_in_milliseconds() -> None:
     def written(timings: Timings) -> bytes:
         facts: dict[str, Any] = {"call_id": "c", "entry_id": "1-0", "attempt": 1, "consumer": "w", "traceparent": None}
-        fields = CODEC.encode_reply(**facts, outcome=Succeeded(b"1"), timings=timings)
+        form, own = CODEC.encode_reply(**facts, outcome=Succeeded(b"1"), timings=timings)
+        fields = form.filled(own)
         found = fields[fields.index("timings") + 1]
         assert isinstance(found, bytes)
         return found
@@ -170,3 +171,14 @@ def test_timings_that_are_no_numbers_are_left_out() -> None:
 def test_the_trace_of_a_reply_can_be_named() -> None:
     assert CODEC.decode_reply(reply(traceparent=PARENT)).trace_id == "a" * 32
     assert CODEC.decode_reply(reply()).trace_id is None
+
+
+def test_what_is_no_object_in_a_reply_is_named() -> None:
+    for changed, told in (
+        ({"status": "error", "error": "[]"}, "error is not a JSON object"),
+        ({"timings": "[]"}, "timings is not a JSON object"),
+        ({"timings": '{"a": {"b": []}}'}, "nested deeper than 2 levels"),
+    ):
+        with pytest.raises(MalformedEntryError, match=told):
+            CODEC.decode_reply(reply(**changed))
+    assert CODEC.decode_reply(reply(timings='{"a": []}')).timings == Timings()
