@@ -32,6 +32,8 @@ async def test_a_tool_is_paused_and_resumed_and_no_call_is_lost(plane: Plane, sh
         await eventually(parked, because="its call waits")
         seen = await shell.each("status", "status --json", "pause --list", "pause --list --json", "tools --json")
         told, as_json = (await shell.each(f"explain {entry_id}", f"explain {entry_id} --json")).values()
+        # Now and then somebody looks whether it may go on.
+        await eventually(parked, because="its call waits still")
         resumed = await shell.run("resume", "echo", "--why", "all well")
         reply = await eventually(lambda: plane.reply("waits"), because="it runs")
     none = await shell.run("pause", "--list")

@@ -68,7 +68,8 @@ async def test_what_is_said_to_be_changed_is_what_was_missing(
     mended = (await patient.findings(settings, roles=["worker"]))["permissions of the worker"]
 
     prefix = patient.keys.prefix
-    grants = {"~": f"~{prefix}:*", "&": f"&{prefix}:once:* &{prefix}:cancel:* &{prefix}:control:*"}
+    channels = " ".join(f"&{prefix}:{kind}:*" for kind in ("once", "workers", "cancel", "control"))
+    grants = {"~": f"~{prefix}:*", "&": channels}
     assert (found.level, found.fix) == (
         "problem",
         f"ACL SETUSER shut +xack {' '.join(map(grants.__getitem__, missing.split()))}",

@@ -77,7 +77,7 @@ def channels(name: str, prefix: str) -> list[str]:
     """Give the patterns of the channels of a role. Who listens through one needs just that: a wider one will not do."""
     role = ROLES[name]
     kinds = (*role.publishes.split(), *role.overhears.split(), *role.subscribes.split())
-    return [pattern(prefix, kind) for kind in kinds]
+    return [pattern(prefix, kind) for kind in dict.fromkeys(kinds)]
 
 
 def _example(prefix: str, kind: str) -> str:
