@@ -17,12 +17,15 @@ from toolspan.errors import NotReplicatedError, RedisUnavailable, StoreUnavailab
 from toolspan.gateway.client import ToolClient
 from toolspan.operate.readiness import wait_for
 from toolspan.store import CallerStore, Connection, Inspector
+from toolspan.store.wires import NotConnectedError
 from toolspan.testing import Recorder, running_worker
 from toolspan.tools.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from toolspan.keys import Keys
 
 ALL = Registry.load(["tests.support.toolbox"])
 CALLS = 20
@@ -54,11 +57,14 @@ async def test_a_worker_goes_on_with_the_new_primary_and_runs_nothing_twice_that
             # Replication is asynchronous; what it has not yet passed on is not what this test is about.
             assert primary.execute_command("WAIT", 1, 5000) == 1
         before = _outages(recorder)
+        last_beat = _last_beat(fleet, settings.keys)
         fleet.servers[0].kill()
         await eventually(lambda: _is_primary(fleet), because="Sentinel makes the replica primary", within=40)
         release.touch()
         reply = await waiting
         await eventually(lambda: _called(client, runs), because="calls are taken and answered again", within=30)
+
+        await eventually(lambda: _last_beat(fleet, settings.keys) > last_beat, because="its heartbeats follow as well")
 
         assert reply.result == 1
         assert set(starts_in(runs).values()) == {1}
@@ -69,6 +75,13 @@ async def test_a_worker_goes_on_with_the_new_primary_and_runs_nothing_twice_that
 
 def _outages(recorder: Recorder) -> Counter[str]:
     return Counter(about["toolspan.role"] for name, about in recorder.events if name == "toolspan.redis.down")
+
+
+def _last_beat(fleet: Fleet, keys: Keys) -> float:
+    """When the one worker was last heard of, as the second server knows it."""
+    with fleet.client(1) as server:
+        [(_, beat)] = server.zrange(keys.workers, 0, -1, withscores=True)
+        return float(beat)
 
 
 def _is_primary(fleet: Fleet) -> bool:
@@ -104,7 +117,27 @@ async def test_what_is_wrong_with_a_sentinel_is_told(fleet: Fleet) -> None:
 
 
 async def test_a_sentinel_that_is_away_is_no_trouble_as_long_as_another_is_there(fleet: Fleet) -> None:
-    await wait_for([fleet.url.replace("@127", "@127.0.0.1:1,127", 1)], within=5)
+    url = fleet.url.replace("@127", "@127.0.0.1:1,127", 1)
+    await wait_for([url], within=5)
+    # Its heartbeat asks by itself.
+    async with running_worker(ALL, settings=settings_for(url)) as worker:
+        assert worker.ready.is_set()
+
+
+async def test_a_replica_that_sentinel_takes_for_the_primary_is_not_talked_to(fleet: Fleet) -> None:
+    with fleet.sentinel(0) as sentinel:
+        # As one that hears of a failover late: nobody agrees with it, so that it does nothing about it.
+        sentinel.execute_command("SENTINEL", "MONITOR", "late", "127.0.0.1", fleet.servers[1].port, 2)
+    connection = Connection.to(fleet.url.replace(SERVICE, "late"))
+    with pytest.raises(StoreUnavailableError, match="is not the primary, although Sentinel says so") as raised:
+        await Inspector(connection, settings_for(fleet.url).keys).ping()
+    await connection.aclose()
+    threaded = connection.threaded(5)
+    with pytest.raises(NotConnectedError, match="is not the primary, although Sentinel says so"):
+        threaded.ping()
+    threaded.close()
+
+    assert not raised.value.maybe_ran
 
 
 async def test_an_append_that_too_few_replicas_confirm_may_have_been_accepted(fleet: Fleet) -> None:

@@ -25,18 +25,22 @@ async def _visit(options: argparse.Namespace, binary: str | None, folder: Path) 
         async with tours.Tour.on(server, folder) as tour:
             scouted = await tour.scout()
             broken = scouted.problems + tour.never(scouted) + tour.by_mistake(scouted)
+            _say("\n".join(broken))
             deaths = [death for death in scouted.all() if options.only in tour.named(death)]
             chance.shuffle(deaths)
             began = time.monotonic()
             for first in range(0, len(deaths), _PAGE):
-                broken += await tour.visit(deaths[first : first + _PAGE], scouted, chance)
+                found = await tour.visit(deaths[first : first + _PAGE], scouted, chance)
+                broken += found
                 done = min(first + _PAGE, len(deaths))
                 _say(f"{done} of {len(deaths)} deaths, {time.monotonic() - began:.0f} s, {len(broken)} broken promises")
+                _say("\n".join(found))
     return broken
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201
+    if text:
+        print(text, flush=True)  # noqa: T201
 
 
 def main() -> int:
@@ -52,7 +56,6 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="points-") as folder:
             binary = None if name == "valkey" else shutil.which("redis-server")
             broken += asyncio.run(_visit(options, binary, Path(folder)))
-    _say("\n".join(broken))
     return 1 if broken else 0
 
 

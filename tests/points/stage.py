@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from redis.exceptions import ResponseError
+
 from tests.support.plane import Plane
 from tests.support.runs import starts
 from toolspan.errors import StoreError
@@ -148,8 +150,14 @@ class Stage:
         return any(point.function == function and what in point.what for point in points)
 
     async def over(self) -> bool:
-        """Whether every call has its end."""
-        return await self.plane.left() == 0
+        """Whether every call has its end, and what was deleted under way is nobody's any more."""
+        if await self.plane.left():
+            return False
+        try:
+            return not await self.plane.pending()
+        except ResponseError:
+            # There is no group: it was lost, or has not been made yet.
+            return True
 
     async def gives_up(self, *call_ids: str) -> None:
         """Have calls given up, as their callers would."""

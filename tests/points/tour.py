@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 10
 _TRIES: Final = 4
-"""How often, at most, a worker is sent to look where it gets, and to a point at which one was before."""
+"""How often, at most, workers are sent to see where they get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +120,13 @@ class Tour:
         return [problem for problems in told for problem in problems]
 
     async def _have(self, death: Death, scouted: Scouted, chance: random.Random) -> list[str]:
-        for _ in range(_TRIES):
-            [played] = await self._all([(death.kind, death.ends)])
-            problems = _told(self.named(death), played)
+        others = list({kind for kind, _, _ in scouted.found[death.point]})
+        chance.shuffle(others)
+        for one in (death, *(Death(death.point, kind) for kind in (death.kind, *others, *others))):
+            [played] = await self._all([(one.kind, one.ends)])
+            problems = _told(self.named(one), played)
             if played.died or problems:
                 return problems
-            # What tasks do is not all ordered.
-            death = replace(scouted.one_of(death.point, chance), held=None)
         return [f"{self.code.points[death.point]}: a worker was there, and does not come again"]
 
     async def _all(self, wanted: Iterable[tuple[type[Scenario], Collection[int]]]) -> list[Played]:

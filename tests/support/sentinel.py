@@ -44,6 +44,9 @@ class Fleet:
     def client(self, number: int) -> redis.Redis:
         return redis.Redis(port=self.servers[number].port, password="of-servers", decode_responses=True)  # noqa: S106
 
+    def sentinel(self, number: int) -> redis.Redis:
+        return redis.Redis(port=self.ports[number], password="of-sentinels", decode_responses=True)  # noqa: S106
+
     def __enter__(self) -> Self:
         for server in self.servers:
             server.start()
@@ -52,8 +55,8 @@ class Fleet:
             _until(lambda: replica.info("replication")["master_link_status"] == "up")
         for number, port in enumerate(self.ports):
             self._sentinels.append(self._sentinel(number, port))
-        for port in self.ports:
-            with redis.Redis(port=port, password="of-sentinels", decode_responses=True) as sentinel:  # noqa: S106
+        for number in range(len(self.ports)):
+            with self.sentinel(number) as sentinel:
                 _until(lambda s=sentinel: _ready(s))
         return self
 
