@@ -26,6 +26,7 @@ class Outage:
         self._lock = threading.Lock()
         self._failing: set[str] = set()
         self._since = 0.0
+        self._over = 0.0
         self._failures = 0
 
     def watch(self, exporter: Any, signal: str) -> None:
@@ -35,6 +36,7 @@ class Outage:
         @wraps(export)
         def watched(*arguments: Any, **named: Any) -> Any:
             _here.said = []
+            began = time.monotonic()
             try:
                 result = export(*arguments, **named)
             finally:
@@ -42,13 +44,16 @@ class Outage:
             if result.name == "SUCCESS":
                 self._succeeded(signal)
             else:
-                self._failed(signal, said)
+                self._failed(signal, said, began)
             return result
 
         exporter.export = watched
 
-    def _failed(self, signal: str, said: list[str]) -> None:
+    def _failed(self, signal: str, said: list[str], began: float) -> None:
         with self._lock:
+            if not self._failures and began < self._over:
+                # It was under way when the collector came back: the end of what has been told, and no new outage.
+                return
             self._failures += 1
             self._failing.add(signal)
             first = self._failures == 1
@@ -72,6 +77,7 @@ class Outage:
             failures, over = self._failures, not self._failing
             if over:
                 self._failures = 0
+                self._over = time.monotonic()
                 _ongoing.discard(self)
         if over:
             seconds = round(time.monotonic() - self._since, 3)
