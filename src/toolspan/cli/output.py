@@ -55,13 +55,19 @@ def example(*lines: str) -> Epilog:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main* on the quickest loop that is installed; SIGTERM cancels it, and ends the process with 0."""
+    """Run *main* on the quickest loop that is installed; SIGTERM cancels it, and ends the process with 0.
+
+    Raises:
+        KeyboardInterrupt: on SIGINT, which cancels it too.
+    """
     running = signals.cancelling(main)
     try:
         with asyncio.Runner(loop_factory=new_loop) as runner:
             return runner.run(running)
     except asyncio.CancelledError:
         sys.exit(0)
+    except signals.InterruptError:
+        raise KeyboardInterrupt from None
     finally:
         # A signal may come before the loop is there: then neither has begun, and nobody is to be warned of it.
         running.close()

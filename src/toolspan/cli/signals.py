@@ -38,17 +38,38 @@ def told(loop: AbstractEventLoop, callback: Callable[[], None]) -> Iterator[None
         install()
 
 
-async def cancelling(main: Coroutine[Any, Any, T]) -> T:
-    """Run *main*, and cancel it on SIGTERM.
+class InterruptError(Exception):
+    """SIGINT came."""
 
-    What a signal's handler raises while the loop waits may be lost in the loop: it has to be told in another way.
+
+async def cancelling(main: Coroutine[Any, Any, T]) -> T:
+    """Run *main*, and cancel it on SIGTERM and SIGINT.
+
+    What a signal's handler raises while the loop waits may be lost in the loop: it has to be told in another way. The
+    handler that `asyncio.Runner` has for SIGINT now and then leaves uvloop deaf to threads, and so without an end.
+
+    Raises:
+        InterruptError: on SIGINT.
+        asyncio.CancelledError: on SIGTERM.
     """
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    loop, task, interrupted = asyncio.get_running_loop(), asyncio.current_task(), False
     assert task is not None  # noqa: S101 - for the type checker: a coroutine runs in a task
+
+    def interrupt() -> None:
+        nonlocal interrupted
+        interrupted = True
+        task.cancel()
+
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    loop.add_signal_handler(signal.SIGINT, interrupt)
     try:
         return await main
+    except asyncio.CancelledError:
+        if interrupted:
+            raise InterruptError from None
+        raise
     finally:
+        loop.remove_signal_handler(signal.SIGINT)
         loop.remove_signal_handler(signal.SIGTERM)
         install()
 
