@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +14,13 @@ import pytest
 
 from tests.gateway.gateways import running_gateway
 from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 from tests.support.toolbox import echo, fails, marked, tells, tells_sync, tells_wrongly
 from toolspan import SyncToolClient, ToolCancelled, ToolClient, ToolError, UnknownTool
 from toolspan.gateway import http as front_door
+from toolspan.gateway.streams import KEPT
+from toolspan.model import Progress
+from toolspan.store.scripts import compose
 from toolspan.testing import running_worker
 
 if TYPE_CHECKING:
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 
     from tests.support.plane import Plane
     from toolspan.settings import Settings
-    from toolspan.testing import Recorder
+    from toolspan.testing import EmbeddedServer, Recorder
 
 TOOLS = (echo, fails, marked, tells, tells_sync, tells_wrongly)
 
@@ -267,3 +272,45 @@ async def test_a_flood_of_progress_pushes_nobodys_reply_out(plane: Plane, settin
 
 async def _settled(plane: Plane) -> bool:
     return not await plane.left()
+
+
+async def test_progress_that_comes_twice_or_late_is_told_once(client: ToolClient) -> None:
+    async with client.stream("tells", {}) as stream:
+        for attempt, seq in ((1, 1), (1, 2), (1, 1), (1, 2), (2, 1), (1, 3), (2, 2)):
+            stream.progressed(_progress(attempt, seq))
+        told = [await stream.next_progress() for _ in range(4)]
+
+        assert [(one.attempt, one.seq) for one in told if one] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+        assert not stream._unread
+
+
+async def test_of_progress_that_nobody_takes_the_oldest_is_let_go(client: ToolClient) -> None:
+    async with client.stream("tells", {}) as stream:
+        for seq in range(1, KEPT + 11):
+            stream.progressed(_progress(1, seq))
+        first = await stream.next_progress()
+
+        assert first
+        assert first.seq == 11
+
+
+def _progress(attempt: int, seq: int) -> Progress:
+    return Progress("call", "1-0", None, seq, attempt, "worker")
+
+
+async def test_whoever_gives_up_before_the_call_is_accepted_leaves_nothing_running(
+    settings: Settings, recorder: Recorder, server: EmbeddedServer
+) -> None:
+    append = hashlib.sha1(compose("append").encode(), usedforsecurity=False).hexdigest()
+    async with Proxy(server.port) as proxy:
+        proxy.hold(append.encode())
+        away = settings.model_copy(update={"redis_url": proxy.url})
+        async with ToolClient(away, probe=recorder.probe) as client:
+            entering = asyncio.create_task(client.stream("echo", {}).begin())
+            await eventually(lambda: proxy.holds, because="the call is on its way")
+            entering.cancel()
+            await asyncio.wait({entering})
+            left = [task for task in asyncio.all_tasks() if task.get_name().startswith("call ")]
+            proxy.let_go()
+
+            assert not left

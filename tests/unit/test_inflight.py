@@ -101,6 +101,22 @@ async def test_what_a_new_delivery_left_on_record_is_cleared_away_by_the_run_tha
     await holding.end_all()
 
 
+@pytest.mark.parametrize("starting", [False, True])
+async def test_giving_up_leaves_a_start_that_is_under_way_to_end(*, starting: bool) -> None:
+    holding = Holding()
+    holding.inflight.add(run("1-0"))
+    await asyncio.sleep(0)
+    (work,) = holding.inflight
+    work.starting = starting
+    told = (work.give_up(), work.give_up())
+    holding.end("1-0")
+    await holding.inflight.wait_until_gone(holding.inflight)
+
+    assert told == (True, False)
+    assert work.run.given_up
+    assert work.run.cancelled is not starting
+
+
 async def test_two_suspects_are_never_held_at_once() -> None:
     holding = Holding()
     inflight = holding.inflight

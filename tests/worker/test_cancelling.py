@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pytest
 
 from tests.conftest import settings_for
 from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 from tests.support.toolbox import (
     asks_sync,
     echo,
@@ -24,6 +26,7 @@ from tests.support.toolbox import (
 )
 from toolspan import tool
 from toolspan.store import CallerStore
+from toolspan.store.scripts import compose
 from toolspan.testing import Recorder, running_worker
 from toolspan.worker import cancellations
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from toolspan.model import Reply
     from toolspan.settings import Settings
     from toolspan.store import Connection
+    from toolspan.testing import EmbeddedServer
 
 
 @pytest.fixture
@@ -242,6 +246,25 @@ async def test_an_at_most_once_call_that_runs_is_cancelled_and_leaves_no_mark(
         await callers.cancel("once", ttl_ms=60_000)
 
         assert cancelled(await replied(plane, "once"), started=True)
+    assert await plane.redis.exists(plane.keys.attempts) == 0
+
+
+async def test_an_at_most_once_call_that_is_given_up_while_it_is_begun_is_never_run(
+    plane: Plane, callers: CallerStore, path: str, settings: Settings, server: EmbeddedServer
+) -> None:
+    start = hashlib.sha1(compose("start").encode(), usedforsecurity=False).hexdigest()
+    async with Proxy(server.port) as proxy:
+        proxy.hold(start.encode())
+        async with running_worker(once, settings=settings.model_copy(update={"redis_url": proxy.url})) as worker:
+            await plane.append("once", path=path)
+            await eventually(lambda: proxy.holds, because="its start is under way")
+            await callers.cancel("once", ttl_ms=60_000)
+            (work,) = worker._engine._roles.inflight
+            await eventually(lambda: work.run.given_up, because="the worker has heard of it")
+            proxy.let_go()
+
+            assert cancelled(await replied(plane, "once"), started=False)
+    assert runs(path) == []
     assert await plane.redis.exists(plane.keys.attempts) == 0
 
 
