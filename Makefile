@@ -65,8 +65,8 @@ demo: $(READY) ## See it work: gateway, two workers, one killed; KEEP=1 leaves i
 
 # --- Tests ---
 
-# Most tests wait for processes: more of them at once than there are cores.
-SIDE_BY_SIDE := -n 4 --dist worksteal
+# Most tests wait for processes: more of them at once than two cores have.
+SIDE_BY_SIDE := -n 6 --dist worksteal
 
 .PHONY: test
 test: $(READY) ## Run all tests on every server found here; ARGS='-k drain -x' goes to pytest
