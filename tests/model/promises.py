@@ -47,6 +47,10 @@ class Plane:
     """The call ids of the replies, in their order."""
     dead: dict[str, str] = field(default_factory=dict)
     """Dead letter id to call id."""
+    paused_by: str | None = None
+    """Who has paused the tool of all these calls."""
+    given_up: set[str] = field(default_factory=set)
+    """The ids of the calls that their callers gave up."""
 
     def append(self, entry_id: str, call: Call) -> None:
         """A call is appended."""
@@ -129,6 +133,16 @@ class Plane:
             return False
         call.owner, call.attempt, call.expired, call.begun = PARKED, count, False, False
         return True
+
+    def hold_back(self, worker: str, entry_id: str, attempt: int, *, count: int) -> int:
+        """Park a call of a paused tool: 1, or 0 where the fence refuses, or 2 where the tool is not paused any more."""
+        if not self.park(worker, entry_id, attempt, count=count):
+            return 0
+        return 2 if self.paused_by is None else 1
+
+    def cancelled(self, call_ids: list[str]) -> list[str]:
+        """Those of *call_ids* of which a heartbeat says that they were given up."""
+        return [call_id for call_id in call_ids if call_id in self.given_up]
 
     def quarantine(self, worker: str, entry_id: str, attempt: int) -> bool:
         """End a call as a dead letter, and tell its caller."""

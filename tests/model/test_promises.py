@@ -25,7 +25,7 @@ from tests.redis.stage import filled
 from toolspan.codec import Codec, Limits, dead_letter_fields
 from toolspan.identity import new_call_id
 from toolspan.model import NO_TRACE, Failed, ToolCall
-from toolspan.store import Connection, DeadLetterStore, StreamStore
+from toolspan.store import CallerStore, Connection, ControlStore, DeadLetterStore, StreamStore
 from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
 from toolspan.store.stream import Burial, Settled, Settlement, Start
@@ -82,6 +82,8 @@ class Promises(RuleBasedStateMachine):
             for me in WORKERS
         }
         self.dead_letters = DeadLetterStore(self.connection, self.keys)
+        self.operators = ControlStore(self.connection, self.keys)
+        self.callers = CallerStore(self.connection, self.keys, gateway_id="outside", block_ms=1)
         await self.stores["ada"].ensure_group()
 
     def run(self, step: Coroutine[Any, Any, Any]) -> Any:
@@ -163,7 +165,7 @@ class Promises(RuleBasedStateMachine):
 
     def _due(self, parked: list[str], me: str, count: int, suspects: int) -> list[str]:
         taken: list[str] = []
-        for entry_id in parked:
+        for entry_id in parked if self.plane.paused_by is None else ():
             if len(taken) < count:
                 found = self.plane.claim_all(me, [entry_id], suspects=suspects, max_attempts=MAX_ATTEMPTS)
                 suspects -= bool(found) and self.plane.live[entry_id].is_suspect(MAX_ATTEMPTS)
@@ -184,12 +186,17 @@ class Promises(RuleBasedStateMachine):
 
     @rule(held=st.lists(beliefs, max_size=4))
     def keep(self, held: list[tuple[str, str, int]]) -> None:
-        """A heartbeat of the worker of the first belief."""
+        """A heartbeat of the worker of the first belief: it hears what is lost, given up, and paused."""
         me = held[0][0] if held else "ada"
         mine = dict(sorted((entry_id, attempt) for who, entry_id, attempt in held if who == me))
-        kept = self.keepers[me].keep([Held(*one, noted=False) for one in mine.items()], running={})
+        calls = [self.plane.live[entry_id].id for entry_id in mine if entry_id in self.plane.live]
+        kept = self.keepers[me].keep([Held(*one, noted=False) for one in mine.items()], running={}, calls=calls)
 
         assert [lost for lost, _ in kept.lost] == self.plane.keep(me, list(mine.items()))
+        assert kept.cancelled == self.plane.cancelled(calls)
+        assert kept.control is not None
+        paused = {} if self.plane.paused_by is None else {"echo": self.plane.paused_by}
+        assert {tool: order.who for tool, order in kept.control.paused.items()} == paused
 
     @rule(batch=st.lists(beliefs, min_size=1, max_size=4), again=st.booleans())
     def settle(self, batch: list[tuple[str, str, int]], again: bool) -> None:
@@ -218,6 +225,41 @@ class Promises(RuleBasedStateMachine):
         parked = self.run(self.stores[me].park(entry_id, attempt, count=count, delay_ms=HOUR_MS, reason=reason))
 
         assert parked is self.plane.park(me, entry_id, attempt, count=count)
+
+    @rule(
+        target=beliefs,
+        belief=beliefs,
+        first=st.sampled_from(["pause", ""]),
+        then=st.sampled_from(["claim", ""]),
+    )
+    def hold_back(self, belief: tuple[str, str, int], first: str, then: str) -> Any:
+        """Leave a call of a paused tool waiting; without *first*, its worker may be wrong about the pause."""
+        if first:
+            self.pause("eve")
+        me, entry_id, attempt = belief
+        call = self.plane.live.get(entry_id)
+        count = attempt - 1 if call is not None and call.begun else attempt
+        held = self.run(self.stores[me].hold_back(entry_id, attempt, count=count, tool="echo"))
+
+        assert held == self.plane.hold_back(me, entry_id, attempt, count=count)
+        return self.claim_due(me, 5, 1) if then else multiple()
+
+    @rule(belief=beliefs, is_known=st.booleans())
+    def cancel(self, belief: tuple[str, str, int], is_known: bool) -> None:
+        """The caller gives a call up; where its entry *is known*, one that is parked is due at once."""
+        _, entry_id, _ = belief
+        call = self.plane.live.get(entry_id)
+        if call is None:
+            return
+        self.run(self.callers.cancel(call.id, ttl_ms=HOUR_MS, entry_id=entry_id if is_known else ""))
+        self.plane.given_up.add(call.id)
+
+        if is_known and call.owner == PARKED:
+            assert float(self.send("ZSCORE", self.keys.parked, entry_id)) <= self._now_ms()
+
+    def _now_ms(self) -> int:
+        seconds, micros = self.send("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
 
     @rule(target=letters, belief=beliefs)
     def quarantine(self, belief: tuple[str, str, int]) -> Any:
@@ -258,6 +300,26 @@ class Promises(RuleBasedStateMachine):
             # Whoever asks for the same a moment later gets nothing.
             assert self.run(self.dead_letters.replay(letter, call_id="x", fields=fields, who="us")) is None
         del self.plane.dead[letter_id]
+
+    # ── what operators ask for ─────────────────────────────────────────────────────────────────────────────────────
+
+    @rule(who=st.sampled_from(["eve", "sam"]))
+    def pause(self, who: str) -> None:
+        known = self.run(self.operators.pause("echo", who=who, why="it is a test"))
+
+        assert (known.who if known else None) == self.plane.paused_by
+        self.plane.paused_by = self.plane.paused_by or who
+
+    @rule()
+    def resume(self) -> None:
+        """What waits is due then."""
+        known = self.run(self.operators.resume("echo", who="sam", why="it is a test"))
+        self.run(self.operators.hasten("echo"))
+
+        assert (known.who if known else None) == self.plane.paused_by
+        self.plane.paused_by = None
+        late = self.send("ZRANGEBYSCORE", self.keys.parked, f"({self._now_ms()}", "+inf")
+        assert not {entry_id.decode() for entry_id in late} & set(self.plane.live)
 
     # ── the world around it ────────────────────────────────────────────────────────────────────────────────────────
 
