@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from starlette.requests import Request
 
 from tests.gateway.gateways import running_gateway
 from tests.support.eventually import eventually
@@ -18,6 +19,7 @@ from tests.support.proxy import Proxy
 from tests.support.toolbox import echo, fails, marked, tells, tells_sync, tells_wrongly
 from toolspan import SyncToolClient, ToolCancelled, ToolClient, ToolError, UnknownTool
 from toolspan.gateway import http as front_door
+from toolspan.gateway.events import asks_for_events
 from toolspan.gateway.streams import KEPT
 from toolspan.model import Progress
 from toolspan.store.scripts import compose
@@ -272,6 +274,22 @@ async def test_a_flood_of_progress_pushes_nobodys_reply_out(plane: Plane, settin
 
 async def _settled(plane: Plane) -> bool:
     return not await plane.left()
+
+
+@pytest.mark.parametrize(
+    ("accept", "asked"),
+    [
+        ("text/event-stream", True),
+        ("application/json, TEXT/Event-Stream;q=0.3", True),
+        ("text/event-stream;q=0", False),
+        ("text/event-stream; q = 0.000, */*", False),
+        ("*/*", False),
+    ],
+)
+def test_events_are_for_those_who_name_them_and_do_not_refuse_them(*, accept: str, asked: bool) -> None:
+    request = Request({"type": "http", "headers": [(b"accept", accept.encode())]})
+
+    assert asks_for_events(request) is asked
 
 
 async def test_progress_that_comes_twice_or_late_is_told_once(client: ToolClient) -> None:

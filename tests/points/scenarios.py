@@ -324,20 +324,27 @@ class GroupLost(Scenario):
 
 
 class GroupLostAtWork(GroupLost):
-    """It is destroyed while the worker has no room: outcomes have to wait for the new one to hand their entries out."""
+    """It is destroyed while the worker has no room: an outcome has to wait for the new one to hand its entry out."""
 
-    concurrency = 3
+    concurrency = 4
 
     async def prepare(self, stage: Stage) -> None:
         await super().prepare(stage)
         await stage.call("until.once", "once", path="once", release="go", ends=_UNKNOWN)
+        await stage.call("until", "first", path="first", release="first one")
 
     async def act(self, stage: Stage) -> None:
-        await stage.began("runs", "again", "once")
+        await stage.began("runs", "again", "once", "first")
         await stage.call("echo", "more")
         await stage.redis.xgroup_destroy(stage.plane.keys.calls, stage.plane.keys.group)
+        # The others still take up all the room, so that nothing is read before its outcome is known.
+        stage.release("first one")
+        await stage.sees(lambda: stage.was_at("Completer._adopted"))
         stage.release("go")
         await stage.sees(stage.over)
+
+    async def afterwards(self, stage: Stage) -> None:
+        stage.release("first one", "go")
 
 
 class Disconnected(Scenario):
