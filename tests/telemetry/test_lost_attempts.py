@@ -36,13 +36,14 @@ class Tools:
         self._workers = workers
         self._collector = collector
 
-    async def start(self, name: str, *, attempts: int = 4, batch_ms: int = 20) -> WorkerProcess:
+    async def start(self, name: str, *, attempts: int = 4, batch_ms: int = 20, lease_ms: int = 1_000) -> WorkerProcess:
         """Start a worker that exports its spans every *batch_ms*."""
         return await self._workers.start(
             "--tools",
             "tests.telemetry.instrumented",
             name=name,
             TOOLSPAN_MAX_ATTEMPTS=attempts,
+            TOOLSPAN_LEASE_MS=lease_ms,
             OTEL_EXPORTER_OTLP_ENDPOINT=self._collector.endpoint,
             OTEL_BSP_SCHEDULE_DELAY=batch_ms,
         )
@@ -166,10 +167,11 @@ async def test_a_worker_that_lives_has_let_its_lease_expire(
     plane: Plane, tools: Tools, collector: Collector, tmp_path: Path
 ) -> None:
     release = tmp_path / "release"
-    first = await tools.start("first")
+    # So long that it ends for what is made to look old, and for nothing else.
+    first = await tools.start("first", lease_ms=5_000)
     entry_id = await _call(plane, "steps", "c", tmp_path)
     await eventually(lambda: collector.spans("step"), because="it runs")
-    second = await tools.start("second")
+    second = await tools.start("second", lease_ms=5_000)
     owner = (await plane.pending())[entry_id][0]
 
     async def holder() -> str | None:

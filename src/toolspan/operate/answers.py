@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.errors import MalformedEntryError, StoreError
 from toolspan.model import Reply
+from toolspan.operate.stopping import heed_cancellation
 from toolspan.periodic import ended
 from toolspan.store import CallerStore
 
@@ -60,6 +61,7 @@ class Answers:
 
     async def to(self, call_ids: Iterable[str], *, within: float) -> AsyncIterator[tuple[str, Failed | None]]:
         """Give for each of *call_ids* that is answered *within* so many seconds its failure, or None if it has none."""
+        heed_cancellation()
         waiting = set(call_ids)
         deadline = asyncio.get_running_loop().time() + within
         while waiting:
