@@ -22,12 +22,34 @@ class Call:
     begun: bool = False
     """Whether the attempt is counted: a claimed call is, once it was started."""
     losses: int = 0
+    on_record: tuple[str, int] | None = None
+    """Worker and number of the last attempt on record."""
+    has_end: bool = False
+    """Whether the end of that is on record, too."""
     mark: str | None = None
     replay_of: str | None = None
 
     def is_held_by(self, worker: str, attempt: int) -> bool:
         """Tell whether the fence lets *worker* pass that believes in *attempt*."""
         return self.owner == worker and self.attempt == attempt
+
+    def note(self, worker: str, attempt: int) -> None:
+        """Have an attempt that runs on record."""
+        if self.has_end or self.on_record != (worker, attempt):
+            self.on_record, self.has_end = (worker, attempt), False
+
+    def lose(self) -> int:
+        """Give how many losses there are once its holder has lost it.
+
+        One that was not begun is none. Nor is one of a re-created group, which counts from 1 again, until it has come
+        to a number that is not on record.
+        """
+        known = self.on_record is not None and self.has_end and self.on_record[1] >= self.attempt
+        if self.attempt == 0 or known or self.owner is None:
+            return self.losses
+        self.note(self.owner, self.attempt)
+        self.has_end = True
+        return self.losses + 1
 
     def must_end(self, max_attempts: int) -> bool:
         """Tell whether a claim of it ends in its quarantine, so that it runs in nobody's process again."""
@@ -87,10 +109,12 @@ class Plane:
         self, entry_id: str, worker: str, suspects: list[int], max_attempts: int, *, lost: bool = True
     ) -> bool:
         call = self.live[entry_id]
-        losses = call.losses + (lost and call.begun)
+        record = call.on_record, call.has_end
+        losses = call.lose() if lost else call.losses
         suspect = losses >= SUSPECT_FROM and not call.must_end(max_attempts)
         if suspect:
             if not suspects[0]:
+                call.on_record, call.has_end = record
                 return False
             suspects[0] -= 1
         call.losses, call.owner, call.expired, call.begun = losses, worker, False, False
@@ -104,6 +128,7 @@ class Plane:
         if token and call.mark not in {None, token}:
             return 2
         call.attempt, call.begun, call.expired = attempt, True, False
+        call.note(worker, attempt)
         call.mark = token or call.mark
         return 1
 
@@ -114,6 +139,7 @@ class Plane:
             call = self.live.get(entry_id)
             if call is not None and call.is_held_by(worker, attempt):
                 call.expired = False
+                call.note(worker, attempt)
             elif call is None or call.owner is not WAITING:
                 lost.append(entry_id)
         return lost
@@ -126,17 +152,21 @@ class Plane:
             return 1
         return 3 if call is not None and call.owner is WAITING else 0
 
-    def park(self, worker: str, entry_id: str, attempt: int, *, count: int) -> bool:
+    def park(self, worker: str, entry_id: str, attempt: int, *, count: int, released: bool) -> bool:
         """Park a call, *count* attempts of which count from now on."""
         call = self.live.get(entry_id)
         if call is None or not call.is_held_by(worker, attempt):
             return False
+        # What is given back before it was begun was no attempt.
+        if not released or (call.on_record == (worker, attempt) and not call.has_end):
+            call.note(worker, attempt)
+            call.has_end = True
         call.owner, call.attempt, call.expired, call.begun = PARKED, count, False, False
         return True
 
     def hold_back(self, worker: str, entry_id: str, attempt: int, *, count: int) -> int:
         """Park a call of a paused tool: 1, or 0 where the fence refuses, or 2 where the tool is not paused any more."""
-        if not self.park(worker, entry_id, attempt, count=count):
+        if not self.park(worker, entry_id, attempt, count=count, released=True):
             return 0
         return 2 if self.paused_by is None else 1
 
