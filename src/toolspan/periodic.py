@@ -90,8 +90,8 @@ async def pause(seconds: float, *, until: asyncio.Event) -> bool:
 async def ended(*tasks: asyncio.Task[Any]) -> None:
     """Cancel *tasks* until they have ended.
 
-    Once is not enough: `asyncio.wait_for`, which the client of Redis uses, swallows on Python 3.11 a cancellation that
-    meets the end of what it waits for.
+    Once is not enough: what runs in them need not be ours, and `asyncio.wait_for` swallows on Python 3.11 a
+    cancellation that meets the end of what it waits for.
     """
     left = set(tasks)
     while left:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.support import preloaded
+from tests.support.variables import not_ours, saying
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -59,15 +60,12 @@ class Shell:
 
     def __init__(self, folder: Path, variables: dict[str, str]) -> None:
         self.folder = folder
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("TOOLSPAN_", "OTEL_"))}
-        self.variables = {**kept, "PYTHONWARNINGS": "error", **variables}
+        self.variables = {**not_ours(), "PYTHONWARNINGS": "error", **variables}
 
     @classmethod
     def of(cls, folder: Path, settings: Settings) -> Shell:
         """Set what *settings* say."""
-        defaults = type(settings).model_fields
-        changed = {name: str(value) for name, value in settings if value != defaults[name].default}
-        return cls(folder, {f"TOOLSPAN_{name.upper()}": value for name, value in changed.items()})
+        return cls(folder, saying(settings))
 
     async def run(self, *arguments: str, **variables: str) -> Ended:
         """Type a command, and wait for its end."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from tests.conftest import settings_for
 from tests.gateway.gateways import running_gateway
 from tests.support.eventually import eventually
+from tests.support.variables import not_ours
 from toolspan import RedisUnavailable
 from toolspan.gateway.server import serve
 
@@ -184,8 +184,7 @@ async def test_it_does_not_begin_without_redis(recorder: Recorder) -> None:
 async def test_a_process_ends_well_when_it_is_told_to(
     settings: Settings, worker: Answerer, number: signal.Signals
 ) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TOOLSPAN_")}
-    environment |= {"TOOLSPAN_REDIS_URL": settings.redis_url, "TOOLSPAN_PREFIX": settings.prefix}
+    environment = not_ours() | {"TOOLSPAN_REDIS_URL": settings.redis_url, "TOOLSPAN_PREFIX": settings.prefix}
     command = (sys.executable, "-m", "toolspan", "gateway", "--port", "0")
     process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=subprocess.PIPE)
     try:

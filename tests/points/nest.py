@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -13,6 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from tests.points.hooks import place_of
+from tests.support.variables import not_ours, saying
 from toolspan.offspring import ends_with_us
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Nest:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait
                 [sys.executable, "-m", "tests.points.nursery", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={k: v for k, v in os.environ.items() if not k.startswith(("TOOLSPAN_", "OTEL_"))},
+                env=not_ours(),
                 preexec_fn=ends_with_us(signal.SIGKILL),  # noqa: PLW1509
             )
         reader, self._writer = await asyncio.open_connection(sock=ours)
@@ -91,12 +91,11 @@ class Nest:
         """Start a process that works with *settings*, and ends at the first of the places *ends* to which it gets."""
         number = next(self._numbers)
         child = self._children[number] = Child(self._folder, number, self._places, self._send)
-        changed = {k: v for k, v in settings if v != type(settings).model_fields[k].default}
         self._send(
             number=number,
             program=program,
             arguments=arguments,
-            variables={f"TOOLSPAN_{k.upper()}": str(v) for k, v in {**changed, **variables}.items()},
+            variables={**saying(settings), **{f"TOOLSPAN_{k.upper()}": str(v) for k, v in variables.items()}},
             log=str(child.log),
             visits=str(child.visits),
             ends=list(ends),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.soak.sender import OTHER_STREAM
+from tests.support.variables import not_ours
 from toolspan.offspring import ends_with_us
 
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ class Fleet:
     def _start(self, name: str) -> Process:
         self._started += 1
         url = self.proxy.url if name in _PROXIED else self.server.url
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("TOOLSPAN_", "OTEL_"))}
-        environment |= {
+        environment = not_ours() | {
             "SOAK_FOLDER": str(self.folder),
             "TOOLSPAN_REDIS_URL": url,
             "TOOLSPAN_LEASE_MS": str(self.settings.lease_ms),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support import preloaded
 from tests.support.eventually import eventually
+from tests.support.variables import not_ours, saying
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,15 +79,10 @@ class Workers:
         self, *arguments: str, name: str = "w", settings: Settings | None = None, **environment: Any
     ) -> WorkerProcess:
         """Start it without waiting."""
-        s = settings or self._plane.settings
         log = self._folder / f"worker-{len(self._started)}.log"
         variables = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("TOOLSPAN_", "OTEL_"))},
-            **{
-                f"TOOLSPAN_{field.upper()}": str(value)
-                for field, value in s
-                if value != type(s).model_fields[field].default
-            },
+            **not_ours(),
+            **saying(settings or self._plane.settings),
             **{field: str(value) for field, value in environment.items()},
         }
         tools = [] if "--tools" in arguments else ["--tools", "tests.support.toolbox"]

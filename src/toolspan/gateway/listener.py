@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.codec import decode_record
 from toolspan.errors import MalformedEntryError, StoreError
+from toolspan.periodic import ended
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,8 +84,7 @@ class Listener:
     async def stop(self) -> None:
         """Listen to nothing more."""
         if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
+            await ended(self._reader)
         await self._channels.close()
 
     async def _forget(self, channel: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.errors import MalformedEntryError, StoreError, ToolTimeout
 from toolspan.model import Failed, Progress
+from toolspan.periodic import ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,8 +59,7 @@ class Replies:
         """Stop reading. Whoever still waits is told so, for nobody would hear his reply."""
         self.abandon()
         if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait({self._reader})
+            await ended(self._reader)
 
     def expect(self, call_id: str, progressed: Callable[[Progress], None] | None = None) -> asyncio.Future[Reply]:
         """Give what will be the reply to *call_id*; ask before the call is sent.

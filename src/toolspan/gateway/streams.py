@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.gateway.outcomes import succeeded
+from toolspan.periodic import ended
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -103,8 +104,7 @@ class CallStream:
         """Cancel the call, unless its reply is here."""
         if self._asking is None:
             return
-        self._asking.cancel()
-        await asyncio.wait({self._asking})
+        await ended(self._asking)
         if not self._asking.cancelled():
             # Whoever left does not ask for it.
             self._asking.exception()

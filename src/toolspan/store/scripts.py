@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from redis.exceptions import NoScriptError, RedisError
 
 from toolspan.errors import NotReplicatedError
-from toolspan.store.private import PrivateClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     import redis
     import redis.asyncio
+
+    from toolspan.store.private import PrivateClient
 
 _PARAMETER: Final = re.compile(r"^-- (KEYS|ARGV)\[\d+(\.\.)?\] (\w+)", re.MULTILINE)
 _REPLICAS_SECONDS: Final = 1.0
@@ -67,6 +68,8 @@ class Script:
     async def run(self, client: redis.asyncio.Redis | PrivateClient, **values: Any) -> Any:
         """Run the script once; it is loaded first where the server does not know it, and has not run then.
 
+        One that waits for replicas needs a client that has pipelines.
+
         Raises:
             NotReplicatedError: if it has run, and too few replicas confirm that in time.
         """
@@ -78,8 +81,8 @@ class Script:
             return await self._called(client, arguments)
 
     def _called(self, client: redis.asyncio.Redis | PrivateClient, arguments: list[Any]) -> Awaitable[Any]:
-        if self._replicas and not isinstance(client, PrivateClient):
-            return self._confirmed(client, arguments)
+        if self._replicas:
+            return self._confirmed(cast("redis.asyncio.Redis", client), arguments)
         return cast("Awaitable[Any]", client.execute_command("EVALSHA", self._sha, *arguments))
 
     async def _confirmed(self, client: redis.asyncio.Redis, arguments: list[Any]) -> Any:
