@@ -318,8 +318,8 @@ async def test_nothing_is_made_due_of_a_tool_that_is_paused_again(stage: Stage, 
     assert await _due_ms(stage, entry_id) == LATER
 
 
-async def test_a_call_that_is_due_stays_so(stage: Stage, control: ControlStore) -> None:
+async def test_a_call_that_is_due_stays_so_and_counts(stage: Stage, control: ControlStore) -> None:
     entry_id = await stage.parked(due_ms=1)
 
-    assert await control.hasten("echo") == 0
+    assert await control.hasten("echo") == 1
     assert await _due_ms(stage, entry_id) == 1

@@ -120,8 +120,9 @@ async def test_what_a_full_queue_drops_is_counted(plane: Plane, workers: Workers
     processed = listening.sum("otel.sdk.processor.span.processed", "error.type")
 
     assert processed[("queue_full",)] > 0
-    # Process, execute_tool and send of the reply.
-    assert sum(processed.values()) <= 3 * CALLS
+    # Process, execute_tool and send of the reply. The SDK logs its first drop between its look at the queue and its
+    # append: a batch that its exporter takes in that moment makes room for the span that it has counted as dropped.
+    assert sum(processed.values()) <= 3 * CALLS + 1
     assert processed[("queue_full",)] + len(_spans(listening)) >= 3 * CALLS
 
 

@@ -8,7 +8,7 @@
 -- ARGV[3] count     about how many to look at
 --
 -- Returns { the cursor to go on from, 0 when all were looked at or the tool is paused again,
---           how many were made due }.
+--           how many are due now: those that were before count, too, for they waited }.
 --
 -- include clock
 -- include ids
@@ -28,9 +28,11 @@ local hastened = 0
 local page = redis.call('ZSCAN', parked, cursor, 'COUNT', count)
 for i = 1, #page[2], 2 do
   local entry_id, due = page[2][i], tonumber(page[2][i + 1])
-  local entry = due > now and ids.valid(entry_id) and redis.call('XRANGE', stream, entry_id, entry_id)[1]
+  local entry = ids.valid(entry_id) and redis.call('XRANGE', stream, entry_id, entry_id)[1]
   if entry and called(entry[2]) == tool then
-    redis.call('ZADD', parked, 'XX', now, entry_id)
+    if due > now then
+      redis.call('ZADD', parked, 'XX', now, entry_id)
+    end
     hastened = hastened + 1
   end
 end
