@@ -297,6 +297,10 @@ class Probe:
             self._spans.drop(run)
         self._attempted(run, "released")
 
+    def isolated(self, delivery: Delivery, *, waited: float) -> None:
+        """A suspect's last attempt began alone, for which the worker had to wait, and nothing else is taken in."""
+        log.info("delivery.isolated", entry_id=delivery.entry_id, attempt=delivery.attempt, waited=round(waited, 3))
+
     def not_admitted(self, run: Run, *, delay_ms: int) -> None:
         """A call was given back because it could not begin in time: a limit was in its way, or no thread was free."""
         if log.is_enabled_for(_DEBUG):

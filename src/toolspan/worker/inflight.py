@@ -107,6 +107,8 @@ class InFlight:
         self.limit = limit
         self._worthwhile = int(limit * _WORTHWHILE)
         self.closed = False
+        self.reserved = False
+        """Whether all the room is kept for one call that is to be alone."""
         self._loop = asyncio.get_running_loop()
         self.failure: asyncio.Future[None] = self._loop.create_future()
         """Fails when a story does, which no tool and no entry can bring about: a bug that shall stop the worker."""
@@ -123,6 +125,9 @@ class InFlight:
     def __len__(self) -> int:
         return len(self._works)
 
+    def __contains__(self, entry_id: object) -> bool:
+        return entry_id in self._works
+
     def __iter__(self) -> Iterator[Work]:
         # A copy: the heartbeat's thread looks while the loop goes on.
         return iter(list(self._works.values()))
@@ -130,7 +135,7 @@ class InFlight:
     @property
     def room(self) -> int:
         """How many more deliveries may be taken now."""
-        return 0 if self.closed else max(0, self.limit - len(self._works) + self._undelivered)
+        return 0 if self.closed or self.reserved else max(0, self.limit - len(self._works) + self._undelivered)
 
     @property
     def suspects(self) -> int:
@@ -173,12 +178,22 @@ class InFlight:
             self._takes_room(known)
             self._adopted.set()
 
+    def hold(self, run: Run) -> Work:
+        """Keep a delivery that is to be worked on later: it is renewed like any other, and can be lost."""
+        work = self._works[run.delivery.entry_id] = Work(run, recorded=True, noted=True)
+        return work
+
+    def drop(self, held: Work) -> None:
+        """Hold a delivery no longer that nobody has worked on."""
+        del self._works[held.entry_id]
+
     def lose(self, entry_id: str, attempt: int) -> None:
         """Believe that a delivery is no longer ours, and cancel its run, unless it has moved on since we asked."""
         work = self._works.get(entry_id)
         if work is None or work.starting or work.run.delivery.attempt != attempt:
             return
         work.lost = True
+        self._freed.set()
         if not work.decided:
             work.cancel()
 
@@ -218,6 +233,14 @@ class InFlight:
         while left := [work for work in left if self._works.get(work.entry_id) is work]:
             self._freed.clear()
             await self._freed.wait()
+
+    async def wait_until(self, condition: Callable[[], bool], *, look_every: float) -> None:
+        """Wait until *condition* holds; it is looked at whenever something changes here, and every so many seconds."""
+        while not condition():
+            self._freed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(look_every):
+                    await self._freed.wait()
 
     def settled(self, *works: Work) -> None:
         """Let go of *works*, for Redis has taken their ends; a tool that goes on all the same keeps its place."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.cancellations import Cancellations
     from toolspan.worker.inflight import InFlight
+    from toolspan.worker.isolation import Isolation
     from toolspan.worker.link import Link
 
 
@@ -31,15 +32,17 @@ class Intake:
         store: StreamStore,
         inflight: InFlight,
         cancellations: Cancellations,
+        *,
+        isolation: Isolation,
         link: Link,
         probe: Probe,
-        *,
         max_attempts: int,
     ) -> None:
         self._store = store
         self._inflight = inflight
         self._cancellations = cancellations
         self._link = link
+        self._isolation = isolation
         self._probe = probe
         self._max_attempts = max_attempts
         self._door = asyncio.Lock()
@@ -88,21 +91,21 @@ class Intake:
     async def take_over(self, claims: Sequence[Claimed]) -> None:
         """Begin what was claimed; what must not be begun any more is quarantined instead."""
         await self._tell_of_the_lost(claims)
-        begin: list[Claimed] = []
-        counted: list[Delivery] = []
+        begin: list[Delivery] = []
+        alone: list[Delivery] = []
         for claim in claims:
+            delivery = claim.delivery
             verdict = self._verdict(claim)
             if verdict is not None:
-                self._inflight.add(Run(claim.delivery), verdict=verdict, recorded=True, noted=True)
-            elif claim.delivery.counted:
-                counted.append(claim.delivery)
+                self._inflight.add(Run(delivery), verdict=verdict, recorded=True, noted=True)
+            elif self._isolation.concerns(delivery):
+                alone.append(delivery)
             else:
-                begin.append(claim)
-        await self._cancellations.look(counted)
-        for delivery in counted:
-            self._inflight.add(Run(delivery), recorded=True)
-        if begin:
-            await self._begin(begin)
+                begin.append(delivery)
+        await self._begin(begin)
+        for delivery in alone:
+            async with self._isolation.of(delivery) as ours:
+                await self._begin([delivery] if ours else [])
 
     async def _tell_of_the_lost(self, claims: Sequence[Claimed]) -> None:
         """Look up what is on record of the workers whose attempts were lost, for these cannot speak for themselves."""
@@ -116,13 +119,22 @@ class Intake:
             else:
                 self._probe.recovered("registered")
 
-    async def _begin(self, begin: Sequence[Claimed]) -> None:
-        held = [claim.delivery.attempt for claim in begin]
+    async def _begin(self, deliveries: Sequence[Delivery]) -> None:
+        """Work on what was claimed, and before anything else have it counted, unless it was before."""
+        counted = [delivery for delivery in deliveries if delivery.counted]
+        await self._cancellations.look(counted)
+        for delivery in counted:
+            self._inflight.add(Run(delivery), recorded=True)
+        begin = [delivery for delivery in deliveries if not delivery.counted]
+        if begin:
+            await self._start(begin)
+
+    async def _start(self, begin: Sequence[Delivery]) -> None:
         # The start comes before anything is done with the body: a crash there would otherwise never be counted.
         statuses = await self._store.start(
-            [Start(claim.delivery.entry_id, count, count + 1) for claim, count in zip(begin, held, strict=True)]
+            [Start(delivery.entry_id, delivery.attempt, delivery.attempt + 1) for delivery in begin]
         )
-        begun = [claim.delivery for claim, status in zip(begin, statuses, strict=True) if status is Started.DONE]
+        begun = [delivery for delivery, status in zip(begin, statuses, strict=True) if status is Started.DONE]
         for delivery in begun:
             delivery.attempt += 1
             delivery.counted = True

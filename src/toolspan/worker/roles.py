@@ -20,6 +20,7 @@ from toolspan.worker.fetcher import Fetcher
 from toolspan.worker.heartbeater import BEATS_PER_LEASE, Heartbeater
 from toolspan.worker.inflight import InFlight
 from toolspan.worker.intake import Intake
+from toolspan.worker.isolation import Isolation
 from toolspan.worker.link import Link
 from toolspan.worker.listener import Listener
 from toolspan.worker.neighbours import Neighbours
@@ -144,7 +145,16 @@ class Roles:
     def _take_in(self, neighbours: Neighbours) -> None:
         """Build what takes deliveries in."""
         s, probe = self._settings, self._probe
-        intake = Intake(self.store, self.inflight, self._cancellations, self.link, probe, max_attempts=s.max_attempts)
+        isolation = Isolation(self.inflight, probe, lease_ms=s.lease_ms, max_attempts=s.max_attempts)
+        intake = Intake(
+            self.store,
+            self.inflight,
+            self._cancellations,
+            isolation=isolation,
+            link=self.link,
+            probe=probe,
+            max_attempts=s.max_attempts,
+        )
         self.fetcher = Fetcher(self.store, intake, self._cancellations, self._vitals, probe)
         self.reclaimer = Reclaimer(
             self.store,
