@@ -70,7 +70,7 @@ class Ledger:
         killers = min(max(_FEWEST_KILLERS, self.calls // _CALLS_PER_KILLER), self.calls // 100)
         self.killers = set(chosen.sample(range(self.calls), killers))
         self._kinds = chosen.choices(list(KINDS), list(KINDS.values()), k=9_973)
-        self._told: dict[int, dict[str, tuple[int, int]]] = {}
+        self._told: dict[int, dict[tuple[str, int], int]] = {}
         self._ended: dict[int, str] = {}
         self._buried: set[int] = set()
 
@@ -90,13 +90,17 @@ class Ledger:
     def _told_of(self, n: int, progress: Progress) -> None:
         """Each run tells in order, none tells once another has begun to, or once there is a reply.
 
-        A group that was made anew counts attempts from 1 again: between two runs their numbers say nothing.
+        A group that was made anew counts attempts from 1 again: between two runs their numbers say nothing, and one
+        that takes over its new delivery goes on under another number.
         """
-        step, told = (progress.attempt, progress.seq), self._told.setdefault(n, {})
-        stale = progress.consumer in told and progress.consumer != next(reversed(told))
-        if self.replies[n] or stale or step <= told.get(progress.consumer, (0, 0)):
-            self.wrong.append(f"{n}: progress {step} of {progress.consumer} after {told}, {self.replies[n]} replies")
-        told[progress.consumer] = step
+        run, told = (progress.consumer, progress.attempt), self._told.setdefault(n, {})
+        begins_again = progress.seq == 1 and run != next(reversed(told), None)
+        if begins_again:
+            told.pop(run, None)
+        stale = run in told and run != next(reversed(told))
+        if self.replies[n] or stale or progress.seq <= told.get(run, 0):
+            self.wrong.append(f"{n}: progress {progress.seq} of {run} after {told}, {self.replies[n]} replies")
+        told[run] = progress.seq
 
     def _replied(self, n: int, reply: Reply) -> None:
         self.answered += not self.replies[n]

@@ -68,7 +68,7 @@ def test_another_calls_result_is_wrong(ledger: Ledger) -> None:
     assert len(ledger.wrong) == 1
 
 
-@pytest.mark.parametrize("steps", ["a12 a11", "a11 a11", "a21 a12", "reply a11", "a11 b11 a12"])
+@pytest.mark.parametrize("steps", ["a12 a11", "a11 a11", "reply a11", "a11 b11 a12", "a11 a21 a12"])
 def test_progress_is_wrong_out_of_order_after_the_reply_and_of_a_run_that_another_has_followed(
     ledger: Ledger, steps: str
 ) -> None:
@@ -77,8 +77,9 @@ def test_progress_is_wrong_out_of_order_after_the_reply_and_of_a_run_that_anothe
     assert len(ledger.wrong) == 1
 
 
-def test_progress_is_right_in_order_also_where_a_new_group_counts_attempts_anew(ledger: Ledger) -> None:
-    _tell(ledger, "a11 a12 a13 b11 b12 reply")
+@pytest.mark.parametrize("steps", ["a11 a12 a13 b11 b12 reply", "a31 b11 a21 a22", "a21 b11 a21 a22", "a21 a12 reply"])
+def test_progress_is_right_in_order_also_where_a_new_group_counts_attempts_anew(ledger: Ledger, steps: str) -> None:
+    _tell(ledger, steps)
 
     assert ledger.wrong == []
 
