@@ -101,7 +101,11 @@ class Process(Protocol):
 
 
 class InFlight:
-    """The deliveries of this worker, never more than *limit*; each is worked on until its outcome is known."""
+    """The deliveries of this worker; each is worked on until its outcome is known, at most *limit* at a time.
+
+    Those whose outcomes only wait to be taken by Redis take up no room, so that the next ones are read and run while
+    Redis is busy; there are never more than *limit* of them, either.
+    """
 
     def __init__(self, process: Process, *, limit: int) -> None:
         self.limit = limit
@@ -118,7 +122,11 @@ class InFlight:
         self._lanes = Lanes(process, self._ended)
         self._works: dict[str, Work] = {}
         self._undelivered = 0
+        self._unsettled = 0
+        """How many have nothing left to be done but to be settled."""
         self._freed = asyncio.Event()
+        self._room_wanted = False
+        """Whether somebody waits for room, and is to be told of it."""
         self._adopted = asyncio.Event()
         self._released: dict[str, tuple[str, int]] = {}
 
@@ -135,7 +143,9 @@ class InFlight:
     @property
     def room(self) -> int:
         """How many more deliveries may be taken now."""
-        return 0 if self.closed or self.reserved else max(0, self.limit - len(self._works) + self._undelivered)
+        if self.closed or self.reserved:
+            return 0
+        return max(0, self.limit - len(self._works) + self._undelivered + min(self._unsettled, self.limit))
 
     @property
     def suspects(self) -> int:
@@ -223,9 +233,13 @@ class InFlight:
         return not self.closed
 
     async def _wait_for_room(self, least: int) -> None:
-        while self.room < least and not self.closed:
-            self._freed.clear()
-            await self._freed.wait()
+        self._room_wanted = True
+        try:
+            while self.room < least and not self.closed:
+                self._freed.clear()
+                await self._freed.wait()
+        finally:
+            self._room_wanted = False
 
     async def wait_until_gone(self, works: Iterable[Work]) -> None:
         """Wait until none of *works* is held any more."""
@@ -246,6 +260,7 @@ class InFlight:
         """Let go of *works*, for Redis has taken their ends; a tool that goes on all the same keeps its place."""
         for work in works:
             if work.task is None:
+                self._unsettled -= 1
                 self._let_go(work)
             else:
                 work.settling = False
@@ -255,6 +270,7 @@ class InFlight:
         """Give *work* a task again, for a *story* at whose end it is let go of."""
         work.settling = False
         before = work.task
+        self._unsettled -= before is None
 
         async def whole(work: Work) -> None:
             await story(work)
@@ -315,7 +331,13 @@ class InFlight:
 
     def _ended(self, work: Work, error: BaseException | None) -> None:
         try:
-            if not work.settling:
+            if work.settling:
+                self._unsettled += 1
+                if work.undelivered:
+                    self._takes_room(work)
+                if self._room_wanted:
+                    self._freed.set()
+            else:
                 self._let_go(work)
                 self._freed.set()
         except Exception as exc:  # noqa: BLE001
