@@ -233,13 +233,10 @@ class InFlight:
         return not self.closed
 
     async def _wait_for_room(self, least: int) -> None:
-        self._room_wanted = True
-        try:
-            while self.room < least and not self.closed:
-                self._freed.clear()
-                await self._freed.wait()
-        finally:
-            self._room_wanted = False
+        while self.room < least and not self.closed:
+            self._room_wanted = True
+            self._freed.clear()
+            await self._freed.wait()
 
     async def wait_until_gone(self, works: Iterable[Work]) -> None:
         """Wait until none of *works* is held any more."""
@@ -320,7 +317,7 @@ class InFlight:
         del self._works[work.run.delivery.entry_id]
         if work.undelivered:
             self._takes_room(work)
-        if work.suspect:
+        if work.run.delivery.losses and work.suspect:
             self.sweep_sooner.set()
         if work.successor is not None:
             self._begin(work.successor)
@@ -336,6 +333,7 @@ class InFlight:
                 if work.undelivered:
                     self._takes_room(work)
                 if self._room_wanted:
+                    self._room_wanted = False
                     self._freed.set()
             else:
                 self._let_go(work)
