@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +28,8 @@ class Collector:
         self.open.set()
         self.asked = threading.Event()
         self.mood: Mood = "good"
+        self.seconds = 0.0
+        """How long it takes to answer."""
         self._spans: list[tuple[Attributes, Any]] = []
         self._points: list[tuple[Attributes, str, float, Attributes]] = []
         self._times: list[tuple[str, float]] = []
@@ -133,6 +136,7 @@ def collecting(port: int = 0) -> Iterator[Collector]:
                 self.close_connection = True
                 return
             collector.open.wait(60)
+            time.sleep(collector.seconds)
             collector.take(self.path, body)
             self.send_response(200)
             self.send_header("Content-Length", "0")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 CALLS = 40
 FAREWELL = 5.0
+SLOW = 0.5
 
 
 @pytest.fixture
@@ -95,20 +96,55 @@ async def test_calls_go_on_while_a_collector_does_not_work_and_both_ends_of_that
     assert counted == {("echo", "ok"): CALLS}
 
 
-async def test_a_collector_that_hangs_keeps_a_worker_from_its_end_no_longer_than_promised(
-    plane: Plane, workers: Workers, listening: Collector
+@pytest.mark.parametrize("trouble", ["hangs", "is slow"])
+async def test_a_collector_keeps_a_worker_from_its_end_no_longer_than_promised(
+    plane: Plane, workers: Workers, listening: Collector, trouble: str
 ) -> None:
-    listening.open.clear()
-    worker = await workers.start(**_exporting(listening.endpoint, OTEL_EXPORTER_OTLP_TIMEOUT=60))
+    if trouble == "hangs":
+        listening.open.clear()
+    else:
+        # Each of so few spans that they would take it longer than that all together.
+        listening.seconds = 2.0
+    few = {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": 10, "OTEL_EXPORTER_OTLP_TIMEOUT": 60}
+    worker = await workers.start(**_exporting(listening.endpoint, **few))
     await _call(plane)
     seconds = await _stop(worker)
 
     # What a process needs besides, on a machine that has much else to do.
     assert seconds < FAREWELL + 5
+    assert _lines(worker, "telemetry.down") == []
 
 
-async def test_what_a_full_queue_drops_is_counted(plane: Plane, workers: Workers, listening: Collector) -> None:
-    listening.open.clear()
+async def test_a_collector_that_is_slow_costs_no_call_its_time_and_nothing_is_lost_or_told_of_an_outage(
+    plane: Plane, workers: Workers, listening: Collector
+) -> None:
+    listening.seconds = SLOW
+    worker = await workers.start(**_exporting(listening.endpoint, OTEL_EXPORTER_OTLP_TIMEOUT=60))
+    began = time.monotonic()
+    for number in range(CALLS):
+        await plane.append("echo", f"c{number}")
+        await eventually(lambda number=number: plane.reply(f"c{number}"), because="it is answered")  # type: ignore[misc]
+    seconds = time.monotonic() - began
+    farewell = await _stop(worker)
+
+    assert seconds < CALLS * SLOW / 2
+    assert farewell < FAREWELL + 5
+    assert listening.sum("toolspan.calls", "gen_ai.tool.name", "toolspan.outcome") == {("echo", "ok"): CALLS}
+    # Process, execute_tool and send of the reply.
+    assert len(_spans(listening)) == 3 * CALLS
+    assert ("queue_full",) not in listening.sum("otel.sdk.processor.span.processed", "error.type")
+    assert [line for line in _lines(worker) if line["event"].startswith("telemetry.")] == []
+    assert _lines(worker, "library.warned") == []
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "is slow"])
+async def test_a_queue_does_not_outgrow_its_bound_and_what_it_drops_is_counted(
+    plane: Plane, workers: Workers, listening: Collector, trouble: str
+) -> None:
+    if trouble == "hangs":
+        listening.open.clear()
+    else:
+        listening.seconds = SLOW
     small = {"OTEL_BSP_MAX_QUEUE_SIZE": 10, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": 5, "OTEL_EXPORTER_OTLP_TIMEOUT": 60}
     # Nothing is lost and run again, whatever the machine does meanwhile: that would make spans, too.
     settings = plane.settings.model_copy(update={"lease_ms": 20_000})
@@ -118,7 +154,9 @@ async def test_what_a_full_queue_drops_is_counted(plane: Plane, workers: Workers
     await eventually(lambda: listening.spans(f"process {plane.keys.calls}"), because="spans arrive again")
     await _stop(worker)
     processed = listening.sum("otel.sdk.processor.span.processed", "error.type")
+    queued = [size for _, size, _ in listening.points("otel.sdk.processor.span.queue.size")]
 
+    assert max(queued) <= 10
     assert processed[("queue_full",)] > 0
     # Process, execute_tool and send of the reply. The SDK logs its first drop between its look at the queue and its
     # append: a batch that its exporter takes in that moment makes room for the span that it has counted as dropped.
