@@ -223,7 +223,7 @@ ALERTS: Final = (
     Alert(
         "ToolspanPoisonLoop",
         TICKET,
-        # Attempts tell of it early, but whoever takes calls over may have counted none before: their end is seen.
+        # Attempts tell of it early. Whoever counted them may be lost with that, where it is the next to die.
         " or ".join(
             f"{rate(metric, QUARTER, S, at.TOOL_NAME, where=where, of='increase')} > 2"
             for metric, where in (

@@ -234,7 +234,10 @@ REAPED: Final = Signal(rate(catalog.REAPS, BOARD), PER_SECOND, "workers reaped")
 LOST: Final = Signal(rate(catalog.LOST, BOARD, at.REASON, of="increase"), COUNT, f"lost: {_by(at.REASON)}")
 LOST_ALL: Final = Signal(f"sum(increase({select(catalog.LOST, BOARD)}[$__range]))", COUNT, "lost", no_data=UNKNOWN)
 ATTEMPTS: Final = Signal(
-    rate(catalog.ATTEMPTS, TOOL_BOARD, at.DELIVERY, at.OUTCOME), PER_SECOND, _both(at.DELIVERY, at.OUTCOME)
+    rate(catalog.ATTEMPTS, TOOL_BOARD, at.DELIVERY, at.OUTCOME) + " > 0",
+    PER_SECOND,
+    _both(at.DELIVERY, at.OUTCOME),
+    no_data="no attempts",
 )
 RECLAIM_SHARE: Final = Signal(
     ratio(rate(catalog.RECLAIMS, TOOL_BOARD), rate(catalog.ATTEMPTS, TOOL_BOARD)), SHARE, "of attempts"
@@ -263,9 +266,8 @@ REPLAYED: Final = Signal(
     _by(at.OUTCOME),
     no_data="no replays",
 )
-# As a sum: these are not created at 0, so that a rate would not see the first of each.
 AFTER_REPLAY: Final = Signal(
-    total(catalog.ATTEMPTS, TOOL_BOARD, at.OUTCOME, where={at.DELIVERY: '="replay"'}),
+    rate(catalog.ATTEMPTS, TOOL_BOARD, at.OUTCOME, where={at.DELIVERY: '="replay"'}, of="increase") + " > 0",
     COUNT,
     _by(at.OUTCOME),
     no_data="no replays",
@@ -274,7 +276,7 @@ AFTER_REPLAY: Final = Signal(
 # ── Redis ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 REDIS_ERRORS: Final = Signal(
-    rate(catalog.REDIS_ERRORS, BOARD, at.ROLE, at.ERROR_TYPE),
+    rate(catalog.REDIS_ERRORS, BOARD, at.ROLE, at.ERROR_TYPE) + " > 0",
     PER_SECOND,
     _both(at.ROLE, at.ERROR_TYPE),
     no_data="no errors",

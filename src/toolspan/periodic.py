@@ -12,6 +12,7 @@ from toolspan.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from toolspan.telemetry.catalog import Step
     from toolspan.telemetry.probe import Probe
 
 Asked: TypeAlias = bool | None
@@ -28,7 +29,7 @@ async def every(
     seconds: float,
     sweep: Callable[[], Awaitable[Asked]],
     *,
-    step: str,
+    step: Step,
     until: asyncio.Event,
     probe: Probe,
     sooner: asyncio.Event | None = None,

@@ -54,6 +54,7 @@ def _attempts(recorder: Recorder) -> dict[tuple[str, str], float]:
     return {
         (attributes[at.DELIVERY], attributes[at.OUTCOME]): value
         for value, attributes in recorder.points("toolspan.attempts")
+        if value
     }
 
 

@@ -240,19 +240,6 @@ async def test_a_call_that_cannot_be_sent_is_counted_with_its_error(recorder: Re
     }
 
 
-async def test_the_counters_of_every_tool_are_born_at_zero(settings: Settings, recorder: Recorder) -> None:
-    async with running_worker(toolbox.echo, settings=settings, probe=recorder.probe):
-        pass
-
-    assert (0, {"gen_ai.tool.name": "echo", "toolspan.reason": "worker_lost"}) in recorder.points(
-        "toolspan.dead_letters"
-    )
-    for metric in ("calls", "reclaims", "unparked", "stale_results", "dead_letters"):
-        points = recorder.points(f"toolspan.{metric}")
-        assert {attributes["gen_ai.tool.name"] for _, attributes in points} == {"echo", "_other"}, metric
-        assert {value for value, _ in points} == {0}, metric
-
-
 async def test_gauges_of_a_worker_say_how_full_it_is(
     plane: Plane, settings: Settings, recorder: Recorder, tmp_path: Path
 ) -> None:

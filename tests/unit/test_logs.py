@@ -20,6 +20,8 @@ from toolspan.testing import Recorder
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from toolspan.telemetry.catalog import Step
+
 TRACE = SpanContext(0xABC, 0xDEF, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
@@ -171,6 +173,7 @@ def test_what_the_probe_reports_is_a_line_with_the_same_words(stderr: Stderr) ->
 def test_an_outage_is_one_line_however_often_it_is_met_and_one_when_it_ends(stderr: Stderr) -> None:
     stderr.configure()
     probe = Recorder(Keys()).probe
+    step: Step
     for _ in range(2):
         for step in ("read", "keep", "read"):
             probe.outage(step, ConnectionError("away"))

@@ -58,7 +58,7 @@ BOARD: Final = Board(
                 graph("What was replayed?", "Dead letters that an operator put back on the stream, or was refused to.",
                       signals.REPLAYED, bars=True),
                 graph("How did replays end?",
-                      "First attempts of replayed calls, by outcome, since the workers were started.",
+                      "First attempts of replayed calls, by outcome.",
                       signals.AFTER_REPLAY, bars=True,
                       links=(panels.to_tool(),)),
                 text("From the command line", "What to type next.",

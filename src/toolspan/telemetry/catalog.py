@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, Literal, TypeAlias, get_args
 
-from toolspan.model import DeadLetterReason, ErrorType
+from toolspan.errors import ServerFullError, StoreUnavailableError
+from toolspan.model import DeadLetterReason, ErrorType, Origin
 from toolspan.telemetry import attributes as at
 
 TOOL_SECONDS: Final = (
@@ -25,16 +26,42 @@ ATTEMPTS_OF_PENDING: Final = ("1", "2", "3", "4+")
 WASTES: Final = {"deadline_exceeded": "deadline", "cancelled": "cancelled", "": "stale"}
 """Why a run was for nobody, by how its call ended; one that is no longer ours has no end of ours."""
 
-ERROR_TYPES: Final[tuple[ErrorType, ...]] = get_args(ErrorType)
+ENDS: Final = ("ok", *get_args(ErrorType))
+"""How calls end, and with them the attempts that end them."""
+
+NO_ENDS: Final = ("retried", "released", "lost")
+"""How the other attempts end."""
+
+ORIGINS: Final[tuple[Origin, ...]] = get_args(Origin)
+
+_OfReporter: TypeAlias = Literal["report", "retention"]
+_OfWorker: TypeAlias = Literal[
+    "read", "claim", "claim_due", "registered", "neighbours",
+    "admit", "recall", "start", "progress", "settle", "park", "quarantine",
+    "keep", "register", "renew_slots", "control", "listen", "reap", "group", "leave",
+]  # fmt: skip
+_OfGateway: TypeAlias = Literal["replies", "listen", "routes", "cancel"]
+Step: TypeAlias = Literal[_OfWorker, _OfGateway, _OfReporter]
+"""What Redis is asked for, and may fail: each is one outage."""
+
+WORKER_STEPS: Final[tuple[Step, ...]] = (*get_args(_OfWorker), *get_args(_OfReporter))
+GATEWAY_STEPS: Final[tuple[Step, ...]] = (*get_args(_OfGateway), "report")
+MONITOR_STEPS: Final[tuple[Step, ...]] = get_args(_OfReporter)
+"""Any process may be the one that reports; a gateway purges nothing."""
+
+PASSING_ERRORS: Final = (StoreUnavailableError.__name__, ServerFullError.__name__)
+"""Those that may come once and be over by themselves; every other one goes on until somebody mends it."""
 
 BORN_AT_ZERO: Final = """\
-A worker creates its counters at 0 and exports them once before its first read: `increase()` does not see a counter
-that is born at 1, and a worker that crashes again and again would count nothing. That holds for what alerts ask
-about, for each registered tool and `_other`: calls by every outcome, dead letters by every reason, reclaims, unparked
-calls, stale results, wasted time; and for messages sent and consumed, reaps and lost calls. It does not hold for
-`toolspan.attempts`, which would be sixty series a tool, most of them never used: an alert asks for the calls,
-reclaims and dead letters that attempts end in, and what is asked of attempts is a ratio, over long enough. Nor for
-`toolspan.redis.errors`, whose errors nobody can list: an outage repeats them."""
+`increase()` does not see a counter that is born at 1, and a worker that crashes again and again would count nothing.
+So a process creates its counters at 0 when it starts, and a worker exports them once before its first read. A worker
+does, for each registered tool and `_other`: calls by every outcome, attempts that are retried, released or lost by how
+they came, replays' attempts by every outcome, dead letters by every reason, reclaims, unparked calls, stale results,
+wasted time; and messages sent and consumed, reaps, lost calls. A gateway does: calls sent, and those that could not be,
+and replies received. All of them, monitors too: Redis' errors by each step of theirs, those that may be over by
+themselves, StoreUnavailableError and ServerFullError; any other goes on until somebody mends it, and grows. Not created
+are the other attempts that end a call, which is counted in `toolspan.calls` and would be forty series more a tool; and
+`toolspan.replays`, for a command exports once and is gone: its count is a point, see the dashboard's query."""
 
 Kind = Literal["counter", "histogram", "gauge"]
 _SUFFIXES: Final = {"s": "_seconds"}

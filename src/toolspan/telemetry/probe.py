@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from toolspan.model import LOSSES, NO_TRACE, OTHER_TOOL, Failed, TraceFields
+from toolspan.model import NO_TRACE, OTHER_TOOL, Failed, TraceFields
 from toolspan.redaction import Redactor
 from toolspan.telemetry import attributes as at
-from toolspan.telemetry import catalog, propagation
+from toolspan.telemetry import births, catalog, propagation
 from toolspan.telemetry.callers import Calling, Replaying
 from toolspan.telemetry.events import Events, log, redactor_failed
 from toolspan.telemetry.instruments import Instruments, gauge
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Outcome,
         Run,
     )
+    from toolspan.telemetry.catalog import Step
     from toolspan.telemetry.histograms import Histograms
     from toolspan.telemetry.spans import Spans
 
@@ -98,22 +99,8 @@ class Probe:
 
     def worker_started(self, consumer: str, tools: Sequence[str], *, concurrency: int) -> None:
         """We are registered and about to take calls in; what `catalog.BORN_AT_ZERO` says is done before we do."""
-        counters = self._instruments
-        counters.reaps.add(count=0)
-        counters.lost.add("deleted", count=0)
-        counters.sent.add("send", "", self._reply_template, "", count=0)
+        births.of_worker(self._instruments, tools, replies=self._reply_template)
         self._received, self._claimed = self._consumed("receive"), self._consumed("claim")
-        for tool in (*tools, OTHER_TOOL):
-            for outcome in ("ok", *catalog.ERROR_TYPES):
-                counters.calls.add(tool, outcome, count=0)
-            counters.stale_results.add(tool, count=0)
-            counters.unparked.add(tool, count=0)
-            for reason in catalog.WASTES.values():
-                counters.wasted.add(tool, reason, count=0.0)
-            for loss in LOSSES:
-                counters.reclaims.add(tool, loss, count=0)
-            for reason in catalog.DEAD_LETTER_REASONS:
-                counters.dead_letters.add(tool, reason, count=0)
         self._export_metrics()
         log.info("worker.started", consumer=consumer, tools=list(tools), concurrency=concurrency)
 
@@ -410,7 +397,7 @@ class Probe:
             "consumer.reaped", event="toolspan.reap", level="info", attributes=attributes, consumer=consumer
         )
 
-    def outage(self, step: str, error: BaseException) -> None:
+    def outage(self, step: Step, error: BaseException) -> None:
         """Redis failed *step*, once more: every error counts, but an outage is one line."""
         self._instruments.redis_errors.add(type(error).__name__, step)
         with self._outage_lock:
@@ -427,7 +414,7 @@ class Probe:
                 error=self.redact(str(error)),
             )
 
-    def recovered(self, step: str) -> None:
+    def recovered(self, step: Step) -> None:
         """Redis did *step*; if it failed before, the outage is over."""
         if not self._outages:
             return
@@ -521,9 +508,7 @@ class Probe:
 
     def serving(self, host: str, port: int) -> None:
         """The gateway listens; its counters are there from here on."""
-        self._instruments.sent.add("send", self._keys.calls, "", "", count=0)
-        for error in ("", "malformed"):
-            self._instruments.consumed.add("receive", "", self._reply_template, "", error, count=0)
+        births.of_gateway(self._instruments, calls=self._keys.calls, replies=self._reply_template)
         log.info("gateway.started", host=host, port=port)
 
     def serving_no_more(self) -> None:
@@ -532,6 +517,7 @@ class Probe:
 
     def monitoring(self) -> None:
         """The monitor reports from now on, when it is elected."""
+        births.of_monitor(self._instruments)
         log.info("monitor.started", instance=self._consumer, stream=self._keys.stream)
 
     def monitoring_no_more(self) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from toolspan.errors import MalformedEntryError
     from toolspan.model import DeadLetterReason, Delivery, Outcome, Run, ToolCall
     from toolspan.store.stream import StreamStore
+    from toolspan.telemetry.catalog import Step
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight, Work
 
@@ -221,7 +222,7 @@ class Completer:
         return parked
 
     async def _held(
-        self, step: str, write: Callable[[], Awaitable[T]], *, done: T | None = None, refused: T | None = None
+        self, step: Step, write: Callable[[], Awaitable[T]], *, done: T | None = None, refused: T | None = None
     ) -> T:
         """Do *write* until Redis takes it; an answer *refused* means that it could not be written for now.
 
@@ -243,7 +244,7 @@ class Completer:
             await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
             wait = min(wait * 2, _LONGEST_WAIT)
 
-    async def _outage(self, step: str, exc: StoreError) -> None:
+    async def _outage(self, step: Step, exc: StoreError) -> None:
         self._probe.outage(step, exc)
         if isinstance(exc, GroupMissingError):
             try:

@@ -20,11 +20,13 @@ from toolspan.worker.roles import Roles
 from toolspan.worker.vitals import Vitals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from toolspan.model import ToolInfo
+    from toolspan.periodic import Asked
     from toolspan.settings import Settings
     from toolspan.store import Connection
+    from toolspan.telemetry.catalog import Step
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import Process
     from toolspan.worker.roles import Parts
@@ -206,7 +208,7 @@ class Engine:
         """Take deliveries until told to stop; a read that is under way then still ends."""
         lease = self._settings.lease_ms / 1000
         probe, stopping = self._probe, self._stopping
-        rounds = [
+        rounds: list[tuple[float, Callable[[], Awaitable[Asked]], Step, asyncio.Event | None]] = [
             (self._sweep_seconds, self._roles.reclaimer.sweep_orphans, "claim", self._roles.inflight.sweep_sooner),
             (
                 min(lease / 4, _LONGEST_DUE_SWEEP),
