@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from dashboards.source import foreign
 from dashboards.source.foreign import Foreign
 from dashboards.source.objectives import BURNS, Burn
-from dashboards.source.promql import TOOL, WAITED_TOO_LONG, Scope, count, largest, lately, rate, ratio, select, total
+from dashboards.source.promql import (
+    GATEWAY,
+    TOOL,
+    WAITED_TOO_LONG,
+    Scope,
+    count,
+    largest,
+    lately,
+    rate,
+    ratio,
+    select,
+    total,
+)
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import catalog
 
@@ -67,6 +79,20 @@ _READ: Final = {at.OPERATION_NAME: '="receive"'}
 _GROWN: Final = (
     f"{_group(catalog.DLQ_LENGTH)} - min by (toolspan_stream) (min_over_time({select(catalog.DLQ_LENGTH, NOW)}[10m]))"
 )
+
+_GATEWAYS: Final = replace(FIVE, job=GATEWAY)
+_GATEWAYS_LATELY: Final = replace(TWO, job=GATEWAY)
+_EACH: Final = (S, "instance")
+_TICKS: Final = rate(catalog.LOOP_LAG, _GATEWAYS, *_EACH, part="_count", of="increase")
+_IN_TIME: Final = rate(
+    catalog.LOOP_LAG,
+    _GATEWAYS,
+    *_EACH,
+    where={"le": f'="{catalog.GATEWAY_STALL_SECONDS:g}"'},
+    part="_bucket",
+    of="increase",
+)
+_ANY_TICKS: Final = rate(catalog.LOOP_LAG, _GATEWAYS_LATELY, *_EACH, part="_count", of="increase")
 
 
 def _failures(window: Scope) -> str:
@@ -167,6 +193,15 @@ ALERTS: Final = (
         "{{ $labels.instance }} has room and calls wait, but it has read none for 5 minutes",
         "consumers",
         "2m",
+    ),
+    Alert(
+        "ToolspanGatewayStalled",
+        TICKET,
+        # While it stands still it tells of nothing; a process that is gone tells no figures at all.
+        f"{_TICKS} - {_IN_TIME} > 0.5 or {_ANY_TICKS} == 0",
+        "The event loop of {{ $labels.instance }} stood still for longer than "
+        f"{catalog.GATEWAY_STALL_SECONDS:g} s: all of its callers waited",
+        "platform",
     ),
     Alert(
         "ToolspanCallerTimeouts",

@@ -23,6 +23,7 @@ class Scope:
     stream: str = ""
     tool: str = ""
     instance: str = ""
+    job: str = ""
 
     def without_tool(self) -> Scope:
         """The same for all tools."""
@@ -33,6 +34,8 @@ BOARD: Final = Scope("$__rate_interval", stream="$stream")
 """What the boards look at: what their reader has chosen."""
 TOOL_BOARD: Final = replace(BOARD, tool="$tool")
 WORKER_BOARD: Final = replace(BOARD, instance="$instance")
+GATEWAY: Final = "toolspan-gateway"
+GATEWAY_BOARD: Final = replace(BOARD, job=GATEWAY)
 
 
 def label(attribute: str) -> str:
@@ -54,6 +57,8 @@ def select(metric: Metric, scope: Scope, where: Mapping[str, str] | None = None,
     conditions = []
     if scope.stream:
         conditions.append(f'{STREAM}=~"{scope.stream}"')
+    if scope.job:
+        conditions.append(f'job="{scope.job}"')
     if scope.instance:
         conditions.append(f'instance=~"{scope.instance}"')
     if scope.tool and at.TOOL_NAME in metric.attributes:

@@ -10,6 +10,7 @@ from dashboards.source.foreign import Foreign
 from dashboards.source.objectives import BAD
 from dashboards.source.promql import (
     BOARD,
+    GATEWAY_BOARD,
     STREAM,
     TOOL,
     TOOL_BOARD,
@@ -219,6 +220,9 @@ POLL_EACH: Final = Signal(
 )
 LEASE_LEFT: Final = Signal(quantile(0.05, catalog.LEASE_MARGIN, WORKER_BOARD), SECONDS, "left of a lease p5", True)
 LOOP_LATE: Final = Signal(quantile(0.99, catalog.LOOP_LAG, WORKER_BOARD), SECONDS, "loop late p99", True)
+GATEWAY_LATE: Final = Signal(
+    quantile(0.99, catalog.LOOP_LAG, GATEWAY_BOARD, "instance"), SECONDS, "{{instance}}", True, no_data="no gateway"
+)
 OLDEST_RUN: Final = _group(catalog.OLDEST_PENDING_AGE, "oldest attempt", SECONDS)
 MEASURED: Final = _group(catalog.SNAPSHOT_AGE, "measured before", SECONDS)
 BY_ATTEMPT: Final = Signal(

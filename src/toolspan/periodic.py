@@ -63,12 +63,6 @@ async def ticks(seconds: float) -> AsyncIterator[float]:
         yield max(0.0, time.monotonic() - due)
 
 
-async def watch_loop(probe: Probe) -> None:
-    """Tell, until cancelled, how late the event loop is: whatever blocks it keeps every caller waiting."""
-    async for lag in ticks(LONGEST_TICK):
-        probe.loop_lagged(lag)
-
-
 async def _first_of(*events: asyncio.Event, within: float) -> None:
     waits = [asyncio.ensure_future(event.wait()) for event in events]
     try:

@@ -19,7 +19,6 @@ _BESIDE: Final = ("toolspan.periodic", "toolspan.store.scripts", "toolspan.store
 
 ELSEWHERE: Final = {
     ("toolspan.worker.supervisor", ""): "the parent of worker processes holds no delivery, and they end with it",
-    ("toolspan.periodic", "watch_loop"): "the gateway has it run; the loop of a worker is watched by its heartbeater",
 }
 """Where no worker with a delivery ever is, and why: a module, and a function unless it is all of it."""
 

@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 
-from toolspan.worker.standstill import Standstill
+from toolspan.standstill import Standstill
 
 WAITS = """
 import sys, threading, time
-from toolspan.worker.standstill import Standstill
+from toolspan.standstill import Standstill
 standstill, stop = Standstill(at_least=0.5), threading.Event()
 standstill.begins()
 print("waits", flush=True)

@@ -73,9 +73,12 @@ BOARD: Final = Board(
             (
                 graph("Which versions run?", "Processes by service and version. Two of one service: a deploy is "
                                              "under way, or "
-                      "stuck.", signals.VERSIONS, width=12),
+                      "stuck.", signals.VERSIONS),
+                graph("Does something block a gateway?", "How much later than it should its event loop woke up, for 99 "
+                                                         "of 100 times. "
+                      "Whatever blocks it keeps all of its callers waiting.", signals.GATEWAY_LATE),
                 graph("How long does the stream grow?", "Entries of the stream, and consumers registered in its group.",
-                      signals.LENGTH, signals.CONSUMERS, width=12),
+                      signals.LENGTH, signals.CONSUMERS),
             ),
         ),
     ),

@@ -16,9 +16,11 @@ from toolspan.gateway.http import build_app
 from toolspan.gateway.patience import PatientProtocol
 from toolspan.gateway.requests import HEAD_BYTES
 from toolspan.gateway.tokens import Tokens
+from toolspan.loop_watch import LoopWatch
 from toolspan.monitor.reporter import Reporter
-from toolspan.periodic import ended, watch_loop
+from toolspan.periodic import ended
 from toolspan.store import Connection, Inspector
+from toolspan.telemetry.catalog import GATEWAY_STALL_SECONDS
 
 if TYPE_CHECKING:
     from toolspan.settings import Settings
@@ -46,7 +48,8 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
     """
     tokens = None if settings.tokens_file is None else Tokens(settings.tokens_file, probe)
     await _reach(settings)
-    async with ToolClient(settings, probe=probe) as client:
+    watch = LoopWatch(probe, longest=GATEWAY_STALL_SECONDS)
+    async with watch, ToolClient(settings, probe=probe) as client:
         listener = _listen(host, port)
         if tokens is None and not _is_loopback(host):
             probe.unprotected(host)
@@ -54,7 +57,6 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
         server = _Server(_configuration(client, tokens))
         serving = asyncio.create_task(server.serve([listener]), name="http")
         stopping = asyncio.create_task(until.wait(), name="stop")
-        watching = asyncio.create_task(watch_loop(probe), name="loop")
         reporting = asyncio.create_task(_report(settings, probe, me=client.gateway_id, until=until), name="report")
         await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -64,7 +66,7 @@ async def serve(settings: Settings, *, host: str, port: int, probe: Probe, until
             # They get an answer of ours, before uvicorn cuts them off with one of its own.
             client.replies.abandon()
         await serving
-        await ended(watching, reporting)
+        await ended(reporting)
     probe.serving_no_more()
 
 

@@ -52,6 +52,9 @@ MONITOR_STEPS: Final[tuple[Step, ...]] = get_args(_OfReporter)
 PASSING_ERRORS: Final = (StoreUnavailableError.__name__, ServerFullError.__name__)
 """Those that may come once and be over by themselves; every other one goes on until somebody mends it."""
 
+GATEWAY_STALL_SECONDS: Final = 2.5
+"""For how long a gateway's event loop may stand still: as one of the buckets of its lag, which an alert looks at."""
+
 BORN_AT_ZERO: Final = """\
 `increase()` does not see a counter that is born at 1, and a worker that crashes again and again would count nothing.
 So a process creates its counters at 0 when it starts, and a worker exports them once before its first read. A worker
@@ -434,7 +437,8 @@ EVENTS: Final = (
     Event(
         "toolspan.loop.stalled",
         "loop.stalled",
-        "The event loop stood still for longer than a lease",
+        "An event loop stands still: a worker's for longer than a lease, a gateway's for longer than "
+        f"{GATEWAY_STALL_SECONDS:g} s",
         (at.CLIENT_ID, at.EXCEPTION_STACKTRACE),
     ),
     Event(

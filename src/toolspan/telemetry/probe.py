@@ -169,24 +169,25 @@ class Probe:
         self._instruments.loop_lag.record(seconds)
 
     def loop_stalled(self, *, seconds: float, stack: str) -> None:
-        """The event loop stood still for longer than a lease: nothing is renewed until it goes on."""
+        """The event loop stands still: a worker's for longer than a lease, and nothing is renewed until it goes on."""
+        stack = self.redact(stack)
         self._events.emit(
             "loop.stalled",
             event="toolspan.loop.stalled",
             level="error",
-            attributes={at.CLIENT_ID: self._consumer, at.EXCEPTION_STACKTRACE: self.redact(stack)},
+            attributes={at.CLIENT_ID: self._consumer, at.EXCEPTION_STACKTRACE: stack},
             consumer=self._consumer,
             seconds=round(seconds, 3),
-            stack=self.redact(stack),
+            stack=stack,
         )
 
     def process_stood_still(self, *, seconds: float) -> None:
-        """Not the event loop alone stood still but the whole process, for longer than a lease."""
+        """Not the event loop alone stood still but the whole process, for as long as a stall takes to be told."""
         log.warning(
             "process.stood_still",
             consumer=self._consumer,
             seconds=round(seconds, 3),
-            meaning="it was stopped, or its machine slept: no tool has blocked the event loop",
+            meaning="it was stopped, or its machine slept: nothing has blocked the event loop",
         )
 
     def bug(self, step: str, error: BaseException) -> None:

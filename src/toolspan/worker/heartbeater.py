@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
-import traceback
 from collections import Counter
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.errors import StoreError, WrongTypeError
+from toolspan.loop_watch import tell_stall
 from toolspan.periodic import LONGEST_TICK, ticks
+from toolspan.standstill import Standstill
 from toolspan.store.keeper import Held, Load
-from toolspan.worker.standstill import Standstill
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -223,12 +222,7 @@ class Heartbeater:
             self._stalled = False
         elif not self._stalled:
             self._stalled = True
-            if self._standstill.seconds:
-                self._probe.process_stood_still(seconds=self._standstill.seconds)
-                return True
-            frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001
-            stack = "".join(traceback.format_stack(frame)) if frame else ""
-            self._probe.loop_stalled(seconds=self._vitals.still, stack=stack)
+            tell_stall(self._probe, self._standstill, seconds=self._vitals.still, loop_thread=self._loop_thread)
         return self._stalled
 
 
