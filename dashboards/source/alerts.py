@@ -11,6 +11,7 @@ from dashboards.source.foreign import Foreign
 from dashboards.source.objectives import BURNS, Burn
 from dashboards.source.promql import (
     GATEWAY,
+    STREAM,
     TOOL,
     WAITED_TOO_LONG,
     Scope,
@@ -48,7 +49,9 @@ class Alert:
 
     def rule(self, *, grafana: str, docs: str) -> dict[str, Any]:
         """Make the rule, with links to *grafana* and to the runbooks below *docs*."""
-        variables = "?var-stream={{ $labels.toolspan_stream }}" if self.severity != NOBODY else ""
+        # Some are of no stream; a link that chose the stream "" would lead to a dashboard that is empty.
+        chosen = f"{{{{ with $labels.{STREAM} }}}}?var-stream={{{{ . }}}}{{{{ end }}}}"
+        variables = chosen if self.severity != NOBODY else ""
         if TOOL in self.summary:
             variables += f"&var-tool={{{{ $labels.{TOOL} }}}}"
         return {
@@ -93,6 +96,8 @@ _IN_TIME: Final = rate(
     of="increase",
 )
 _ANY_TICKS: Final = rate(catalog.LOOP_LAG, _GATEWAYS_LATELY, *_EACH, part="_count", of="increase")
+
+_TAKEN_OVER: Final = rate(catalog.RECLAIMS, FIVE, S)
 
 
 def _failures(window: Scope) -> str:
@@ -249,7 +254,8 @@ ALERTS: Final = (
     Alert(
         "ToolspanReclaimStorm",
         TICKET,
-        ratio(rate(catalog.RECLAIMS, FIVE, S), rate(catalog.ATTEMPTS, FIVE, S))
+        # Where little else is run, no rate sees the attempts: theirs is a series that begins with them.
+        ratio(_TAKEN_OVER, f"({rate(catalog.ATTEMPTS, FIVE, S)} > {_TAKEN_OVER} or {_TAKEN_OVER})")
         + f" > 0.05 and {rate(catalog.RECLAIMS, FIVE, S, of='increase')} > 10",
         "{{ $value | humanizePercentage }} of attempts are taken over from workers that died or were too slow",
         "consumers",
