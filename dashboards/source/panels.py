@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dashboards.source.signals import Signal
+from dashboards.source.signals import COUNT, PER_SECOND, SHARE, TIMES, Signal
 
 Json = dict[str, Any]
 
@@ -16,6 +16,9 @@ LOGS: Final[Json] = {"type": "loki", "uid": "${logs}"}
 
 GREEN, ORANGE, RED, GREY, BLUE = "green", "orange", "red", "#6e7079", "blue"
 Steps = Sequence[tuple[float, str]]
+
+_AT_LEAST: Final = {PER_SECOND: 0.1, "cps": 1.0, COUNT: 1.0, SHARE: 1.0}
+"""How far an axis goes when everything on it is 0; Grafana's own choice is 100."""
 
 _KEEP: Final = "${__url_time_range}&${stream:queryparam}"
 
@@ -159,6 +162,7 @@ def graph(
         "spanNulls": False,
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "line" if steps else "off"},
+        **_axis(first.unit, steps),
     }
     defaults = {
         "unit": first.unit,
@@ -177,6 +181,12 @@ def graph(
         "timeseries", title, description, size=(width, height), source=METRICS,
         targets=[_target(signal, exemplars=True) for signal in signals], defaults=defaults, options=options,
     )  # fmt: skip
+
+
+def _axis(unit: str, steps: Steps) -> Json:
+    # Of how many times too fast something is, one sees the steps although all is well.
+    least = 1.1 * steps[-1][0] if unit == TIMES else _AT_LEAST.get(unit)
+    return {} if least is None else {"axisSoftMax": least}
 
 
 def heatmap(title: str, description: str, signal: Signal, *, unit: str, width: int = 12, height: int = 9) -> Panel:
@@ -206,6 +216,7 @@ class Column:
     title: str
     signal: Signal
     steps: Steps = ()
+    decimals: int | None = None
 
 
 def table(
@@ -245,6 +256,8 @@ def table(
 
 def _column(name: str, column: Column) -> Json:
     properties: list[Json] = [{"id": "unit", "value": column.signal.unit}]
+    if column.decimals is not None:
+        properties.append({"id": "decimals", "value": column.decimals})
     if column.steps:
         properties += [
             {"id": "thresholds", "value": _thresholds(column.steps, GREEN)},
@@ -254,9 +267,17 @@ def _column(name: str, column: Column) -> Json:
 
 
 def search(
-    title: str, description: str, query: str, *, spans: bool = False, width: int = 24, height: int = 9, limit: int = 50
+    title: str,
+    description: str,
+    query: str,
+    *,
+    none: str,
+    spans: bool = False,
+    width: int = 24,
+    height: int = 9,
+    limit: int = 50,
 ) -> Panel:
-    """A table of traces, or of spans, that Tempo finds; each row leads to its call."""
+    """A table of traces, or of spans, that Tempo finds; each leads to its call. *none*: what it says without any."""
     target = {"queryType": "traceql", "query": query, "limit": limit, "tableType": "spans" if spans else "traces"}
     if spans:
         target["spss"] = 20
@@ -266,7 +287,7 @@ def search(
     }
     return _panel(
         "table", title, description, size=(width, height), source=TRACES, targets=[target],
-        defaults={"noValue": "no such traces", "unit": "short", "custom": {"filterable": True}},
+        defaults={"noValue": none, "unit": "short", "custom": {"filterable": True}},
         overrides=[override], options={"showHeader": True, "cellHeight": "sm"},
     )  # fmt: skip
 
@@ -280,8 +301,8 @@ def waterfall(title: str, description: str, query: str, *, height: int = 18) -> 
     )  # fmt: skip
 
 
-def records(title: str, description: str, query: str, *, width: int = 24, height: int = 9) -> Panel:
-    """Events, as Loki finds them."""
+def records(title: str, description: str, query: str, *, none: str, width: int = 24, height: int = 9) -> Panel:
+    """Events, as Loki finds them. *none*: what it says without any."""
     options = {
         "showTime": True,
         "wrapLogMessage": True,
@@ -291,7 +312,7 @@ def records(title: str, description: str, query: str, *, width: int = 24, height
     }
     return _panel(
         "logs", title, description, size=(width, height), source=LOGS,
-        targets=[{"expr": query, "queryType": "range"}], defaults={"noValue": "no such events"}, options=options,
+        targets=[{"expr": query, "queryType": "range"}], defaults={"noValue": none}, options=options,
     )  # fmt: skip
 
 

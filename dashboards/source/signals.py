@@ -34,6 +34,8 @@ SHARE: Final = "percentunit"
 SECONDS: Final = "s"
 COUNT: Final = "short"
 BYTES: Final = "bytes"
+TIMES: Final = "suffix:x"
+SLOTS: Final = "suffix: slots"
 
 NO_TRAFFIC: Final = "no traffic"
 UNKNOWN: Final = "unknown"
@@ -101,12 +103,12 @@ END_TO_END_BY_TOOL: Final = Signal(
 def burning(slo: str, window: str) -> Signal:
     """How many times too fast the budget of the worst tool burns."""
     chosen = f'{STREAM}=~"$stream", {TOOL}=~"$tool", slo="{slo}"'
-    return Signal(f"max(toolspan:slo_burn:{window}{{{chosen}}})", COUNT, f"{slo}, {window}")
+    return Signal(f"max(toolspan:slo_burn:{window}{{{chosen}}})", TIMES, f"{slo}, {window}")
 
 
 BUDGET: Final = Signal(
     f'max by (slo, {TOOL}) (toolspan:slo_burn:3d{{{STREAM}=~"$stream", {TOOL}=~"$tool"}})',
-    COUNT,
+    TIMES,
     f"{{{{slo}}}} {{{{{TOOL}}}}}",
 )
 
@@ -140,7 +142,11 @@ PHASES: Final = Signal(
     quantile(0.95, catalog.PHASE_DURATION, BOARD, at.PHASE), SECONDS, f"{_by(at.PHASE)} p95", exemplars=True
 )
 WASTED: Final = Signal(
-    rate(catalog.WASTED, TOOL_BOARD, at.TOOL_NAME, at.REASON), COUNT, _both(at.TOOL_NAME, at.REASON), no_data=UNKNOWN
+    # Of the many that are 0, none: their names alone would fill the panel.
+    rate(catalog.WASTED, TOOL_BOARD, at.TOOL_NAME, at.REASON) + " > 0",
+    SLOTS,
+    _both(at.TOOL_NAME, at.REASON),
+    no_data="nothing does",
 )
 HELD_BACK: Final = Signal(
     total(catalog.WAITING, TOOL_BOARD, at.TOOL_NAME), COUNT, _by(at.TOOL_NAME), no_data="no limit holds anything back"
@@ -155,7 +161,11 @@ PARKED: Final = _group(catalog.GROUP_PARKED, "parked")
 LENGTH: Final = _group(catalog.GROUP_LENGTH, "length")
 CONSUMERS: Final = _group(catalog.GROUP_CONSUMERS, "consumers")
 OLDEST: Final = Signal(
-    largest(catalog.OLDEST_UNDELIVERED_AGE, BOARD), SECONDS, "oldest undelivered", no_data="nothing waits, or unknown"
+    # Where nothing waits there is no age; that nothing waits was measured.
+    f"{largest(catalog.OLDEST_UNDELIVERED_AGE, BOARD)} or {largest(catalog.GROUP_UNDELIVERED, BOARD)} == 0",
+    SECONDS,
+    "oldest undelivered",
+    no_data=UNKNOWN,
 )
 WORKERS: Final = Signal(largest(catalog.WORKERS, BOARD, at.STATE), COUNT, _by(at.STATE), no_data=UNKNOWN)
 LIVE: Final = Signal(largest(catalog.WORKERS, BOARD, where={at.STATE: '="live"'}), COUNT, "live", no_data=UNKNOWN)
@@ -302,7 +312,7 @@ REDIS_UPTIME: Final = _redis(foreign.REDIS_UPTIME, SECONDS, "up for")
 REDIS_USED: Final = _redis(foreign.REDIS_MEMORY_USED, BYTES, "used")
 REDIS_LIMIT: Final = _redis(foreign.REDIS_MAXMEMORY, BYTES, "limit")
 REDIS_CLIENTS: Final = _redis(foreign.REDIS_CLIENTS, COUNT, "connected")
-REDIS_BLOCKED: Final = _redis(foreign.REDIS_BLOCKED, COUNT, "blocked: workers that wait for calls, callers for replies")
+REDIS_BLOCKED: Final = _redis(foreign.REDIS_BLOCKED, COUNT, "blocked, waiting")
 REDIS_COMMANDS: Final = Signal(
     f"sum(rate({foreign.REDIS_COMMANDS.name}[$__rate_interval]))", PER_SECOND, "commands", no_data="no figures of Redis"
 )

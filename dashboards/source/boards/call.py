@@ -30,7 +30,7 @@ BOARD: Final = Board(
                        '{ trace:id = "${trace}" && kind = consumer } | select(resource.service.instance.id, '
                        "span.toolspan.attempt, span.toolspan.delivery, span.toolspan.outcome, span.error.type, "
                        "span.toolspan.phase.queue, span.toolspan.phase.admission, span.toolspan.phase.execute, "
-                       "span.toolspan.phase.settle)", spans=True),
+                       "span.toolspan.phase.settle)", none="no worker has told of it yet", spans=True),
             ),
         ),
         Row(
@@ -38,7 +38,8 @@ BOARD: Final = Board(
             (
                 records("What was said?", "Every event of this trace: exceptions with their stack, reclaims, dead "
                                           "letters.",
-                        '{service_name=~"toolspan-.+"} | trace_id = `${trace}`', height=10),
+                        '{service_name=~"toolspan-.+"} | trace_id = `${trace}`',
+                        none="nothing worth a line happened to it", height=10),
                 text("Without a trace backend", "What to type next.",
                      "`toolspan explain CALL_OR_ENTRY_ID` tells the life of a call as Redis knows it: where it is, "
                      "what "

@@ -65,16 +65,17 @@ BOARD: Final = Board(
             (
                 graph("When was each heard, when did it read?", "Since Redis accepted a heartbeat, and since it "
                                                                 "answered a read or there was no room for one.",
-                      signals.HEARTBEAT_EACH, signals.POLL_EACH),
+                      signals.HEARTBEAT_EACH, signals.POLL_EACH, width=12),
                 graph("What is left of a lease?", "When calls were settled, for the 5 of 100 with the least. Near 0, "
-                                                  "others soon take calls over that still run.", signals.LEASE_LEFT),
+                                                  "others soon take calls over that still run.", signals.LEASE_LEFT,
+                      width=6),
                 graph("Does something block the loop?", "How much later than it should the event loop woke up, for 99 "
-                                                        "of 100 times.", signals.LOOP_LATE),
+                                                        "of 100 times.", signals.LOOP_LATE, width=6),
                 graph("How long does the oldest attempt run?", "Of one whose worker is silent: since its lease was "
                                                                "renewed. And how old this figure is.",
                       signals.OLDEST_RUN, signals.MEASURED, width=12),
                 graph("Which attempt is it?", "Calls that workers hold, by attempt: the second and later ones failed "
-                                              "or were lost before.", signals.BY_ATTEMPT, stacked=True, width=12),
+                                              "or were lost before.", signals.BY_ATTEMPT, width=12),
             ),
         ),
         Row(
@@ -104,10 +105,10 @@ BOARD: Final = Board(
                        '{ kind = consumer && span.error.type =~ "worker_lost|lease_expired" } '
                        "| select(span.gen_ai.tool.name, span.messaging.client.id, span.toolspan.attempt, "
                        "span.error.type)",
-                       spans=True, width=12),
+                       none="no attempt was lost", spans=True),
                 records("What workers say", "Reclaims, reaps, stalled loops, lost leases, drains and outages, as "
                                             "they happen.",
-                        '{service_name="toolspan-worker"}', width=12),
+                        '{service_name="toolspan-worker"}', none="nothing"),
                 text("And from the command line", "What to type next.",
                      "`toolspan consumers` lists what each worker holds · `toolspan pending --older 5m` says what "
                      "is held for "

@@ -30,7 +30,7 @@ BOARD: Final = Board(
                       "Calls that became dead letters, by tool and reason.", signals.DYING, width=12, bars=True,
                       stacked=True, links=(panels.to_tool(),)),
                 table("One cause or many?", "How many became dead letters in the chosen time, by tool and reason.",
-                      Column("dead letters", signals.DIED),
+                      Column("dead letters", signals.DIED, decimals=0),
                       rows={"gen_ai_tool_name": "tool", "toolspan_reason": "reason"}, width=12, height=8,
                       links={"gen_ai_tool_name": panels.link("This tool", "tool", tool="${__value.raw}")}),
             ),
@@ -46,10 +46,12 @@ BOARD: Final = Board(
                         "[$__range]))",
                         rows={"dlq_fingerprint": "fingerprint", "dlq_reason": "reason", "dlq_error_type": "error",
                               "gen_ai_tool_name": "tool"}),
-                records("The newest", "Each with its error, its worker and its trace.", _EVENTS, width=12),
+                records("The newest", "Each with its error, its worker and its trace.", _EVENTS,
+                        none="no dead letter in this time"),
                 search("Their traces", "Attempts that ended in the dead letters.",
                        '{ kind = consumer && span.toolspan.outcome =~ "quarantined|outcome_unknown|malformed" } '
-                       "| select(span.gen_ai.tool.name, span.error.type, span.toolspan.attempt)", spans=True, width=12),
+                       "| select(span.gen_ai.tool.name, span.error.type, span.toolspan.attempt)",
+                       none="no dead letter in this time", spans=True),
             ),
         ),
         Row(

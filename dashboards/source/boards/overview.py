@@ -114,7 +114,7 @@ BOARD: Final = Board(
             "Do we keep our promises?",
             (
                 stat(
-                    "Lost calls: last hour",
+                    "Lost calls burn (1 h)",
                     "How many times faster than it lasts the budget of 'answered' burned over an hour, for the "
                     "worst tool. "
                     "1 uses it up exactly; 14.4 pages.",
@@ -125,7 +125,7 @@ BOARD: Final = Board(
                     decimals=1,
                 ),
                 stat(
-                    "Slow calls: last hour",
+                    "Slow calls burn (1 h)",
                     "How many times faster than it lasts the budget of 'fast' burned over an hour, for the worst tool.",
                     burning("fast", "1h"),
                     width=3,
@@ -202,6 +202,7 @@ BOARD: Final = Board(
                     "no reply.",
                     signals.LOST_ALL,
                     steps=((1, RED),),
+                    decimals=0,
                     height=8,
                 ),
                 graph(
@@ -235,6 +236,7 @@ BOARD: Final = Board(
                     "The newest traces in which an attempt failed or was lost. A trace id leads to its waterfall "
                     "and its logs.",
                     '{ resource.service.name =~ "toolspan-.+" && status = error }',
+                    none="no call failed, or none of them was kept",
                 ),
             ),
         ),

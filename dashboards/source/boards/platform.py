@@ -38,21 +38,22 @@ BOARD: Final = Board(
             (
                 graph("What does Redis fail?", "Commands that failed, by what they were for and how. "
                                                "ServerFullError: it is out "
-                      "of memory and takes no calls.", signals.REDIS_ERRORS),
+                      "of memory and takes no calls.", signals.REDIS_ERRORS, width=12),
                 graph("How long do its commands take?", "As we see it, with the network, for 95 of 100: an append, "
                                                         "a read that "
-                      "returned something, a batch settled.", signals.REDIS_COMMANDS_TOOK),
+                      "returned something (with its wait for it), a batch settled.", signals.REDIS_COMMANDS_TOOK,
+                      width=12),
                 graph("How full is it?", "Memory in use, and the limit at which it refuses calls; a limit of 0 is "
                                          "none.",
-                      signals.REDIS_USED, signals.REDIS_LIMIT),
-                graph("How busy is it?", "Commands a second, of everybody.", signals.REDIS_COMMANDS),
+                      signals.REDIS_USED, signals.REDIS_LIMIT, width=6),
+                graph("How busy is it?", "Commands a second, of everybody.", signals.REDIS_COMMANDS, width=6),
                 graph("Who is connected?", "Blocked clients are workers that wait for calls, and callers for "
                                            "replies: that is "
-                      "how it should be.", signals.REDIS_CLIENTS, signals.REDIS_BLOCKED),
+                      "how it should be.", signals.REDIS_CLIENTS, signals.REDIS_BLOCKED, width=6),
                 graph("Does it throw anything away?", "Connections rejected, and keys evicted. A stream is a key: "
                                                       "with any "
                       "policy but noeviction all of its calls can go at once.",
-                      signals.REDIS_REFUSED, signals.REDIS_EVICTED),
+                      signals.REDIS_REFUSED, signals.REDIS_EVICTED, width=6),
             ),
         ),
         Row(

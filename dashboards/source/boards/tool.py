@@ -74,9 +74,9 @@ BOARD: Final = Board(
         Row(
             "Limits and waste",
             (
-                graph("What runs for nobody?", "Seconds of running in each second, of calls that expired, were "
-                                               "cancelled, or were "
-                      "somebody else's by the end.", signals.WASTED, stacked=True, width=12),
+                graph("What runs for nobody?", "Slots that are taken by calls that expired, were cancelled, or "
+                                               "were somebody else's by the end.", signals.WASTED, stacked=True,
+                      width=12),
                 graph("Do its limits hold it back?", "Calls that workers hold until a limit of their tool lets them "
                                                      "begin.",
                       signals.HELD_BACK, stacked=True, width=12),
@@ -89,11 +89,11 @@ BOARD: Final = Board(
                        f"{{ {_OF_THE_TOOL} && kind = consumer && status = error }} "
                        "| select(span.error.type, span.toolspan.attempt, span.toolspan.delivery, "
                        "span.messaging.client.id)",
-                       spans=True),
+                       none="no attempt failed, or none of them was kept", spans=True),
                 search("Slow attempts", "Attempts of the chosen tools that took longer than five seconds.",
                        f"{{ {_OF_THE_TOOL} && kind = consumer && duration > 5s }} "
                        "| select(span.toolspan.attempt, span.toolspan.phase.queue, span.toolspan.phase.execute)",
-                       spans=True),
+                       none="no attempt took so long", spans=True),
             ),
         ),
     ),
