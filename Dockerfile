@@ -1,11 +1,31 @@
 # syntax=docker/dockerfile:1
 # Our own image: a wheel built from this tree, installed into an empty environment with exactly what uv.lock names.
+# And one with the pages of docs/, `--target docs`.
 
-FROM python:3.13-slim-bookworm AS build
+FROM python:3.13-slim-bookworm AS base
 ENV UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_COMPILE_BYTECODE=1
 RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /src
 COPY pyproject.toml uv.lock README.md LICENSE ./
+
+FROM base AS site
+RUN uv venv /opt/site \
+    && UV_PROJECT_ENVIRONMENT=/opt/site uv sync --frozen --only-group site
+COPY mkdocs.yml ./
+COPY docs ./docs
+RUN NO_MKDOCS_2_WARNING=1 /opt/site/bin/mkdocs build --strict --quiet --site-dir /site
+
+FROM python:3.13-slim-bookworm AS docs
+COPY --from=site /site /site
+USER 10001:10001
+EXPOSE 8000
+# As the first process it would not hear of SIGTERM.
+STOPSIGNAL SIGINT
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s --retries=3 \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/', timeout=3)"]
+ENTRYPOINT ["python", "-m", "http.server", "--bind", "0.0.0.0", "--directory", "/site", "8000"]
+
+FROM base AS build
 RUN uv venv /opt/toolspan \
     && UV_PROJECT_ENVIRONMENT=/opt/toolspan uv sync --frozen --no-dev --no-install-project --extra gateway --extra fast
 COPY src ./src

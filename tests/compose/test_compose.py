@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from dashboards.source.build import BOARDS
+from dashboards.source.dashboard import DOCS
 from toolspan.settings import Settings
 from toolspan.store.permissions import ROLES
 
@@ -25,6 +26,7 @@ by_service = pytest.mark.parametrize("name", SERVICES)
 PORTS = {
     "redis": {6379}, "gateway": {8080}, "otel-collector": {4317, 4318, 8888, 13133}, "prometheus": {9090},
     "alertmanager": {9093}, "tempo": {3200, 4318}, "loki": {3100}, "grafana": {3000}, "pager": {9095},
+    "docs": {8000},
 }  # fmt: skip
 CONFIGS = [ROOT / "docker-compose.yml", *(path for path in OTEL.rglob("*") if path.suffix in {".yaml", ".yml", ".url"})]
 
@@ -59,7 +61,9 @@ def test_hadolint_has_nothing_to_say_about_the_image() -> None:
 def test_every_image_is_pinned_by_version(name: str) -> None:
     image = SERVICES[name]["image"]
 
-    assert image == "toolspan:local" or re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+(-alpine)?", image)
+    # Those that are built here need no version, for they are built anew.
+    ours = SERVICES[name].get("pull_policy") == "build" and image in {"toolspan:local", "toolspan-docs:local"}
+    assert ours or re.fullmatch(r"[a-z/-]+:v?\d+\.\d+\.\d+(-alpine)?", image)
 
 
 @by_service
@@ -113,6 +117,35 @@ def test_the_settings_of_our_services_exist(name: str) -> None:
     ours = {variable.removeprefix("TOOLSPAN_").lower() for variable in environment if variable.startswith("TOOLSPAN_")}
 
     assert ours <= Settings.model_fields.keys()
+
+
+def test_the_pages_are_served_where_alerts_dashboards_and_commands_lead() -> None:
+    [port] = SERVICES["docs"]["ports"]
+
+    assert port == "127.0.0.1:8000:8000"
+    assert SERVICES["cli"]["environment"]["TOOLSPAN_DOCS_URL"] == DOCS == "http://localhost:8000"
+
+
+def test_the_images_are_built_from_stages_that_exist_and_from_files_that_are_sent() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    stages = set(re.findall(r"^FROM \S+ AS (\w+)$", dockerfile, re.MULTILINE))
+    copied = {name for line in re.findall(r"^COPY (?!--)(.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()}
+    sent = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().splitlines() if line[0] == "!"}
+
+    assert SERVICES["docs"]["build"]["target"] in stages
+    # Whoever says no target gets ours, which comes last.
+    assert re.findall(r"^FROM (.+)$", dockerfile, re.MULTILINE)[-1] == "python:3.13-slim-bookworm"
+    assert copied == sent
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_nothing_of_ours_but_the_maker_of_passwords_runs_as_root() -> None:
+    final = [stage for stage in (ROOT / "Dockerfile").read_text().split("\nFROM ") if "ENTRYPOINT" in stage]
+
+    assert len(final) == 2
+    assert all("\nUSER 10001:10001\n" in stage for stage in final)
+    own = {name for name, service in SERVICES.items() if "build" in service and "user" in service}
+    assert own == {"secrets"}
 
 
 @by_service

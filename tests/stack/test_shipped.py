@@ -6,17 +6,21 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.dashboards.queries import TRACE_ID, filled_in, of_panels
+from tests.stack.process import free_port, until
 
 ROOT = Path(__file__).parent.parent.parent
 OTEL = ROOT / "otel"
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PROGRAMS = Path(os.environ["TEST_STACK"])
 LAYERS = {
     "base": ["collector.yaml"],
@@ -66,12 +70,13 @@ def test_the_rules_are_accepted(promtool: str) -> None:
     run(promtool, "check", "rules", "--lint=all", "--lint-fatal", *rules)
 
 
-@every_promtool
-def test_every_alert_fires_when_it_should_and_is_silent_when_it_should(promtool: str) -> None:
-    tests = sorted(str(path) for path in (ROOT / "tests" / "rules").glob("*_test.yml"))
-    assert tests
+RULE_TESTS = sorted((ROOT / "tests" / "rules").glob("*_test.yml"))
 
-    run(promtool, "test", "rules", *tests)
+
+@every_promtool
+@pytest.mark.parametrize("path", RULE_TESTS, ids=lambda path: path.name.removesuffix("_test.yml"))
+def test_every_alert_fires_when_it_should_and_is_silent_when_it_should(promtool: str, path: Path) -> None:
+    run(promtool, "test", "rules", str(path))
 
 
 AMTOOL = str(PROGRAMS / "amtool")
@@ -97,34 +102,74 @@ def test_pages_tickets_and_the_watchdog_go_their_own_ways(alert: tuple[str, str]
     run(AMTOOL, "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"--verify.receivers={receiver}", *labels)
 
 
-def test_an_image_built_as_the_dockerfile_says_can_do_what_the_services_are_told_to_do(tmp_path: Path) -> None:
-    build = re.findall(r"uv ((?:venv|sync|build|pip)[^\n\\&]*)", (ROOT / "Dockerfile").read_text())
-    home, wheels = tmp_path / "home", tmp_path / "wheels"
-    uv = str(Path(sys.executable).parent / "uv")
-    for words in build:
-        told = words.strip().replace("/opt/toolspan", str(home)).replace("/dist/*.whl", f"{wheels}/*.whl")
-        command = f"{uv} {told.replace('--out-dir /dist', f'--out-dir {wheels}')}"
+STAGES = {
+    found.split("\n")[0].split(" AS ")[-1]: found for found in re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+}
+"""The stages of the image by their names; the last has none."""
+
+
+def build(stage: str, folder: Path, moved: dict[str, str]) -> None:
+    """Do in *folder* what a stage does in its image, with the files that it has there, to other places."""
+    for names in re.findall(r"^COPY (?!--)(.+) \S+$", STAGES["base"] + STAGES[stage], re.MULTILINE):
+        for name in names.split():
+            (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
+    for commands in re.findall(r"^RUN ((?:.*\\\n)*.+)", STAGES[stage], re.MULTILINE):
+        command = commands.replace("\\\n", "")
+        for there, here in moved.items():
+            command = command.replace(there, here)
         done = subprocess.run(  # noqa: S602 - as the image's shell does
-            command,
-            shell=True,
-            cwd=ROOT,
-            env={
-                **os.environ,
-                "UV_PROJECT_ENVIRONMENT": str(home),
-                "UV_PYTHON": str(home if home.exists() else sys.executable),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
+            command, shell=True, cwd=folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
+
+@pytest.fixture
+def uv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`uv`, and the interpreter that the images have."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("UV_PYTHON", sys.executable)
+
+
+@pytest.mark.usefixtures("uv")
+def test_an_image_built_as_the_dockerfile_says_can_do_what_the_services_are_told_to_do(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    build("build", tmp_path, {"/opt/toolspan": str(home), "/dist": str(tmp_path / "wheels")})
+
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    assert len(build) == 4
     for name in ("gateway", "worker", "monitor", "telemetry-ready"):
         run(str(home / "bin" / "toolspan"), services[name]["command"][0], "--help")
     for name in ("traffic", "pager"):
         run(str(home / "bin" / "python"), *services[name]["entrypoint"][1:], "--help")
+
+
+@pytest.mark.usefixtures("uv")
+def test_the_image_of_the_pages_has_every_page_that_an_alert_leads_to(tmp_path: Path) -> None:
+    site, port = tmp_path / "site", free_port()
+    build("site", tmp_path, {"/opt/site": str(tmp_path / "home"), "--site-dir /site": f"--site-dir {site}"})
+    moved = {"/site": str(site), "8000": str(port), "python": sys.executable, "0.0.0.0": "127.0.0.1"}  # noqa: S104
+    started, healthy = (
+        [moved.get(word, word) for word in json.loads(found)]
+        for found in (
+            re.findall(rf"^{what} (\[.+\])$", STAGES["docs"], re.MULTILINE)[0] for what in ("ENTRYPOINT", " +CMD")
+        )
+    )
+
+    with subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            asked = [*healthy[:-1], healthy[-1].replace("8000", str(port))]
+            until(
+                lambda: subprocess.run(asked, capture_output=True, check=False).returncode == 0, "it serves", within=20
+            )
+            rules = yaml.safe_load((OTEL / "prometheus" / "rules" / "alerts.yml").read_text())["groups"][0]["rules"]
+            for rule in rules:
+                url = rule["annotations"]["runbook_url"].replace("localhost:8000", f"127.0.0.1:{port}")
+                with urllib.request.urlopen(url) as response:
+                    assert rule["alert"] in response.read().decode()
+        finally:
+            # As the image says that it be ended.
+            server.send_signal(signal.SIGINT)
+            server.wait(10)
+    assert "\nSTOPSIGNAL SIGINT\n" in STAGES["docs"]
 
 
 def test_debians_promtool_is_the_oldest_that_the_rules_are_for() -> None:
