@@ -48,8 +48,9 @@ class LoopWatch:
 
     async def _tick(self) -> None:
         async for lag in ticks(LONGEST_TICK):
-            self._ticked = time.monotonic()
             self._probe.loop_lagged(lag)
+            # As the last thing before the next tick begins to be waited for: what is told is no longer than its lag.
+            self._ticked = time.monotonic()
 
     def _run(self) -> None:
         self._standstill.begins()
@@ -59,7 +60,7 @@ class LoopWatch:
             self._standstill.begins()
 
     def _look(self) -> None:
-        late = time.monotonic() - self._ticked - LONGEST_TICK
+        late = max(time.monotonic() - self._ticked - LONGEST_TICK, self._standstill.seconds)
         if late <= self._longest:
             self._stalled = False
         elif not self._stalled:
