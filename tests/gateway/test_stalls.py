@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.preloaded import Process
+    from tests.support.forks import Process
     from toolspan.settings import Settings
 
 

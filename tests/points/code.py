@@ -1,4 +1,4 @@
-"""Every point between two awaits of what a delivery meets in a worker, and the same code with a call at each."""
+"""Every point between two awaits of one part of our code, and the same code with a call at each."""
 
 from __future__ import annotations
 
@@ -6,23 +6,84 @@ import ast
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PASSED: Final = "__point_passed__"
 WITHIN: Final = "__points_of_with__"
 EACH: Final = "__points_of_for__"
 # What the three are is said in `hooks.py`.
 
-_PACKAGE: Final = "toolspan.worker"
-_BESIDE: Final = ("toolspan.periodic", "toolspan.store.scripts", "toolspan.store.stream")
-"""What else has awaits of its own between two steps of one delivery."""
-
-ELSEWHERE: Final = {
-    ("toolspan.worker.supervisor", ""): "the parent of worker processes holds no delivery, and they end with it",
-}
-"""Where no worker with a delivery ever is, and why: a module, and a function unless it is all of it."""
-
 _LONGEST: Final = 60
+_ASKS: Final = "it appends nothing"
+_OTHERS: Final = "other commands do that"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Modules whose points count, new ones of a *package* by themselves; and where no process that dies ever is.
+
+    *elsewhere* says of such a place why: a module, and a function unless it is all of it.
+    """
+
+    package: str
+    beside: tuple[str, ...]
+    elsewhere: Mapping[tuple[str, str], str]
+
+    def modules(self) -> list[str]:
+        """Name all modules."""
+        found = {path.stem for path in file_of(f"{self.package}.__init__").parent.glob("*.py")} if self.package else ()
+        return [*sorted(f"{self.package}.{stem}" for stem in {*found} - {"__init__"}), *self.beside]
+
+
+PARTS: Final = {
+    # What a delivery meets in a worker.
+    "worker": Part(
+        "toolspan.worker",
+        ("toolspan.periodic", "toolspan.store.scripts", "toolspan.store.stream"),
+        {
+            ("toolspan.worker.supervisor", ""): "it has no delivery, and the processes that have end with it",
+        },
+    ),
+    # What a call meets on its way to the stream, and its caller until the reply is there.
+    "gateway": Part(
+        "toolspan.gateway",
+        ("toolspan.loop_watch", "toolspan.store.callers", "toolspan.store.channels", "toolspan.store.scripts"),
+        {
+            ("toolspan.gateway.client", "ToolClient.tools"): _ASKS,
+            ("toolspan.gateway.client", "ToolClient.tools_and_pauses"): _ASKS,
+            ("toolspan.gateway.client", "ToolClient.check"): _ASKS,
+            ("toolspan.gateway.client", "ToolClient.cancel"): _ASKS,
+            ("toolspan.gateway.client", "ToolClient.cancel_call"): _ASKS,
+            ("toolspan.gateway.http", "_Gateway.tools"): _ASKS,
+            ("toolspan.gateway.http", "_Gateway.cancel"): _ASKS,
+            ("toolspan.gateway.sync", ""): "it has a client of its own do the same, in a thread",
+            ("toolspan.store.channels", "Channels.subscribe_to_all"): "a worker listens to what is given up",
+        },
+    ),
+    # What an operator's replay goes through.
+    "replay": Part(
+        "",
+        (
+            *("toolspan.cli.dead_letter_replay", "toolspan.cli.operators", "toolspan.telemetry.one_shot"),
+            *("toolspan.operate.answers", "toolspan.operate.dead_letters", "toolspan.operate.letter_finder"),
+            *("toolspan.operate.replays", "toolspan.operate.stopping", "toolspan.store.dead_letters"),
+        ),
+        {
+            ("toolspan.operate.dead_letters", "entries"): _OTHERS,
+            ("toolspan.operate.dead_letters", "causes"): _OTHERS,
+            ("toolspan.operate.dead_letters", "discard"): _OTHERS,
+            ("toolspan.operate.dead_letters", "purge"): _OTHERS,
+            ("toolspan.operate.dead_letters", "to_purge"): _OTHERS,
+            ("toolspan.operate.dead_letters", "_last_of"): _OTHERS,
+            ("toolspan.store.dead_letters", "DeadLetterStore.one"): _OTHERS,
+            ("toolspan.store.dead_letters", "DeadLetterStore.discard"): _OTHERS,
+            ("toolspan.store.dead_letters", "DeadLetterStore.purge"): _OTHERS,
+        },
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +100,6 @@ class Point:
     def __str__(self) -> str:
         return f"{self.module}:{self.line} {self.function}, {self.when} `{self.what}`"
 
-    @property
-    def elsewhere(self) -> tuple[str, str] | None:
-        """Give what says that no worker with a delivery is ever here, if there is that."""
-        return next((place for place in ((self.module, ""), (self.module, self.function)) if place in ELSEWHERE), None)
-
-
-def modules() -> list[str]:
-    """Name the modules whose points count: new ones of the worker by themselves."""
-    found = {path.stem for path in file_of(f"{_PACKAGE}.__init__").parent.glob("*.py")} - {"__init__"}
-    return [*sorted(f"{_PACKAGE}.{stem}" for stem in found), *_BESIDE]
-
 
 def file_of(module: str) -> Path:
     """Give the file of a module of ours; to import any part of it on the way would be too early."""
@@ -60,11 +110,19 @@ def file_of(module: str) -> Path:
 
 
 class Code:
-    """The modules with a call at each point, whose number is its place in the list of *points*."""
+    """The modules of a part with a call at each point, whose number is its place in the list of *points*."""
 
-    def __init__(self) -> None:
+    def __init__(self, part: str) -> None:
+        self.part = part
         self.points: list[Point] = []
-        self.trees = {module: marked(module, file_of(module).read_text(), self.points) for module in modules()}
+        self._elsewhere = PARTS[part].elsewhere
+        modules = PARTS[part].modules()
+        self.trees = {module: marked(module, file_of(module).read_text(), self.points) for module in modules}
+
+    def elsewhere(self, point: Point) -> tuple[str, str] | None:
+        """Give what says that no process that dies is ever at *point*, if there is that."""
+        places = (point.module, ""), (point.module, point.function)
+        return next((place for place in places if place in self._elsewhere), None)
 
 
 def marked(module: str, source: str, points: list[Point]) -> ast.Module:

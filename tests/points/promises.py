@@ -38,6 +38,12 @@ async def _problems(stage: Stage) -> AsyncIterator[str]:
             yield f"left behind: {key}"
     async for problem in _reaping(stage):
         yield problem
+    async for problem in leaks(stage):
+        yield problem
+
+
+async def leaks(stage: Stage) -> AsyncIterator[str]:
+    """Say what is left that nothing ever ends."""
     async for key in stage.redis.scan_iter(f"{stage.settings.prefix}:*"):
         name = key.decode()
         if name.split(":")[1] not in _PERMANENT and "on-purpose" not in name and await stage.redis.pttl(key) == -1:

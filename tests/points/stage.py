@@ -173,3 +173,9 @@ class Stage:
         await self.control.resume(tool, who="the test", why="")
         with suppress(StoreError):
             await self.control.hasten(tool)
+
+    async def clear(self) -> None:
+        """Delete the whole plane."""
+        keys = [key async for key in self.redis.scan_iter(f"{self.settings.prefix}:*", count=1_000)]
+        if keys:
+            await self.redis.delete(*keys)

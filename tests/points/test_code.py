@@ -6,7 +6,9 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from tests.points.code import ELSEWHERE, Code, Point, marked
+import pytest
+
+from tests.points.code import PARTS, Code, Point, marked
 from tests.points.hooks import Hooks
 
 if TYPE_CHECKING:
@@ -105,5 +107,8 @@ async def test_an_exception_passes_the_points_on_its_way() -> None:
     assert passed[-4:] == [16, 17, 14, 15]
 
 
-def test_only_what_has_points_is_said_to_be_elsewhere() -> None:
-    assert {point.elsewhere for point in Code().points} - {None} == set(ELSEWHERE)
+@pytest.mark.parametrize("part", PARTS)
+def test_only_what_has_points_is_said_to_be_elsewhere(part: str) -> None:
+    code = Code(part)
+
+    assert {code.elsewhere(point) for point in code.points} - {None} == set(PARTS[part].elsewhere)

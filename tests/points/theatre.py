@@ -8,11 +8,11 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from tests.points.nest import KILLED
 from tests.points.promises import broken
-from tests.points.scenarios import Scenario
+from tests.points.scenarios import SCENARIOS, Scenario
 from tests.points.stage import Stage
 from tests.support.proxy import Proxy
 from toolspan.settings import Settings
@@ -32,7 +32,7 @@ _END_SECONDS: Final = 60.0
 _EXPECTED: Final = {KILLED, 0, 1, 3}
 """It died as it should; left in order; left in order, and gave back what did not end in time; could not reach Redis."""
 
-_TOOLS: Final = ("tests.support.toolbox", "tests.points.tools")
+TOOLS: Final = ("tests.support.toolbox", "tests.points.tools")
 _prefixes = count()
 
 
@@ -50,12 +50,24 @@ class Played:
 class Theatre:
     """Plays on one server, as many at once as are asked for."""
 
+    kinds: ClassVar = SCENARIOS
+
     def __init__(self, server: EmbeddedServer, connection: Connection, nest: Nest, code: Code, folder: Path) -> None:
         self._server = server
         self._connection = connection
         self._nest = nest
         self._code = code
         self._folder = folder
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def left(self) -> list[str]:
+        """Say what is left behind once all is played: that is looked at after each scenario."""
+        return []
 
     async def play(self, kind: type[Scenario], ends: Collection[int] = ()) -> Played:
         """Let the worker die at the first of the places *ends*, or else drain in the end."""
@@ -80,7 +92,7 @@ class Theatre:
         if code not in _EXPECTED:
             problems.append(f"it ended with {code}")
         problems += await broken(stage)
-        await self._clear(stage)
+        await stage.clear()
         lines = "\n".join(f"--- {one.log}\n{one.log.read_text()}" for one in stage.workers) if problems else ""
         return Played(stage.worker.visited(), code == KILLED, problems, lines)
 
@@ -97,7 +109,7 @@ class Theatre:
         return True
 
     def _start(self, settings: Settings, kind: type[Scenario], *tools: str, ends: Collection[int] = ()) -> Child:
-        arguments = [part for module in (*_TOOLS, *tools) for part in ("--tools", module)]
+        arguments = [part for module in (*TOOLS, *tools) for part in ("--tools", module)]
         arguments += ["--concurrency", str(kind.concurrency)]
         return self._nest.bear(settings, "worker", *arguments, program=kind.program, ends=ends)
 
@@ -107,8 +119,3 @@ class Theatre:
         worker.signal(signal.SIGTERM)
         await asyncio.wait({worker.ended}, timeout=_LEAVE_SECONDS)
         await worker.kill()
-
-    async def _clear(self, stage: Stage) -> None:
-        keys = [key async for key in stage.redis.scan_iter(f"{stage.settings.prefix}:*", count=1_000)]
-        if keys:
-            await stage.redis.delete(*keys)

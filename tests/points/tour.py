@@ -1,4 +1,4 @@
-"""Has a worker die at every point there is, each in a process of its own, and collects what was broken by that."""
+"""Has a process die at every point of one part, each time another one, and collects what was broken by that."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tests.points.code import Code
+from tests.points.desk import Desk
+from tests.points.front import Front
 from tests.points.hooks import place_of
 from tests.points.nest import Nest
-from tests.points.scenarios import SCENARIOS
 from tests.points.theatre import Theatre
 from toolspan.store import Connection
 from toolspan.store.scripts import compose
@@ -21,21 +22,24 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable
     from pathlib import Path
 
-    from tests.points.scenarios import Scenario
     from tests.points.theatre import Played
     from toolspan.testing import EmbeddedServer
 
+Kind: TypeAlias = type[Any]
+"""What goes on while a process dies: a scenario of the part's theatre."""
+
+THEATRES: Final[dict[str, type[Theatre | Front | Desk]]] = {"worker": Theatre, "gateway": Front, "replay": Desk}
 AT_ONCE: Final = 10
 _TRIES: Final = 4
-"""How often, at most, workers are sent to see where they get."""
+"""How often, at most, they are sent to see where they get."""
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Where the worker dies, and while what goes on; with or without calls in hand, or however it gets there first."""
+    """Where one dies, and while what goes on; with or without calls in hand, or however it gets there first."""
 
     point: int
-    kind: type[Scenario]
+    kind: Kind
     held: bool | None = None
 
     @property
@@ -46,9 +50,9 @@ class Death:
 
 @dataclass(slots=True)
 class Scouted:
-    """Where the worker was in each scenario: for each point in which, with calls in hand or without, and how often."""
+    """Where they were in each scenario: for each point in which, with calls in hand or without, and how often."""
 
-    found: dict[int, list[tuple[type[Scenario], bool, int]]] = field(default_factory=dict)
+    found: dict[int, list[tuple[Kind, bool, int]]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def all(self) -> list[Death]:
@@ -65,7 +69,7 @@ class Scouted:
 class Tour:
     """One server, and all that is played on it."""
 
-    def __init__(self, theatre: Theatre, code: Code) -> None:
+    def __init__(self, theatre: Theatre | Front | Desk, code: Code) -> None:
         self.code = code
         self.played = 0
         self._theatre = theatre
@@ -73,25 +77,29 @@ class Tour:
 
     @classmethod
     @asynccontextmanager
-    async def on(cls, server: EmbeddedServer, folder: Path) -> AsyncIterator[Tour]:
+    async def on(cls, server: EmbeddedServer, folder: Path, part: str) -> AsyncIterator[Tour]:
         """Have all that it takes while the block lasts."""
-        code = Code()
+        code = Code(part)
         connection = Connection.to(server.url)
         # So that only those are seen to load them who say so.
         for script in files("toolspan.store").joinpath("lua").iterdir():
             if script.name.endswith(".lua"):
                 await connection.commands.script_load(compose(script.name.removesuffix(".lua")))
         try:
-            async with Nest(folder, len(code.points)) as nest:
-                yield cls(Theatre(server, connection, nest, code, folder), code)
+            async with (
+                Nest(folder, code) as nest,
+                THEATRES[part](server, connection, nest, code, folder) as theatre,
+            ):
+                yield cls(theatre, code)
         finally:
             await connection.aclose()
 
     async def scout(self) -> Scouted:
-        """Let nobody die, and see where the worker gets in each scenario: what tasks do is not all ordered."""
+        """Let nobody die, and see where each scenario gets: what tasks do is not all ordered."""
         scouted = Scouted()
         for _ in range(_TRIES):
-            for kind, played in zip(SCENARIOS, await self._all((kind, ()) for kind in SCENARIOS), strict=True):
+            kinds = self._theatre.kinds
+            for kind, played in zip(kinds, await self._all((kind, ()) for kind in kinds), strict=True):
                 scouted.problems += _told(f"{kind.__name__}, nobody died", played)
                 for place, times in played.visited:
                     point, held = divmod(place, 2)
@@ -101,21 +109,25 @@ class Tour:
         return scouted
 
     def never(self, scouted: Scouted) -> list[str]:
-        """Name the points at which no worker was."""
-        here = ((n, point) for n, point in enumerate(self.code.points) if point.elsewhere is None)
+        """Name the points at which nobody was."""
+        here = ((n, point) for n, point in enumerate(self.code.points) if self.code.elsewhere(point) is None)
         return [f"{point}: never visited" for number, point in here if number not in scouted.found]
 
     def by_mistake(self, scouted: Scouted) -> list[str]:
-        """Name those of which it is said that no worker gets there."""
+        """Name those of which it is said that nobody gets there."""
         points = [self.code.points[number] for number in sorted(scouted.found)]
-        return [f"{point}: visited" for point in points if point.elsewhere is not None]
+        return [f"{point}: visited" for point in points if self.code.elsewhere(point) is not None]
 
     def named(self, death: Death) -> str:
         """Say where it is, and while what goes on."""
         return f"{self.code.points[death.point]}, in {death.kind.__name__}"
 
+    async def left(self) -> list[str]:
+        """Say what is left behind once all is played."""
+        return await self._theatre.left()
+
     async def visit(self, deaths: Iterable[Death], scouted: Scouted, chance: random.Random) -> list[str]:
-        """Have a worker die each of these *deaths*, and say what was broken by it, or that one could not be had."""
+        """Have one die each of these *deaths*, and say what was broken by it, or that one could not be had."""
         told = await asyncio.gather(*(self._have(death, scouted, chance) for death in deaths))
         return [problem for problems in told for problem in problems]
 
@@ -127,10 +139,10 @@ class Tour:
             problems = _told(self.named(one), played)
             if played.died or problems:
                 return problems
-        return [f"{self.code.points[death.point]}: a worker was there, and does not come again"]
+        return [f"{self.code.points[death.point]}: one was there, and does not come again"]
 
-    async def _all(self, wanted: Iterable[tuple[type[Scenario], Collection[int]]]) -> list[Played]:
-        async def one(kind: type[Scenario], ends: Collection[int]) -> Played:
+    async def _all(self, wanted: Iterable[tuple[Kind, Collection[int]]]) -> list[Played]:
+        async def one(kind: Kind, ends: Collection[int]) -> Played:
             async with self._room:
                 self.played += 1
                 return await self._theatre.play(kind, ends)

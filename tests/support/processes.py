@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    from tests.support.forks import Process
     from tests.support.plane import Plane
-    from tests.support.preloaded import Process
     from toolspan.settings import Settings
 
 
