@@ -77,7 +77,7 @@ soak: $(READY) ## Let everything go wrong while calls run; ARGS='--calls 1000000
 	@$(BIN)/python -m tests.soak.run $(ARGS)
 
 .PHONY: points
-points: $(READY) ## Have a worker die at every point between two awaits, in all that goes on there; takes half an hour
+points: $(READY) ## Have a worker, a gateway, a replay die at every point between two awaits; takes half an hour
 	@$(BIN)/python -m tests.points.run $(ARGS)
 
 .PHONY: fuzz
