@@ -3,12 +3,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests.stack import faults
 from tests.stack.chain import Chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from xdist.remote import Producer  # type: ignore[import-untyped]
+
+ON_THE_FAULTY_ONE = ("test_alerts.py", "test_queries.py")
+
+
+class ByStack(LoadScopeScheduling):  # type: ignore[misc]
+    """Whoever shares a stack runs where it is, one after the other; all others run beside them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "faulty" if nodeid.partition("::")[0].endswith(ON_THE_FAULTY_ONE) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByStack:
+    return ByStack(config, log)
 
 
 @pytest.fixture(scope="session")

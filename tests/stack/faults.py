@@ -19,6 +19,7 @@ KEYS = Keys("sg", "tools")
 WORKERS = 2
 """How many the chain has."""
 
+MALFORMED = 40
 SECOND_EXPORT = 15.0
 """By then everything has been exported twice: a rate needs two points."""
 
@@ -27,8 +28,12 @@ def everything(chain: Chain) -> None:
     """Load with faults; returns once it has been exported."""
     chain.start_traffic()
     until(lambda: _positive(chain, "toolspan_calls_total"), "calls are counted", within=90)
-    malformed(chain, 40)
+    # First, for what it raises takes longest.
+    lose_telemetry(chain)
+    malformed(chain, MALFORMED)
     until(lambda: _positive(chain, "toolspan_dlq_length"), "dead letters are measured", within=60)
+    # A worker that is killed takes with it what it has not exported.
+    until(lambda: _dead_letters(chain) == MALFORMED, "all of them are counted", within=60)
     lose_a_call(chain)
     until(lambda: _positive(chain, "toolspan_lost_total"), "the loss is counted", within=90)
     whole = chain.folder / "whole"
@@ -48,12 +53,16 @@ def everything(chain: Chain) -> None:
     until(lambda: _positive(chain, "toolspan_replays_total"), "the replay is counted", within=60)
     until(lambda: _positive(chain, "toolspan_attempts_total", toolspan_delivery="replay"), "it has ended", within=60)
     hold_up_the_workers(chain)
+    time.sleep(SECOND_EXPORT)
+    chain["traffic"].end()
+
+
+def lose_telemetry(chain: Chain) -> None:
+    """The backends of traces and events refuse them, until it is counted."""
     chain.backends.refusing = True
     until(lambda: _failed(chain, "spans"), "lost spans are counted", within=120)
     until(lambda: chain.metric("otelcol_exporter_send_failed_log_records"), "lost events are counted", within=120)
     chain.backends.refusing = False
-    time.sleep(SECOND_EXPORT)
-    chain["traffic"].end()
 
 
 def malformed(chain: Chain, count: int) -> None:
@@ -91,20 +100,20 @@ def hold_up_the_workers(chain: Chain) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-def kill_every_worker(chain: Chain) -> None:
+def kill_every_worker(chain: Chain, name: str = "w") -> None:
     """SIGKILL for the parent and for all of its children: alone, it would leave them the time to finish what waits."""
-    pids = worker_pids(chain)
-    chain["workers"].end(signal.SIGKILL)
+    pids = worker_pids(chain, name)
+    chain[chain.workers_named(name)].end(signal.SIGKILL)
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
 
-def worker_pids(chain: Chain) -> list[int]:
-    """The processes of the workers that registered, newest first."""
+def worker_pids(chain: Chain, name: str = "w") -> list[int]:
+    """The processes of the workers of this *name* that registered, newest first."""
     client = chain.redis()
     names = cast("list[bytes]", client.zrange(KEYS.workers, 0, -1, desc=True))
-    pids = [_pid(chain, name.decode()) for name in names]
+    pids = [_pid(chain, found.decode()) for found in names if found.startswith(f"{name}-".encode())]
     return [pid for pid in pids if pid and _lives(pid)]
 
 
@@ -131,6 +140,11 @@ def replay(chain: Chain) -> None:
     """An operator puts back what killed its workers and has been put right, and is refused what cannot be read."""
     for arguments in (("--tool", "fragile"), ("--reason", "malformed")):
         chain.operator("dlq", "replay", "--all-matching", *arguments)
+
+
+def _dead_letters(chain: Chain) -> float:
+    chain.check()
+    return sum(float(value) for value in chain.metric("toolspan_dead_letters_total", toolspan_reason="malformed"))
 
 
 def _failed(chain: Chain, kind: str) -> bool:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.stack import faults
 from tests.stack.process import until
 
 if TYPE_CHECKING:
@@ -31,6 +30,15 @@ def test_faults_are_told_to_whoever_they_are_for(faulty: Chain, receiver: str, a
     )
 
 
+def test_an_alert_leads_to_the_dashboard_of_its_stream_if_it_has_one(faulty: Chain) -> None:
+    asked = {"ToolspanDeadLetterBurst", "ToolspanCollectorDropping"}
+    until(lambda: asked <= faulty.notified("firing"), "both are told", within=300)
+
+    links = {told["alert"]: told["dashboard"] for told in faulty["pager"].told()[1:]}
+    assert links["ToolspanDeadLetterBurst"].endswith("/d/toolspan-dead-letters?var-stream=tools")
+    assert links["ToolspanCollectorDropping"].endswith("/d/toolspan-platform")
+
+
 def test_what_a_burst_explains_is_silent(faulty: Chain) -> None:
     until(lambda: "ToolspanDeadLetterBurst" in faulty.notified("firing", "page"), "the burst pages", within=300)
     alerts = faulty.alerts()
@@ -38,16 +46,3 @@ def test_what_a_burst_explains_is_silent(faulty: Chain) -> None:
     growing = [alert for alert in alerts if alert["labels"]["alertname"] == "ToolspanDeadLettersGrowing"]
     assert growing
     assert {alert["status"]["state"] for alert in growing} == {"suppressed"}
-
-
-def test_no_live_workers_pages_and_clears_once_they_are_back(faulty: Chain) -> None:
-    faults.kill_every_worker(faulty)
-    faulty.send_and_leave("search", query="who is there?")
-
-    until(
-        lambda: "ToolspanNoLiveWorkers" in faulty.notified("firing", "page"),
-        f"it pages; so far: {sorted(faulty.notified('firing'))}",
-        within=300,
-    )
-    faulty.start_workers()
-    until(lambda: "ToolspanNoLiveWorkers" in faulty.notified("resolved", "page"), "it clears", within=300)
