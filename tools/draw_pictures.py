@@ -38,6 +38,8 @@ WHOLE: Final[dict[str, Picture]] = {
     "overview-healthy": ("overview", "healthy", ()),
     "tool-healthy": ("tool", "healthy", ()),
     "consumers-healthy": ("consumers", "healthy", ()),
+    "dead-letters-healthy": ("dead-letters", "healthy", ()),
+    "platform-healthy": ("platform", "healthy", ()),
     "call-healthy": ("call", "healthy", ()),
 }
 """Whole dashboards: which, and in which state."""

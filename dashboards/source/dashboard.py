@@ -138,15 +138,15 @@ def what_changed() -> list[Json]:
     """Mark what changed: deploys, alerts, dead letters, restarts of Redis."""
     info = f'{foreign.TARGET_INFO.name}{{job=~"toolspan-(worker|gateway)"}}'
     deploys = f"count by (job, service_version) ({info}) unless count by (job, service_version) ({info} offset 1m)"
+    # Where it begins: what lasts would cover what it is about.
+    firing = f'{foreign.ALERTS.name}{{service="toolspan", alertstate="firing", severity=~"critical|warning"}}'
+    alerts = f"max by (alertname, severity) ({firing}) unless on (alertname) {firing} offset 1m"
     dying = rate(catalog.DEAD_LETTERS, _MINUTE, at.TOOL_NAME, at.REASON, of="increase")
     return [
         {"builtIn": 1, "name": "Annotations & Alerts", "type": "dashboard", "enable": True, "hide": True,
          "iconColor": GREY, "datasource": {"type": "grafana", "uid": "-- Grafana --"}},
         _annotation("Deploys", deploys, "blue", "{{job}} {{service_version}}"),
-        _annotation(
-            "Alerts", f'{foreign.ALERTS.name}{{service="toolspan", alertstate="firing", severity=~"critical|warning"}}',
-            "orange", "{{alertname}} ({{severity}})",
-        ),
+        _annotation("Alerts", alerts, "orange", "{{alertname}} ({{severity}})"),
         _annotation("Dead letters", f"{dying} > 0", "red", f"{{{{{TOOL}}}}}: {{{{toolspan_reason}}}}"),
         _annotation("Redis restarts", f"resets({foreign.REDIS_UPTIME.name}[2m]) > 0", "purple", "Redis restarted"),
     ]  # fmt: skip

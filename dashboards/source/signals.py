@@ -35,7 +35,7 @@ SECONDS: Final = "s"
 COUNT: Final = "short"
 BYTES: Final = "bytes"
 TIMES: Final = "suffix:x"
-SLOTS: Final = "suffix: slots"
+SLOTS: Final = "suffix:slots"
 
 NO_TRAFFIC: Final = "no traffic"
 UNKNOWN: Final = "unknown"
@@ -295,7 +295,7 @@ REDIS_ERRORS: Final = Signal(
     _both(at.ROLE, at.ERROR_TYPE),
     no_data="no errors",
 )
-REDIS_ERROR_RATE: Final = Signal(rate(catalog.REDIS_ERRORS, BOARD), PER_SECOND, "errors", no_data="no errors")
+REDIS_ERROR_RATE: Final = Signal(rate(catalog.REDIS_ERRORS, BOARD), PER_SECOND, "errors", no_data="no worker reports")
 REDIS_COMMANDS_TOOK: Final = Signal(
     quantile(0.95, catalog.OPERATION_DURATION, BOARD, at.OPERATION_NAME),
     SECONDS,

@@ -67,7 +67,13 @@ def write(chain: Chain, folder: Path, began: float) -> None:
     trace = the_trace(spans)
     now = time.time()
     asked = {expr: answers(chain, expr, began, now) for board in BOARDS for expr in queries(board.json())}
-    told = {"from": began, "to": now, "step": STEP, "trace": trace, "queries": asked}
+    marked = {
+        one["expr"]: marks(chain, one, began, now)
+        for board in BOARDS
+        for one in board.json()["annotations"]["list"]
+        if "expr" in one
+    }
+    told = {"from": began, "to": now, "step": STEP, "trace": trace, "queries": asked, "marks": marked}
     (folder / "data.json").write_text(json.dumps({**told, "spans": spans, "records": records}))
 
 
@@ -103,6 +109,17 @@ def answers(chain: Chain, expr: str, began: float, now: float) -> dict[str, Any]
         "range": chain.ask("query_range", query=text, start=began, end=now, step=STEP)["result"],
         "instant": chain.ask("query", query=text)["result"],
     }
+
+
+def marks(chain: Chain, annotation: dict[str, Any], began: float, now: float) -> list[Any]:
+    """What Prometheus says to the query of an annotation, asked as Grafana does: at whole steps."""
+    step = int(annotation["step"].removesuffix("s"))
+    start, end = (int(at // step * step) for at in (began, now))
+    text = annotation["expr"]
+    for variable, value in VARIABLES.items():
+        text = text.replace(variable, value)
+    found: list[Any] = chain.ask("query_range", query=text, start=start, end=end, step=step)["result"]
+    return found
 
 
 def span(resource: dict[str, Any], one: Any) -> dict[str, Any]:

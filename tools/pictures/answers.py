@@ -12,6 +12,8 @@ from typing import Any, Final
 Json = dict[str, Any]
 LOSSES: Final = {"worker_lost", "lease_expired"}
 ROWS: Final = 12
+SLOW: Final = 5.0
+"""As the query of *Slow attempts* has it."""
 
 
 def answered(board: Json, data: Json) -> Json:
@@ -28,8 +30,23 @@ def answered(board: Json, data: Json) -> Json:
     spans = [one for one in data["spans"] if one["trace"] == data["trace"]]
     return {
         "from": data["from"], "to": data["to"], "step": data["step"], "queries": data["queries"],
-        "tables": tables, "logs": logs, "heatmaps": heatmaps, "trace": list(waterfall(spans, "")),
+        "marks": list(marks(board, data)), "tables": tables, "logs": logs, "heatmaps": heatmaps,
+        "trace": list(waterfall(spans, "")),
     }  # fmt: skip
+
+
+def marks(board: Json, data: Json) -> Iterable[Json]:
+    """What changed: for each series of an annotation, the times at which it was there without a break."""
+    for one in board["annotations"]["list"]:
+        step = float(one.get("step", "0s").removesuffix("s"))
+        for series in data["marks"].get(one.get("expr"), ()):
+            times = [at for at, value in series["values"] if float(value)]
+            begins = [
+                at for before, at in zip([None, *times], times, strict=False) if before is None or at - before > step
+            ]
+            for begin, following in zip(begins, [*begins[1:], float("inf")], strict=True):
+                end = max(at for at in times if at < following)
+                yield {"name": one["name"], "color": one["iconColor"], "from": begin, "to": end}
 
 
 def merged(panel: Json, data: Json) -> Json:
@@ -96,14 +113,17 @@ def attempts(spans: list[Json]) -> Json:
     )  # fmt: skip
 
 
-def any_spans(spans: list[Json]) -> Json:
-    """Spans as rows."""
+def traces_where(data: Json, wanted: Callable[[Json], bool]) -> Json:
+    """The newest traces that have a span of a kind, as rows: each is called after its first span."""
+    found = {one["trace"] for one in data["spans"] if wanted(one)}
+    first: dict[str, Json] = {}
+    for one in sorted(data["spans"], key=lambda one: one["start"]):
+        if one["trace"] in found:
+            first.setdefault(one["trace"], one)
+    newest = list(first.values())[: -ROWS - 1 : -1]
     return table(
-        ("trace", "start", "service", "name", "error", "took"),
-        (
-            [s["trace"], clock(s["start"]), s["service"], s["name"], s["attributes"].get("error.type", ""), took(s)]
-            for s in spans
-        ),
+        ("trace", "start", "service", "name", "took"),
+        ([one["trace"], clock(one["start"]), one["service"], one["name"], took(one)] for one in newest),
     )
 
 
@@ -126,7 +146,7 @@ def by_fingerprint(data: Json) -> Json:
 
 
 ELSEWHERE: Final[dict[str, Callable[[Json], Json]]] = {
-    "Failing calls": lambda data: any_spans(spans_where(data, lambda one: one["failed"])),
+    "Failing calls": lambda data: traces_where(data, lambda one: one["failed"]),
     "Lost attempts": lambda data: attempts(
         spans_where(data, lambda one: is_attempt(one) and one["attributes"].get("error.type") in LOSSES)
     ),
@@ -142,7 +162,7 @@ ELSEWHERE: Final[dict[str, Callable[[Json], Json]]] = {
     ),
     "Failing attempts": lambda data: attempts(spans_where(data, lambda one: is_attempt(one) and one["failed"])),
     "Slow attempts": lambda data: attempts(
-        sorted(filter(is_attempt, data["spans"]), key=lambda one: one["start"] - one["end"])[:ROWS]
+        spans_where(data, lambda one: is_attempt(one) and one["end"] - one["start"] > SLOW)
     ),
     "Who tried, and how did it end?": lambda data: attempts(
         spans_where(data, lambda one: is_attempt(one) and one["trace"] == data["trace"])[::-1]

@@ -1,6 +1,6 @@
 // Draws one dashboard from what its queries gave: window.BOARD is the dashboard, window.DATA what draw_pictures.py made of it.
 import 'uplot/dist/uPlot.min.css';
-import React from 'react';
+import React, { useLayoutEffect } from 'react';
 import { createRoot } from 'react-dom/client';
 import { createTheme, dateTime, FieldType, getDisplayProcessor, reduceField, toDataFrame } from '@grafana/data';
 import { BigValue, BigValueColorMode, BigValueGraphMode, GlobalStyles, PanelChrome, ThemeContext, TimeSeries } from '@grafana/ui';
@@ -63,6 +63,46 @@ function frames(panel) {
   return made;
 }
 
+// As Grafana draws annotations: dashed lines where it begins and ends, what is between them tinted, a sign at the foot.
+function mark(plot) {
+  const { ctx, bbox } = plot, ratio = window.devicePixelRatio;
+  ctx.save();
+  for (const { color, from, to } of DATA.marks) {
+    const [begin, end] = [from, to].map(time => plot.valToPos(Math.min(Math.max(time * 1000, plot.scales.x.min), plot.scales.x.max), 'x', true));
+    if (to < DATA.from) continue;
+    ctx.strokeStyle = ctx.fillStyle = theme.visualization.getColorByName(color);
+    ctx.lineWidth = 2 * ratio;
+    ctx.setLineDash([5 * ratio, 5 * ratio]);
+    for (const x of new Set([begin, end])) {
+      ctx.beginPath();
+      ctx.moveTo(x, bbox.top);
+      ctx.lineTo(x, bbox.top + bbox.height);
+      ctx.stroke();
+    }
+    ctx.globalAlpha = 0.1;
+    ctx.fillRect(begin, bbox.top, end - begin, bbox.height);
+    ctx.globalAlpha = 1;
+    const foot = bbox.top + bbox.height, half = 5 * ratio;
+    ctx.beginPath();
+    ctx.moveTo(begin, foot);
+    ctx.lineTo(begin - half, foot + half);
+    ctx.lineTo(Math.max(end, begin) + half, foot + half);
+    ctx.lineTo(end, foot);
+    ctx.fill();
+  }
+  ctx.restore();
+}
+
+function Marks({ config }) {
+  useLayoutEffect(() => config.addHook('draw', mark), [config]);
+  return null;
+}
+
+// Which colour is what; Grafana has a switch for each there.
+const MarkNames = () => <div style={{ position: 'absolute', right: 12, top: 18, display: 'flex', gap: 18, fontSize: 13, ...dim }}>
+  {BOARD.annotations.list.filter(({ expr }) => expr).map(({ name, iconColor }) => <span key={name}><span style={{ color: theme.visualization.getColorByName(iconColor) }}>■ </span>{name}</span>)}
+</div>;
+
 const Empty = ({ panel }) => <div style={{ padding: 12, ...dim }}>{panel.fieldConfig.defaults.noValue || 'nothing'}</div>;
 
 function Stat({ panel, width, height }) {
@@ -98,7 +138,7 @@ const Logs = ({ panel, width, height }) => {
   if (!lines.length) return <Empty panel={panel} />;
   const colour = { ERROR: theme.colors.error.text, WARN: theme.colors.warning.text };
   return <div style={{ width, height, overflow: 'hidden', fontFamily: theme.typography.fontFamilyMonospace, fontSize: 12, lineHeight: '21px' }}>
-    {lines.map(([at, severity, text], i) => <div key={i} style={{ whiteSpace: 'nowrap', borderLeft: `3px solid ${colour[severity] ?? theme.colors.success.main}`, paddingLeft: 8 }}><span style={dim}>{at} </span>{text}</div>)}
+    {lines.map(([at, severity, text], i) => <div key={i} style={{ wordBreak: 'break-all', borderLeft: `3px solid ${colour[severity] ?? theme.colors.success.main}`, paddingLeft: 8 }}><span style={dim}>{at} </span>{text}</div>)}
   </div>;
 };
 
@@ -106,7 +146,7 @@ const Traces = ({ panel, width, height }) => {
   const spans = DATA.trace;
   if (!spans.length) return <Empty panel={panel} />;
   const began = Math.min(...spans.map(span => span.start)), length = Math.max(...spans.map(span => span.end)) - began;
-  const names = 430, times = 110, bars = width - names - times;
+  const names = 500, times = 110, bars = width - names - times;
   return <div style={{ width, height, overflow: 'hidden', fontSize: 13 }}>{spans.map((span, i) => <div key={i} style={{ position: 'relative', height: 30, borderBottom: `1px solid ${theme.colors.border.weak}` }}>
     <div style={{ position: 'absolute', left: 10 + 18 * span.depth, top: 5, width: names - 18 * span.depth, whiteSpace: 'nowrap', overflow: 'hidden' }}>{span.failed && <span style={{ color: theme.colors.error.text }}>● </span>}{span.name} <span style={dim}>{span.where}</span></div>
     <div style={{ position: 'absolute', left: names + (span.start - began) / length * bars, top: 8, height: 13, borderRadius: 2, width: Math.max(2, (span.end - span.start) / length * bars), background: span.failed ? theme.visualization.getColorByName('red') : theme.visualization.getColorByName(span.colour) }} />
@@ -117,10 +157,11 @@ const Traces = ({ panel, width, height }) => {
 function Heatmap({ panel, width, height }) {
   const { bounds, times, cells } = DATA.heatmaps[panel.id] ?? { bounds: [] };
   if (!bounds.length) return <Empty panel={panel} />;
-  const left = 70, foot = 24, w = (width - left) / times.length, h = (height - foot) / bounds.length, most = Math.max(...cells.flat());
+  const left = 70, foot = 24, head = 10, w = (width - left) / times.length, h = (height - foot - head) / bounds.length, most = Math.max(...cells.flat());
   return <div style={{ position: 'relative', width, height, fontSize: 12 }}>
     {bounds.map((bound, i) => <div key={bound} style={{ position: 'absolute', left: 4, top: height - foot - (i + 1) * h - 8, ...dim }}>{bound}</div>)}
     {cells.map((row, i) => row.map((count, j) => count > 0 && <div key={`${i} ${j}`} style={{ position: 'absolute', left: left + j * w, top: height - foot - (i + 1) * h + 1, width: Math.max(1, w - 1), height: h - 1, background: `hsl(${260 - 240 * Math.sqrt(count / most)}, 80%, 55%)` }} />))}
+    {DATA.marks.filter(({ from }) => from >= times[0]).map(({ color, from }, i) => <div key={`mark ${i}`} style={{ position: 'absolute', top: head, height: height - foot - head, left: left + (from - times[0]) / (times[times.length - 1] - times[0]) * (width - left), borderLeft: `2px dashed ${theme.visualization.getColorByName(color)}` }} />)}
     {times.filter((_, j) => j % Math.ceil(times.length / 5) === 0).map((time, i) => <div key={time} style={{ position: 'absolute', bottom: 2, left: left + i * Math.ceil(times.length / 5) * w, ...dim }}>{new Date(time * 1000).toISOString().slice(11, 19)}</div>)}
   </div>;
 }
@@ -136,13 +177,14 @@ function Content({ panel, width, height }) {
   if (panel.type === 'text') return <Text panel={panel} />;
   const drawn = frames(panel);
   const { displayMode = 'list', calcs = [] } = panel.options.legend ?? {};
-  return drawn.length ? <TimeSeries frames={drawn} timeRange={range} timeZone="utc" width={width} height={height} legend={{ showLegend: true, displayMode, placement: 'bottom', calcs }} /> : <Empty panel={panel} />;
+  return drawn.length ? <TimeSeries frames={drawn} timeRange={range} timeZone="utc" width={width} height={height} legend={{ showLegend: true, displayMode, placement: 'bottom', calcs }}>{config => <Marks config={config} />}</TimeSeries> : <Empty panel={panel} />;
 }
 
 const height = Math.max(...BOARD.panels.map(({ gridPos }) => gridPos.y + gridPos.h)) * ROW + HEAD + GAP;
 createRoot(document.getElementById('root')).render(<ThemeContext.Provider value={theme}><GlobalStyles />
   <div style={{ position: 'relative', width: WIDTH, height, background: theme.colors.background.canvas, color: theme.colors.text.primary, fontFamily: 'sans-serif' }}>
     <div style={{ padding: '14px 12px', fontSize: 20 }}>{BOARD.title}</div>
+    <MarkNames />
     {BOARD.panels.map(panel => {
       const { x, y, w, h } = panel.gridPos;
       const place = { position: 'absolute', left: x * COLUMN + GAP / 2, top: y * ROW + HEAD, width: w * COLUMN - GAP, height: h * ROW - GAP };

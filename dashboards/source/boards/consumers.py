@@ -65,12 +65,12 @@ BOARD: Final = Board(
             (
                 graph("When was each heard, when did it read?", "Since Redis accepted a heartbeat, and since it "
                                                                 "answered a read or there was no room for one.",
-                      signals.HEARTBEAT_EACH, signals.POLL_EACH, width=12),
+                      signals.HEARTBEAT_EACH, signals.POLL_EACH, width=12, height=9),
                 graph("What is left of a lease?", "When calls were settled, for the 5 of 100 with the least. Near 0, "
                                                   "others soon take calls over that still run.", signals.LEASE_LEFT,
-                      width=6),
+                      width=6, height=9),
                 graph("Does something block the loop?", "How much later than it should the event loop woke up, for 99 "
-                                                        "of 100 times.", signals.LOOP_LATE, width=6),
+                                                        "of 100 times.", signals.LOOP_LATE, width=6, height=9),
                 graph("How long does the oldest attempt run?", "Of one whose worker is silent: since its lease was "
                                                                "renewed. And how old this figure is.",
                       signals.OLDEST_RUN, signals.MEASURED, width=12),

@@ -29,7 +29,7 @@ BOARD: Final = Board(
                 graph("What dies?",
                       "Calls that became dead letters, by tool and reason.", signals.DYING, width=12, bars=True,
                       stacked=True, links=(panels.to_tool(),)),
-                table("One cause or many?", "How many became dead letters in the chosen time, by tool and reason.",
+                table("One cause or many?", "About how many became dead letters in the chosen time.",
                       Column("dead letters", signals.DIED, decimals=0),
                       rows={"gen_ai_tool_name": "tool", "toolspan_reason": "reason"}, width=12, height=8,
                       links={"gen_ai_tool_name": panels.link("This tool", "tool", tool="${__value.raw}")}),
@@ -45,7 +45,7 @@ BOARD: Final = Board(
                         f"(count_over_time({_EVENTS} "
                         "[$__range]))",
                         rows={"dlq_fingerprint": "fingerprint", "dlq_reason": "reason", "dlq_error_type": "error",
-                              "gen_ai_tool_name": "tool"}),
+                              "gen_ai_tool_name": "tool"}, height=7),
                 records("The newest", "Each with its error, its worker and its trace.", _EVENTS,
                         none="no dead letter in this time"),
                 search("Their traces", "Attempts that ended in the dead letters.",
@@ -58,17 +58,17 @@ BOARD: Final = Board(
             "Is replay safe, and did it work?",
             (
                 graph("What was replayed?", "Dead letters that an operator put back on the stream, or was refused to.",
-                      signals.REPLAYED, bars=True),
+                      signals.REPLAYED, bars=True, width=7),
                 graph("How did replays end?",
                       "First attempts of replayed calls, by outcome.",
-                      signals.AFTER_REPLAY, bars=True,
+                      signals.AFTER_REPLAY, bars=True, width=7,
                       links=(panels.to_tool(),)),
                 text("From the command line", "What to type next.",
                      "1. `toolspan dlq ls --group-by fingerprint`: how many causes\n"
                      "2. `toolspan dlq show ID`: one of each\n"
                      "3. `toolspan dlq replay --all-matching --reason worker_lost --dry-run`: what would be run again\n"
                      "4. the same without `--dry-run`, with `--wait`: what became of it\n"
-                     "5. `toolspan dlq discard ID --why '…'`: what must not be run again", width=8, height=8),
+                     "5. `toolspan dlq discard ID --why '…'`: what must not be run again", width=10, height=8),
             ),
         ),
     ),
