@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from dashboards.source.signals import COUNT, PER_SECOND, SHARE, TIMES, Signal
+from dashboards.source.signals import COUNT, PER_SECOND, SHARE, SLOTS, TIMES, Signal
 
 Json = dict[str, Any]
 
@@ -17,7 +17,7 @@ LOGS: Final[Json] = {"type": "loki", "uid": "${logs}"}
 GREEN, ORANGE, RED, GREY, BLUE = "green", "orange", "red", "#6e7079", "blue"
 Steps = Sequence[tuple[float, str]]
 
-_AT_LEAST: Final = {PER_SECOND: 0.1, "cps": 1.0, COUNT: 1.0, SHARE: 1.0}
+_AT_LEAST: Final = {PER_SECOND: 0.1, "cps": 1.0, COUNT: 1.0, SHARE: 1.0, SLOTS: 1.0}
 """How far an axis goes when everything on it is 0; Grafana's own choice is 100."""
 
 _KEEP: Final = "${__url_time_range}&${stream:queryparam}"

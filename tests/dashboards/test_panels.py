@@ -45,6 +45,12 @@ def test_what_is_not_known_is_grey_and_never_a_green_zero(board: str, panel: dic
 
 
 @by_title
+def test_a_graph_on_which_nothing_happens_does_not_go_up_to_100(board: str, panel: dict[str, Any]) -> None:
+    if panel["type"] == "timeseries" and panel["fieldConfig"]["defaults"]["unit"] not in {"s", "bytes"}:
+        assert panel["fieldConfig"]["defaults"]["custom"].get("axisSoftMax", 100) < 100, board
+
+
+@by_title
 def test_every_graph_of_durations_has_exemplars(board: str, panel: dict[str, Any]) -> None:
     if panel["type"] in {"timeseries", "heatmap"}:
         asked = [target for target in panel["targets"] if "_seconds_bucket" in target["expr"]]

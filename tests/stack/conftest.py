@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from xdist.remote import Producer  # type: ignore[import-untyped]
 
-ON_THE_FAULTY_ONE = ("test_alerts.py", "test_queries.py")
+STACKS = {"test_alerts.py": "faulty", "test_queries.py": "faulty", "test_healthy.py": "healthy"}
 
 
 class ByStack(LoadScopeScheduling):  # type: ignore[misc]
     """Whoever shares a stack runs where it is, one after the other; all others run beside them."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return "faulty" if nodeid.partition("::")[0].endswith(ON_THE_FAULTY_ONE) else nodeid
+        return STACKS.get(nodeid.partition("::")[0].rpartition("/")[2], nodeid)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByStack:

@@ -65,15 +65,19 @@ function frames(panel) {
 
 // As Grafana draws annotations: dashed lines where it begins and ends, what is between them tinted, a sign at the foot.
 function mark(plot) {
-  const { ctx, bbox } = plot, ratio = window.devicePixelRatio;
+  const { ctx, bbox } = plot, ratio = window.devicePixelRatio, dash = 5 * ratio;
+  // Of several at one time each has dashes of its own, so that none hides another.
+  const colours = time => [...new Set(DATA.marks.filter(({ from, to }) => from === time || to === time).map(({ color }) => color))];
   ctx.save();
   for (const { color, from, to } of DATA.marks) {
     const [begin, end] = [from, to].map(time => plot.valToPos(Math.min(Math.max(time * 1000, plot.scales.x.min), plot.scales.x.max), 'x', true));
     if (to < DATA.from) continue;
     ctx.strokeStyle = ctx.fillStyle = theme.visualization.getColorByName(color);
     ctx.lineWidth = 2 * ratio;
-    ctx.setLineDash([5 * ratio, 5 * ratio]);
-    for (const x of new Set([begin, end])) {
+    for (const [time, x] of new Map([[from, begin], [to, end]])) {
+      const there = colours(time);
+      ctx.setLineDash([dash, dash * Math.max(1, there.length - 1)]);
+      ctx.lineDashOffset = -dash * there.indexOf(color);
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);

@@ -1,4 +1,4 @@
-"""A page whose fault is put right, from the first to the last word of it."""
+"""A stack on which all is well and nobody calls, until its workers are killed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dashboards.source import signals
+from dashboards.source.signals import Signal
+from tests.dashboards.queries import filled_in
 from tests.stack import faults
 from tests.stack.process import until
 
@@ -13,6 +16,13 @@ if TYPE_CHECKING:
     from tests.stack.chain import Chain
 
 pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.mark.parametrize("signal", [signals.OLDEST, signals.REDIS_ERROR_RATE], ids=["waiting", "failing"])
+def test_that_nothing_waits_and_nothing_fails_is_0_and_not_unknown(chain: Chain, signal: Signal) -> None:
+    [series] = chain.ask("query", query=filled_in(signal.query))["result"]
+
+    assert series["value"][1] == "0"
 
 
 def test_no_live_workers_pages_and_clears_once_they_are_back(chain: Chain) -> None:
