@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools.pages import cli, http, protocol, python, runbooks, settings, telemetry
+from tools.pages import cli, fire_drill, http, protocol, python, runbooks, settings, telemetry
 from toolspan.settings import Settings
 from toolspan.store.permissions import acl_file
 
@@ -18,6 +18,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli.page,
+    "fire-drill.md": fire_drill.page,
     "http.md": http.page,
     "protocol.md": protocol.page,
     "python.md": python.page,

@@ -127,12 +127,16 @@ class Chain:
         command = [sys.executable, "-m", "toolspan", *arguments]
         return self._start(name, *command, cwd=self._roles / (role or name), **variables)
 
-    def start_workers(self) -> None:
-        """Two workers, each of which comes back when it dies, as a container does."""
+    def start_workers(self, count: int = 2, *, name: str = "w") -> None:
+        """Some workers, each of which comes back when it dies, as a container does; those of *name* have one parent."""
         tools = ("--tools", "toolspan.demo.tools", "--tools", "tests.stack.misbehaving")
-        self.start_ours(
-            "workers", "worker", *tools, "--processes", "2", "--concurrency", "16", "--name", "w", role="worker"
-        )
+        flags = ("--processes", str(count), "--concurrency", "16", "--name", name)
+        self.start_ours(self.workers_named(name), "worker", *tools, *flags, role="worker")
+
+    @staticmethod
+    def workers_named(name: str) -> str:
+        """Name the process that is the parent of these workers."""
+        return "workers" if name == "w" else f"workers {name}"
 
     def operator(self, *arguments: str) -> None:
         """Run a command as an operator does, to its end."""
@@ -211,6 +215,10 @@ class Chain:
         gateway = f"http://127.0.0.1:{self._ports['gateway']}"
         flags = ("--gateway", gateway, "--rate", str(rate), "--deadly-every", str(deadly_every))
         return self._start("traffic", sys.executable, "-m", "toolspan.demo.traffic", *flags)
+
+    def start_flood(self, tool: str, args: dict[str, Any], *flags: str) -> Process:
+        url, said = f"http://127.0.0.1:{self._ports['gateway']}/v1/tools/{tool}/calls", json.dumps(args)
+        return self._start("flood", sys.executable, "-m", "tests.stack.flood", url, said, *flags, PYTHONPATH=str(ROOT))
 
     def call(self, tool: str, *, seconds: float = 30, **args: Any) -> dict[str, Any]:
         """Call through the gateway; what it answers."""

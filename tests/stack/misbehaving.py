@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -10,10 +11,27 @@ from toolspan import tool
 
 
 @tool
-async def block(whole: str) -> str:
+async def block(whole: str) -> None:
     """Hold the loop of the worker until it has been put right, which a file says."""
-    while not Path(whole).exists():  # noqa: ASYNC240 - nobody waits for it
-        time.sleep(0.1)  # noqa: ASYNC251 - that is the fault
+    _sleep_until(whole)
+
+
+@tool(delivery="at_most_once")
+async def block_one(whole: str) -> None:
+    """Hold the loop of one worker alone: whoever finds it silent does not run the call again."""
+    _sleep_until(whole)
+
+
+def _sleep_until(whole: str) -> None:
+    while not Path(whole).exists():
+        time.sleep(0.1)
+
+
+@tool(timeout=1800)
+async def hold(whole: str) -> str:
+    """Hold a slot, and nothing else, until it has been put right, which a file says."""
+    while not Path(whole).exists():  # noqa: ASYNC110, ASYNC240 - it comes from another process
+        await asyncio.sleep(0.5)
     return whole
 
 

@@ -9,7 +9,8 @@ from tools.pages.markdown import heading, pages_of, table
 
 INTRO = (
     "One page for each alert: what it means, what to look at in the first two minutes, how to mitigate and fix it, and "
-    "how to know that it is over. Every alert links to its page and to the dashboard that shows it."
+    "how to know that it is over. Every alert links to its page and to the dashboard that shows it. "
+    "[The fire drill](../fire-drill.md) says how long it takes until you hear of it."
 )
 KINDS = {
     PAGE: ("Pages", "Somebody is woken up."),
