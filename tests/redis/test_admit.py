@@ -94,6 +94,12 @@ async def test_what_has_its_slot_already_is_not_counted_again(stage: Stage, ask:
     assert await _slots(stage) == ["me/1-0", "me/2-0"]
 
 
+async def test_the_only_slot_is_told_again_to_who_has_it(ask: Asking) -> None:
+    await ask("1-0", max_concurrency=1)
+
+    assert (await ask("1-0", "2-0", max_concurrency=1)).count == 1
+
+
 async def test_a_slot_that_is_no_longer_ours_is_given_back_by_nobody_else(
     stage: Stage, ask: Asking, other: Asking
 ) -> None:
@@ -194,12 +200,34 @@ async def test_where_all_slots_are_taken_no_token_is_spent(stage: Stage, ask: As
     assert await stage.call("EXISTS", stage.keys.rate("search")) == 0
 
 
+async def test_the_rate_is_waited_for_where_one_slot_is_left(ask: Asking, other: Asking) -> None:
+    await other("1-0", max_concurrency=2, rate=1)
+    admitted = await ask("2-0", max_concurrency=2, rate=1)
+
+    assert admitted.count == 0
+    assert admitted.again_ms is not None
+    assert 0 < admitted.again_ms <= 1_000
+
+
+async def test_where_all_begin_nobody_has_to_ask_again(ask: Asking) -> None:
+    admitted = await ask("1-0", "2-0", max_concurrency=5, rate=2)
+
+    assert (admitted.count, admitted.again_ms) == (2, None)
+
+
+async def test_slots_of_a_limit_that_was_taken_away_are_none_of_our_business(stage: Stage, ask: Asking) -> None:
+    await stage.call("SET", stage.keys.slots("search"), "whatever lies there", "PX", LEASE_MS // 2)
+
+    assert (await ask("1-0", "2-0", rate=1)).count == 1
+    assert await stage.call("PTTL", stage.keys.slots("search")) <= LEASE_MS // 2
+
+
 async def test_without_a_token_no_slot_is_taken(stage: Stage, ask: Asking) -> None:
     assert (await ask("1-0", "2-0", max_concurrency=5, rate=1)).count == 1
     assert await _slots(stage) == ["me/1-0"]
 
 
-@pytest.mark.parametrize("found", ["", "rubbish", "nan nan", "1"])
+@pytest.mark.parametrize("found", ["", "rubbish", "nan nan", "1", "x 1"])
 async def test_a_bucket_that_cannot_be_read_is_full(stage: Stage, ask: Asking, found: str) -> None:
     await stage.call("SET", stage.keys.rate("search"), found, "EX", 60)
 
@@ -232,6 +260,24 @@ async def test_a_slot_that_is_no_longer_ours_is_not_kept(stage: Stage, ask: Aski
 
     assert keeper.renew_slots("search", ["1-0"], lease_ms=LEASE_MS) == 0
     assert await stage.everything() == before
+
+
+async def test_a_slot_that_is_no_longer_ours_keeps_no_others(stage: Stage, other: Asking, keeper: Keeper) -> None:
+    await other("1-0", max_concurrency=1)
+    await stage.call("PEXPIRE", stage.keys.slots("search"), 1_000)
+
+    assert keeper.renew_slots("search", ["1-0"], lease_ms=LEASE_MS) == 0
+    assert await stage.call("PTTL", stage.keys.slots("search")) <= 1_000
+
+
+async def test_a_longer_lease_of_another_stream_is_not_cut_by_a_heartbeat(
+    stage: Stage, ask: Asking, keeper: Keeper
+) -> None:
+    await ask("1-0", max_concurrency=1)
+    await stage.call("PEXPIRE", stage.keys.slots("search"), 10 * LEASE_MS)
+
+    assert keeper.renew_slots("search", ["1-0"], lease_ms=LEASE_MS) == 1
+    assert await stage.call("PTTL", stage.keys.slots("search")) > 9 * LEASE_MS
 
 
 async def test_what_is_parked_until_later_can_be_made_due(stage: Stage, ask: Asking) -> None:

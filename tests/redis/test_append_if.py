@@ -133,6 +133,22 @@ async def test_what_waits_counts_and_what_runs_does_not(stage: Stage) -> None:
     assert await stage.plane.left() == 4
 
 
+async def test_where_all_that_lies_there_runs_nothing_waits(stage: Stage) -> None:
+    await stage.held()
+
+    await _caller(stage, limit=1).append(["tool", "echo"])
+    assert await stage.plane.left() == 2
+
+
+async def test_where_what_is_parked_cannot_be_counted_the_others_are(stage: Stage) -> None:
+    await stage.call("SET", stage.keys.parked, "not a sorted set", "EX", 60)
+    await stage.plane.append("echo")
+
+    await _caller(stage, limit=2).append(["tool", "echo"])
+    with pytest.raises(BacklogFull, match="2 of 2 calls wait"):
+        await _caller(stage, limit=2).append(["tool", "echo"])
+
+
 async def test_a_backlog_is_counted_without_a_group_and_without_a_stream(stage: Stage) -> None:
     await stage.call("DEL", stage.keys.calls)
     caller = _caller(stage, limit=1)

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 LATER = 9_999_999_999_999
 PAYLOAD = ("payload", '{"tool": "echo", "args": {}}')
+OTHERS = (
+    ("tool", "other"),
+    ("tool", "other", *PAYLOAD),
+    ("payload", '{"tool": "other"}'),
+    ("payload", "7"),
+    ("payload", "no JSON"),
+)
 
 
 @pytest.fixture
@@ -120,16 +127,28 @@ async def test_a_worker_that_nobody_knows_is_not_asked(stage: Stage, control: Co
     assert await stage.everything() == before
 
 
-@pytest.mark.parametrize("value", ["", "not json", "[]", '{"who": 1, "at": "x"}', '{"at": 1e999}', b"\xff"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "not json", "[]", "7", "null", '{"who": 1, "at": "x"}', '{"at": 1e999}', '{"at": 9007199254740994}', b"\xff"],
+)
 async def test_a_tool_is_paused_also_where_nobody_can_read_by_whom(
     stage: Stage, control: ControlStore, store: StreamStore, value: str | bytes
 ) -> None:
     entry_id = await stage.parked()
-    await stage.call("HSET", stage.keys.control, "pause:echo", value, "something:else", "x", "pause:", "x")
+    fields = ("something:else", "x", "pause:", "x", "pause:echo", value, "pause:other", "x")
+    await stage.call("HSET", stage.keys.control, *fields)
 
     assert (await control.read()).paused["echo"] == Order("", "", 0)
     assert await _claimed(store) == []
     assert await _due_ms(stage, entry_id) > await stage.now_ms() + 20_000
+
+
+async def test_nothing_is_paused_where_something_else_lies(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.parked()
+    await stage.call("SET", stage.keys.control, "not a hash")
+
+    assert await _claimed(store) == [entry_id]
+    await stage.call("DEL", stage.keys.control)
 
 
 # ── who hears it ───────────────────────────────────────────────────────────────────────────────────
@@ -207,6 +226,16 @@ async def test_the_longer_a_tool_is_paused_the_longer_its_calls_wait(
     assert least <= await _due_ms(stage, entry_id) - before <= most
 
 
+async def test_calls_that_are_held_back_together_are_not_looked_at_together(stage: Stage, store: StreamStore) -> None:
+    await _paused_for(stage, 3_600_000)
+    ids = [await stage.held() for _ in range(10)]
+    for entry_id in ids:
+        await store.hold_back(entry_id, 1, count=0, tool="echo")
+
+    due = [await _due_ms(stage, entry_id) for entry_id in ids]
+    assert max(due) - min(due) > 1_000
+
+
 async def test_a_call_is_looked_at_again_when_its_deadline_passes(stage: Stage, store: StreamStore) -> None:
     await _paused_for(stage, 3_600_000)
     entry_id = await stage.held()
@@ -214,6 +243,16 @@ async def test_a_call_is_looked_at_again_when_its_deadline_passes(stage: Stage, 
     await store.hold_back(entry_id, 1, count=0, tool="echo", at_most_ms=300)
 
     assert before + 300 <= await _due_ms(stage, entry_id) <= await stage.now_ms() + 300
+
+
+async def test_a_call_is_looked_at_again_long_before_a_deadline_that_is_far_away(
+    stage: Stage, store: StreamStore
+) -> None:
+    await _paused_for(stage, 3_600_000)
+    entry_id = await stage.held()
+    await store.hold_back(entry_id, 1, count=0, tool="echo", at_most_ms=3_600_000)
+
+    assert await _due_ms(stage, entry_id) <= await stage.now_ms() + 36_100
 
 
 async def test_a_call_whose_tool_was_resumed_meanwhile_is_due_at_once(stage: Stage, store: StreamStore) -> None:
@@ -299,7 +338,7 @@ async def test_the_parked_calls_of_a_resumed_tool_are_due(
     stage: Stage, control: ControlStore, fields: tuple[str, ...]
 ) -> None:
     ids = [await stage.parked(due_ms=LATER, fields=fields) for _ in range(300)]
-    other = await stage.parked(due_ms=LATER, fields=("tool", "other"))
+    others = [await stage.parked(due_ms=LATER, fields=fields) for fields in OTHERS]
     deleted = await stage.parked(due_ms=LATER)
     await stage.delete_body(deleted)
     await stage.call("ZADD", stage.keys.parked, LATER, "no entry id")
@@ -307,7 +346,7 @@ async def test_the_parked_calls_of_a_resumed_tool_are_due(
     assert await control.hasten("echo") == 300
     now_ms = await stage.now_ms()
     assert max([await _due_ms(stage, one) for one in ids]) <= now_ms
-    assert await _due_ms(stage, other) == await _due_ms(stage, deleted) == LATER
+    assert {await _due_ms(stage, one) for one in (*others, deleted)} == {LATER}
 
 
 async def test_nothing_is_made_due_of_a_tool_that_is_paused_again(stage: Stage, control: ControlStore) -> None:

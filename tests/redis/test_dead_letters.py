@@ -263,6 +263,21 @@ async def test_a_page_of_large_ones_has_fewer(stage: Stage, letters: DeadLetterS
     assert await _scripts_run(stage) - asked == 4
 
 
+async def test_a_page_has_no_more_than_were_asked_for(stage: Stage, letters: DeadLetterStore) -> None:
+    ids = [await _bury(stage) for _ in range(3)]
+
+    page = await letters._page("-", "+", 2)
+    assert [entry.letter.entry_id for entry in page if entry.letter] == ids[:2]
+
+
+async def test_what_was_not_kept_whole_is_not_unpacked(stage: Stage, letters: DeadLetterStore) -> None:
+    strange: bytes = await stage.call("XADD", stage.keys.dead_letters, "*", "somebody", b"\x92\xa1a\xa1b")
+
+    entry = await letters.entry(strange.decode())
+    assert entry is not None
+    assert entry.original is None
+
+
 async def test_none_is_read_beyond_the_one_that_was_the_last(stage: Stage, letters: DeadLetterStore) -> None:
     ids = [await _bury(stage) for _ in range(3)]
     last = await letters.last_id()
@@ -335,6 +350,17 @@ async def test_a_purge_goes_on_where_the_audit_cannot_be_written(stage: Stage, l
     steps = [count async for count in letters.purge(through="5-1230", who="ada", why="old", matching="older")]
 
     assert steps[-1] == 1_230
+
+
+async def test_what_was_noted_of_a_purge_stays_where_no_more_can_be(stage: Stage, letters: DeadLetterStore) -> None:
+    await stage.call("EVAL", _OLD, 1, stage.keys.dead_letters, 1_230)
+    purging = letters.purge(through="5-1230", who="ada", why="old", matching="older")
+    first = await anext(purging)
+    last_id = 2**64 - 1
+    await stage.call("XSETID", stage.keys.audit, f"{last_id}-{last_id}")
+
+    assert [count async for count in purging][-1] == 1_230
+    assert [entry["count"] for entry in await stage.entries(stage.keys.audit)] == [str(first)]
 
 
 async def test_a_purge_of_nodes_that_are_larger_than_a_step_goes_one_by_one(

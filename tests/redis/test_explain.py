@@ -9,7 +9,7 @@ import pytest
 
 from toolspan.operate.dead_letters import discard, replay
 from toolspan.operate.explain import explain
-from toolspan.store import DeadLetterStore
+from toolspan.store import DeadLetterStore, EntryReader
 from toolspan.store.stream import Burial
 
 if TYPE_CHECKING:
@@ -70,6 +70,13 @@ async def test_a_waiting_call_is_told_with_who_serves_it(stage: Stage, connectio
     assert 50 < life.deadline_left <= 60
     assert "secret" not in repr(life)
     assert await stage.everything() == before
+
+
+async def test_what_bears_an_id_twice_is_found_once(stage: Stage, connection: Connection) -> None:
+    # Entries and letters can have the same id.
+    await stage.call("XADD", stage.keys.audit, "*", "dead_letter", "1-1", "dlq.id", "1-1")
+
+    assert await EntryReader(connection, stage.keys).audits_of("1-1") == [{"dead_letter": "1-1", "dlq.id": "1-1"}]
 
 
 async def test_calls_wait_where_there_is_no_group_yet(stage: Stage, connection: Connection) -> None:

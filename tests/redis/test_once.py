@@ -86,6 +86,16 @@ async def test_the_record_of_another_call_is_left_alone(stage: Stage, store: Str
 
 
 @steps
+async def test_what_is_remembered_is_not_written_again(stage: Stage, store: StreamStore, step: str) -> None:
+    entry_id = await stage.held()
+    closed = {"entry": entry_id, "id": "c1", "args": "aa", "reply": ["first"]}
+    await stage.call("SET", stage.keys.once("k"), json.dumps(closed, separators=(",", ":")), "PX", 50_000)
+    await _end(stage, store, entry_id, step, kept=False)
+
+    assert await _record(stage) == closed
+
+
+@steps
 async def test_a_record_that_has_expired_does_not_come_back(stage: Stage, store: StreamStore, step: str) -> None:
     await _end(stage, store, await stage.held(), step)
 

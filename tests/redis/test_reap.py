@@ -131,6 +131,16 @@ async def test_nobody_is_reaped_where_something_else_lies(stage: Stage, store: S
     assert await stage.everything() == before
 
 
+async def test_what_lies_under_the_names_of_orders_and_streams_keeps_nobody(stage: Stage, store: StreamStore) -> None:
+    await _joined(stage, "gone", ago_ms=SILENT_MS + 1_000)
+    for key in (stage.keys.control, stage.keys.streams):
+        await stage.call("SET", key, "something else")
+
+    assert await store.reap("gone", silent_ms=SILENT_MS)
+    assert await stage.plane.beating() == []
+    await stage.call("DEL", stage.keys.control)
+
+
 @pytest.mark.parametrize(
     ("others", "left", "stays"),
     [([], 0, False), (["other"], 0, True), ([], 1, True)],

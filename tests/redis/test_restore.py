@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from toolspan.errors import GroupMissingError, WrongTypeError
+from toolspan.store.scripts import Script
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
@@ -26,6 +27,7 @@ async def test_calls_whose_due_times_are_lost_become_due(stage: Stage, store: St
 
 async def test_due_times_that_are_left_stay_as_they_are(stage: Stage, store: StreamStore) -> None:
     later = await stage.now_ms() + 600_000
+    await stage.held("another")
     kept, lost = [await stage.parked(due_ms=later) for _ in range(2)]
     await stage.call("ZREM", stage.keys.parked, lost)
 
@@ -47,7 +49,18 @@ async def test_where_no_due_time_is_missing_nothing_is_looked_at(stage: Stage, s
     await stage.call("CONFIG", "RESETSTAT")
 
     assert await store.restore_parked() == 0
-    assert b"cmdstat_xpending" not in await stage.call("INFO", "commandstats")
+    assert "cmdstat_xpending" not in await stage.call("INFO", "commandstats")
+
+
+async def test_behind_the_last_one_nothing_is_restored(stage: Stage) -> None:
+    lost = await stage.held("~parked")
+    keys = stage.keys
+    answer = await Script("restore").run(
+        stage.redis, stream=keys.calls, parked=keys.parked, group=keys.group, after=f"({lost}", count=10
+    )
+
+    assert answer == [b"", 0]
+    assert await stage.call("EXISTS", keys.parked) == 0
 
 
 async def test_where_nothing_is_parked_nothing_is_restored(stage: Stage, store: StreamStore) -> None:
@@ -102,7 +115,9 @@ async def test_records_wait_until_there_is_a_group_to_ask(stage: Stage, store: S
     await stage.call("DEL", stage.keys.attempts)
 
 
-@pytest.mark.parametrize("name", ["x", "", "1", "1-", "-", "1-1-1", "1-1:other", ":mark", f"{'9' * 30}-1"])
+@pytest.mark.parametrize(
+    "name", ["x", "", "1", "1-", "-", "1-1-1", "1-1:other", ":mark", f"{'9' * 20}-1", f"1-{'9' * 20}"]
+)
 async def test_what_is_not_named_by_an_entry_id_is_not_ours(stage: Stage, store: StreamStore, name: str) -> None:
     await stage.call("HSET", stage.keys.attempts, name, "")
     before = await stage.everything()

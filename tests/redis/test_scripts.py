@@ -11,9 +11,11 @@ from tests.redis.stage import Stage, filled
 from tests.support.plane import Plane
 from toolspan.errors import ServerFullError
 from toolspan.store import CallerStore, Connection, ControlStore, Inspector
+from toolspan.store.cancellations import CancellationStore
 from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
 from toolspan.store.limits import LimitStore
+from toolspan.store.progress import Progressed, ProgressReply, ProgressStore
 from toolspan.store.stream import Burial, Parked, Quarantined, Settled, Settlement, Start, Started
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ async def test_a_full_server_lets_the_fleet_finish_what_it_holds(alone: Stage) -
     assert keeper.keep([Held(kept, 1, noted=False)], running={}).lost == []
     assert keeper.keep([], running={}).lost == []
     assert (await limits.admit("echo", max_concurrency=1, rate=1, waiting=["1-0"])).count == 1
+    assert (await limits.admit("hash", max_concurrency=None, rate=1, waiting=["1-0"])).count == 1
     assert keeper.renew_slots("echo", ["1-0"], lease_ms=1_000) == 1
     assert await store.start([Start(begun, 1, 2, "token")]) == [Started.DONE]
     batch = [Settlement(settled, 1, False, alone.reply_to, *filled("id", "c"))]
@@ -72,6 +75,23 @@ async def test_a_full_server_lets_an_operator_pause_and_resume(alone: Stage) -> 
     assert (await control.read()).draining.keys() == {"w", "me"}
     assert due in await alone.plane.pending()
     keeper.close()
+
+
+async def test_a_full_server_lets_a_caller_give_up(alone: Stage) -> None:
+    caller = CallerStore(alone._connection, alone.keys, gateway_id="g", block_ms=20)
+    await alone.call("CONFIG", "SET", "maxmemory", 1)
+    await caller.cancel("c", ttl_ms=1_000)
+
+    assert await CancellationStore(alone._connection, alone.keys).given_up(["c"]) == ["c"]
+
+
+async def test_a_full_server_has_no_room_for_progress(alone: Stage) -> None:
+    progress = ProgressStore(alone._connection, alone.keys, me="me", reply_ttl_seconds=60, reply_maxlen=100)
+    entry_id = await alone.held()
+    await alone.call("CONFIG", "SET", "maxmemory", 1)
+
+    reply = ProgressReply(entry_id, 1, alone.reply_to, ["progress", "1"])
+    assert await progress.write([reply]) == [Progressed.NO_ROOM]
 
 
 async def test_a_full_server_takes_no_new_calls(alone: Stage) -> None:

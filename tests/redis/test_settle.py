@@ -282,6 +282,14 @@ async def test_a_group_made_anew_is_waited_for(stage: Stage, store: StreamStore)
     assert after == before
 
 
+async def test_what_a_group_made_anew_cannot_hand_out_is_not_waited_for(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    await stage.recreate_group()
+    await stage.delete_body(entry_id)
+
+    assert await store.settle(1, [_settlement(stage, entry_id)], held=1) == [Settled.NOT_OURS]
+
+
 async def test_a_registration_of_a_wrong_type_stops_a_batch_before_anything_is_written(
     stage: Stage, store: StreamStore
 ) -> None:

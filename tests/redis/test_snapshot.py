@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from typing import TYPE_CHECKING
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -70,8 +71,8 @@ async def test_workers_are_live_or_silent_by_their_last_heartbeat(stage: Stage, 
     await stage.beats("a")
     await stage.beats("b", ago_ms=LEASE_MS - 10_000)
     await stage.beats("c", ago_ms=LEASE_MS + 1)
-    for draining in ("b", "c"):
-        await stage.call("HSET", stage.keys.control, f"drain:{draining}", "{}")
+    for order in ("drain:b", "drain:c", "pause:a"):
+        await stage.call("HSET", stage.keys.control, order, "{}")
 
     found = await inspector.snapshot(lease_ms=LEASE_MS)
     await stage.call("DEL", stage.keys.control)
@@ -178,7 +179,11 @@ async def test_an_orphan_is_as_old_as_its_last_renewal(stage: Stage, inspector: 
     [
         b"\xff",
         b"[]",
+        b"no JSON",
+        b"7",
+        b"null",
         b'{"again":7,"oldest":"no"}',
+        b'{"oldest":[[[],1,1],[null,1,1],[true,1,1]]}',
         b'{"again":["a",-1,1e300],"oldest":[["no id",1,1],["1-0"],7,["1-0",1,"x"]]}',
     ],
 )
@@ -195,6 +200,50 @@ async def test_what_a_worker_tells_and_nobody_can_read_changes_nothing(
     assert (found.live_workers, found.pending_by_attempt) == (1, (1, 0, 0, 0))
     assert found.oldest_pending_age is not None
     assert 10 <= found.oldest_pending_age < 20
+
+
+async def test_behind_what_nobody_can_read_of_a_run_others_are_told(stage: Stage, inspector: Inspector) -> None:
+    now_ms = await stage.now_ms()
+    await stage.beats("a")
+    first, second = [await stage.held("a") for _ in range(2)]
+    await stage.works("a", oldest=[(first, 1, "x"), (second, 1, now_ms - 70_000)])
+
+    age = (await inspector.snapshot(lease_ms=LEASE_MS)).oldest_pending_age
+
+    assert age is not None
+    assert 70 <= age < 80
+
+
+async def test_a_worker_tells_nothing_where_something_else_lies(stage: Stage, inspector: Inspector) -> None:
+    await stage.beats("a")
+    await stage.call("SET", stage.keys.worker("a"), "something else", "EX", 60)
+
+    assert (await inspector.snapshot(lease_ms=LEASE_MS)).live_workers == 1
+
+
+async def test_a_worker_that_came_since_the_names_were_read_is_counted(
+    stage: Stage, inspector: Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspector, "_beating", AsyncMock(return_value=[]))
+    await stage.beats("a")
+
+    assert (await inspector.snapshot(lease_ms=LEASE_MS)).live_workers == 1
+
+
+async def test_whoever_holds_nothing_has_no_oldest_call(stage: Stage, inspector: Inspector) -> None:
+    await stage.call("XGROUP", "CREATECONSUMER", stage.keys.calls, stage.keys.group, "a")
+
+    assert (await inspector.snapshot(lease_ms=LEASE_MS)).oldest_pending_age is None
+
+
+async def test_the_oldest_pending_call_is_the_oldest_of_all_consumers(stage: Stage, inspector: Inspector) -> None:
+    for owner, idle_ms in (("a", 60_000), ("b", 120_000), ("c", 30_000)):
+        await stage.held(owner, idle_ms=idle_ms)
+
+    age = (await inspector.snapshot(lease_ms=LEASE_MS)).oldest_pending_age
+
+    assert age is not None
+    assert 120 <= age < 130
 
 
 async def test_the_age_of_the_oldest_call_is_that_of_what_nobody_was_given(stage: Stage, inspector: Inspector) -> None:

@@ -54,6 +54,19 @@ async def test_an_attempt_of_another_worker_is_an_attempt_of_its_own(stage: Stag
     assert [attempt["consumer"] for attempt in await stage.attempts(entry_id)] == ["other", "me"]
 
 
+@pytest.mark.parametrize(("consumer", "attempt"), [("other", 2), ("me", 1)])
+async def test_what_else_is_on_record_as_running_is_an_attempt_of_its_own(
+    stage: Stage, store: StreamStore, consumer: str, attempt: int
+) -> None:
+    entry_id = await stage.held()
+    await stage.note(entry_id, {"consumer": consumer, "attempt": attempt, "start": 1})
+    await store.start([Start(entry_id, 1, 2)])
+
+    assert [(one["consumer"], one["attempt"]) for one in await stage.attempts(entry_id)] == [
+        (consumer, attempt), ("me", 2),
+    ]  # fmt: skip
+
+
 async def test_a_start_without_a_token_leaves_no_mark(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held()
     await store.start([Start(entry_id, 1, 2)])
@@ -75,6 +88,13 @@ async def test_a_mark_of_another_start_refuses_for_ever(stage: Stage, store: Str
 
     assert await store.start([Start(entry_id, 1, 2, "token")]) == [Started.MARKED]
     assert await stage.everything() == before
+
+
+async def test_a_mark_stops_no_tool_that_may_run_again_by_now(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    await stage.mark(entry_id)
+
+    assert await store.start([Start(entry_id, 1, 2)]) == [Started.DONE]
 
 
 @pytest.mark.parametrize("how", LOST)

@@ -17,6 +17,7 @@ UNREADABLE: Final = (
     *(b"not json", b"", b"1", b"null", b'"text"', b"{}", b"[1]", b"[[]]", b"[null]", b"\xff"),
     *(b'[{"attempt":1}]', b'[{"consumer":1,"attempt":1,"start":1}]', b'[{"consumer":"a","attempt":"1","start":1}]'),
     *(b'[{"consumer":"a","attempt":1e999,"start":1}]', b'[{"consumer":"a","attempt":1,"start":NaN}]', b"[" * 2_000),
+    *(b'[{"consumer":"a","attempt":-1,"start":1}]', b'[{"consumer":"a","attempt":1,"start":9007199254740994}]'),
 )
 records = pytest.mark.parametrize("record", UNREADABLE, ids=lambda raw: repr(raw[:50]))
 
@@ -78,6 +79,14 @@ async def test_what_can_be_read_of_a_record_is_kept(stage: Stage, store: StreamS
     claims = await store.claim("gone", lease_ms=30_000, count=10, suspects=1, max_attempts=4)
 
     assert [claim.delivery.losses for claim in claims.claimed] == [2]
+
+
+async def test_an_error_that_is_no_text_is_left_out(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held()
+    await stage.note(entry_id, {"consumer": "a", "attempt": 1, "start": 1, "end": 2, "error": 7})
+    await store.start([Start(entry_id, 1, 2)])
+
+    assert "error" not in (await stage.attempts(entry_id))[0]
 
 
 async def test_an_owner_of_any_name_loses_its_orphans(stage: Stage, store: StreamStore) -> None:

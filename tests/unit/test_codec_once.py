@@ -57,6 +57,7 @@ def test_a_record_is_read() -> None:
         *(record(id=None), record(id=1), record(entry=None), record(entry=1)),
         *(record(reply={}), record(reply="v"), record(reply=["v", 1]), record(reply=["v"]), record(reply=[])),
         record(reply=None, more={"a": {"b": {"c": {}}}}),
+        record(reply=dict.fromkeys(REPLY)),
     ],
 )
 def test_what_is_no_record_is_malformed(raw: bytes) -> None:

@@ -47,7 +47,7 @@ class ProgressStore:
         self._redis = connection.commands
         self._keys = keys
         self._reply_ttl_seconds = reply_ttl_seconds
-        self._reply_maxlen = reply_maxlen
+        self._most = reply_maxlen // _SHARE
         self._progress = Script("progress")
 
     async def write(self, replies: Sequence[ProgressReply]) -> list[Progressed]:
@@ -66,8 +66,7 @@ class ProgressStore:
                 group=self._keys.group,
                 consumer=self.me,
                 reply_ttl=self._reply_ttl_seconds,
-                reply_maxlen=self._reply_maxlen,
-                most=self._reply_maxlen // _SHARE,
+                most=self._most,
                 entries=entries,
             )
         return [Progressed(int(digit)) for digit in answer.decode()]

@@ -329,7 +329,7 @@ class StreamStore:
         read_ns = time.monotonic_ns()
         read_ms = self.clock.at(read_ns)
         claims = []
-        for entry_id, deliveries, fields, attempts, losses, marked, since_ms in raw:
+        for entry_id, deliveries, fields, attempts, losses, mark, since_ms in raw:
             delivery = Delivery(
                 entry_id.decode(),
                 fields,
@@ -344,7 +344,7 @@ class StreamStore:
                 owner=owner,
                 loss=loss,
             )
-            claims.append(Claimed(delivery, bool(marked)))
+            claims.append(Claimed(delivery, mark is not None))
         return claims
 
     def _recovered(self, claim: Claimed) -> Claimed:

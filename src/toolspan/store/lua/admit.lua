@@ -41,10 +41,10 @@ local burst = math.max(1, rate)
 local tokens = math.huge
 if rate > 0 then
   local held, since_us = string.match(redis.call('GET', bucket) or '', '^(%S+) (%d+)$')
-  held, since_us = tonumber(held), tonumber(since_us)
+  held = tonumber(held)
   tokens = burst
-  if held and since_us then
-    tokens = math.min(burst, held + math.max(0, now_us - since_us) * rate / 1000000)
+  if held then
+    tokens = math.min(burst, held + math.max(0, now_us - tonumber(since_us)) * rate / 1000000)
   end
 end
 

@@ -5,8 +5,6 @@
 -- ARGV[1] ttl_ms
 -- ARGV[2] entry_id  of the call, where it is known; empty otherwise
 --
--- Returns how many workers heard of it at once.
---
 -- include clock
 
 local cancel, parked = KEYS[1], KEYS[2]
@@ -15,9 +13,6 @@ local ttl_ms, entry_id = ARGV[1], ARGV[2]
 -- Only a script's first write is checked on a full server, and this one passes: what is given up makes room.
 redis.call('DEL', cancel)
 redis.call('SET', cancel, '1', 'PX', ttl_ms)
-if entry_id ~= '' then
-  -- One that waits for its next attempt would be answered only then.
-  redis.pcall('ZADD', parked, 'XX', 'LT', now_ms(), entry_id)
-end
-local heard = redis.pcall('PUBLISH', cancel, '')
-return type(heard) == 'number' and heard or 0
+-- One that waits for its next attempt would be answered only then.
+redis.pcall('ZADD', parked, 'XX', 'LT', now_ms(), entry_id)
+redis.pcall('PUBLISH', cancel, '')

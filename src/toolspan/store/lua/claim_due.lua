@@ -46,7 +46,7 @@ local paused = control.paused(KEYS[5])
 -- Whether the call goes on waiting, for its tool is paused. Somebody has to answer it once its deadline has passed.
 local function waits_on(entry_id, fields)
   local tool, deadline = called(fields)
-  local since = paused[tool or '']
+  local since = paused[tool]
   if not since or (deadline and deadline <= now) then
     return false
   end

@@ -15,7 +15,6 @@ if holder and holder ~= me and not overruled then
   return 0
 end
 -- Only a script's first write is checked on a full server, and this one passes: that is when the gauges are needed.
-if redis.call('PEXPIRE', monitor, ttl_ms) == 0 or holder ~= me then
-  redis.call('SET', monitor, me, 'PX', ttl_ms)
-end
+redis.call('PEXPIRE', monitor, ttl_ms)
+redis.call('SET', monitor, me, 'PX', ttl_ms)
 return 1

@@ -53,7 +53,7 @@ if #ARGV >= HELD then
     local entry_id, attempt, noted = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
     local entry = pending[entry_id]
     if not entry or entry[4] ~= attempt then
-      if entry or not undelivered(stream, group, entry_id) then
+      if not undelivered(stream, group, entry_id) then
         lost[#lost + 1] = entry_id
         lost[#lost + 1] = ARGV[i + 1]
       end

@@ -24,8 +24,8 @@ while #letters < count and read < bytes do
     read = read + #part
   end
   if entry[2][1] == 'dlq.raw' then
-    local unpacked, original = pcall(cmsgpack.unpack, entry[2][2])
-    letter[3] = unpacked and type(original) == 'table' and original
+    local _, original = pcall(cmsgpack.unpack, entry[2][2])
+    letter[3] = type(original) == 'table' and original
   end
   letters[#letters + 1] = letter
   first = '(' .. entry[1]

@@ -25,4 +25,3 @@ local now = now_ms()
 redis.call('HSET', key, field, control.order(who, why, now))
 audit(KEYS[2], now, 'pause', who, 'tool', tool, 'why', why)
 redis.pcall('PUBLISH', key, field)
-return nil

@@ -5,17 +5,16 @@
 -- ARGV[1] group
 -- ARGV[2] consumer   who believes it holds the deliveries
 -- ARGV[3] reply_ttl
--- ARGV[4] reply_maxlen
--- ARGV[5] most       how many replies may lie unread for progress to be written: final ones must not be pushed out
--- ARGV[6..] entries  for each: entry id, attempt, which of the reply streams, number of values, the values
+-- ARGV[4] most       how many replies may lie unread for progress to be written: final ones must not be pushed out
+-- ARGV[5..] entries  for each: entry id, attempt, which of the reply streams, number of values, the values
 --
 -- Returns a digit for each: 1 written,
 --                           0 no longer ours, its final reply included: nothing was written,
 --                           2 there is no room for it, or it cannot be written.
 
 local stream = KEYS[1]
-local group, consumer, reply_ttl, reply_maxlen, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local REPLIES, ENTRIES = 1, 6
+local group, consumer, reply_ttl, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local REPLIES, ENTRIES = 1, 5
 
 local function write(entry_id, attempt, key, first, last)
   local held = redis.call('XPENDING', stream, group, entry_id, entry_id, 1, consumer)[1]
@@ -26,8 +25,8 @@ local function write(entry_id, attempt, key, first, last)
   if type(unread) ~= 'number' or unread >= most then
     return 2
   end
-  local answer = redis.pcall('XADD', key, 'MAXLEN', '~', reply_maxlen, '*', unpack(ARGV, first, last))
-  if type(answer) == 'table' and answer.err then
+  local answer = redis.pcall('XADD', key, '*', unpack(ARGV, first, last))
+  if type(answer) ~= 'string' then
     return 2
   end
   redis.call('EXPIRE', key, reply_ttl)

@@ -21,14 +21,12 @@ local purged, noted = tonumber(ARGV[6]), ARGV[7]
 
 -- Whole nodes of the stream first: those are deleted without a look into them.
 local deleted = redis.call('XTRIM', dead_letters, 'MINID', '~', last, 'LIMIT', count)
-if deleted == 0 then
-  while deleted < count do
-    local entry = redis.call('XRANGE', dead_letters, '-', last, 'COUNT', 1)[1]
-    if not entry then
-      break
-    end
-    deleted = deleted + redis.call('XDEL', dead_letters, entry[1])
+while deleted < count do
+  local entry = redis.call('XRANGE', dead_letters, '-', last, 'COUNT', 1)[1]
+  if not entry then
+    break
   end
+  deleted = deleted + redis.call('XDEL', dead_letters, entry[1])
 end
 if deleted == 0 then
   return { 0, noted }
@@ -37,6 +35,6 @@ end
 local now_noted = audit(audits, now_ms(), 'purge', who, 'count', purged + deleted, 'up_to', last, 'why', why,
   'matching', matching)
 if now_noted and noted ~= '' then
-  redis.pcall('XDEL', audits, noted)
+  redis.call('XDEL', audits, noted)
 end
 return { deleted, now_noted or '' }

@@ -65,14 +65,14 @@ end
 
 local entry = redis.call('XRANGE', stream, entry_id, entry_id)[1]
 local buried = bury(dead_letters, entry and entry[2] or {}, description)
-if type(buried) == 'table' and buried.err then
+if type(buried) ~= 'string' then
   return { 2 }
 end
 local status = 1
 if #ARGV >= VALUES + about then
   -- A reply that cannot be written must not keep the entry: the dead letter is its only end then.
   local answer = redis.pcall('XADD', reply, 'MAXLEN', '~', reply_maxlen, '*', unpack(ARGV, VALUES + about))
-  if type(answer) == 'table' and answer.err then
+  if type(answer) ~= 'string' then
     status = 3
   else
     redis.call('EXPIRE', reply, reply_ttl)

@@ -46,8 +46,7 @@ redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer)
 redis.call('ZREM', workers, consumer)
 redis.call('DEL', worker)
 redis.pcall('HDEL', orders, 'drain:' .. consumer)
-local length = redis.pcall('XLEN', stream)
-if length == 0 and redis.call('ZCARD', workers) == 0 then
+if redis.call('XLEN', stream) == 0 and redis.call('ZCARD', workers) == 0 then
   redis.pcall('SREM', streams, name)
 end
 return 1

@@ -2,10 +2,7 @@
 --
 -- KEYS[1] monitor  who reports
 -- ARGV[1] me
---
--- Returns 1 when it was us, 0 when it was somebody else.
 
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-  return 0
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
 end
-return redis.call('DEL', KEYS[1])

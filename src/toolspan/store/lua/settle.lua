@@ -57,7 +57,7 @@ for k = 1, tonumber(ARGV[10]) do
   end
   i = i + 1 + #blanks
   kinds[k] = {
-    attempt = attempt, fields = fields, blanks = blanks, reply = reply > 0 and KEYS[OTHERS + reply] or nil,
+    attempt = attempt, fields = fields, blanks = blanks, reply = reply > 0 and KEYS[OTHERS + reply],
     recorded = string.sub(flags, 1, 1) == '1', idempotent = #flags > 1, kept = string.sub(flags, 2) == '1',
   }
 end
@@ -80,7 +80,7 @@ while i <= #ARGV do
     status = undelivered(stream, group, entry_id) and 3 or 0
   elseif key then
     local answer = redis.pcall('XADD', key, 'MAXLEN', '~', reply_maxlen, '*', unpack(fields))
-    if type(answer) == 'table' and answer.err then
+    if type(answer) ~= 'string' then
       status = 2
     else
       written[key] = true

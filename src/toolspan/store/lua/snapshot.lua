@@ -39,15 +39,15 @@ local function first_id(key, from)
   return entry and entry[1] or ''
 end
 
--- What the last heartbeat of a worker said it had to do; nil where that cannot be read.
+-- What the last heartbeat of a worker said it had to do; false where that cannot be read.
 local function load_in(key)
   local raw = is(key, 'hash') and redis.call('HGET', key, 'load')
-  local read, load = pcall(cjson.decode, raw or '')
-  return read and type(load) == 'table' and load or nil
+  local _, load = pcall(cjson.decode, raw)
+  return type(load) == 'table' and load
 end
 
 local function whole(value)
-  return type(value) == 'number' and value >= 0 and value <= now and math.floor(value) or nil
+  return type(value) == 'number' and value >= 0 and value <= now and math.floor(value)
 end
 
 local leaving = is(orders, 'hash') and {}
@@ -95,7 +95,6 @@ local function began(consumer)
       end
     end
   end
-  return nil
 end
 
 -- When the first few of what a consumer holds were delivered or last renewed, the longest ago.
@@ -118,14 +117,10 @@ local function add_again(consumer, pending)
   end
 end
 
--- How many of the pending have no body any more because the stream was trimmed; nil if too many to be counted.
-local function trimmed(pending, first)
-  local lowest = pending > 0 and redis.call('XPENDING', stream, group)[2]
-  if not lowest or not ids.after(first, lowest) then
-    return 0
-  end
+-- How many of the pending have no body any more because the stream was trimmed; false if too many to be counted.
+local function trimmed(first)
   local gone = #redis.call('XPENDING', stream, group, '-', '(' .. first, MANY)
-  return gone < MANY and gone or nil
+  return gone < MANY and gone
 end
 
 local length, pending, consumers, undelivered, oldest, oldest_pending = false, false, false, false, false, false
@@ -139,7 +134,7 @@ if is(stream, 'stream') then
   if oldest == '' then
     undelivered = 0
   else
-    local gone = trimmed(pending, first_id(stream, '-'))
+    local gone = trimmed(first_id(stream, '-'))
     -- Low by one for each pending entry whose body somebody deleted, but never less than the one that we have seen.
     undelivered = gone and math.max(1, length - pending + gone)
   end
@@ -162,6 +157,6 @@ end
 
 local waiting = is(parked, 'zset') and redis.call('ZCARD', parked)
 return {
-  now, length, pending, waiting, undelivered or false, consumers, counts, again, oldest_pending, oldest, letters,
+  now, length, pending, waiting, undelivered, consumers, counts, again, oldest_pending, oldest, letters,
   oldest_letter,
 }

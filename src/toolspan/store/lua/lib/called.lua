@@ -4,9 +4,9 @@ local function called(fields)
   for i = 1, #fields, 2 do
     values[fields[i]] = fields[i + 1]
   end
-  if values.payload and not values.tool then
-    local read, payload = pcall(cjson.decode, values.payload)
-    values = read and type(payload) == 'table' and payload or {}
+  if not values.tool then
+    local _, payload = pcall(cjson.decode, values.payload)
+    values = type(payload) == 'table' and payload or {}
   end
   return values.tool, tonumber(values.deadline)
 end

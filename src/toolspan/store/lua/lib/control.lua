@@ -11,9 +11,9 @@ end
 
 -- What cannot be read is long ago.
 local function paused_at(value)
-  local read, order = pcall(cjson.decode, value)
-  local at = read and type(order) == 'table' and order.at
-  return type(at) == 'number' and at >= 0 and at < 2 ^ 53 and at or 0
+  local _, order = pcall(cjson.decode, value)
+  local at = type(order) == 'table' and order.at
+  return type(at) == 'number' and at < 2 ^ 53 and at or 0
 end
 
 -- The tools that are paused: name -> since when, in ms; nil where there are none.

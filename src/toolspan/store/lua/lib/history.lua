@@ -27,10 +27,9 @@ end
 
 -- What cannot be read is as good as absent: one record that somebody spoilt must not stop the calls beside it.
 function history.read(key, entry_id)
-  local raw = redis.call('HGET', key, entry_id)
-  local read, elements = pcall(cjson.decode, raw or '[]')
+  local _, elements = pcall(cjson.decode, redis.call('HGET', key, entry_id))
   local list = {}
-  if read and type(elements) == 'table' then
+  if type(elements) == 'table' then
     for _, element in ipairs(elements) do
       list[#list + 1] = attempt_in(element)
     end

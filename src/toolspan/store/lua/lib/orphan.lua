@@ -20,10 +20,9 @@ function orphan.is_suspect(list, deliveries, max_attempts, mark, suspect_from)
   return orphan.losses(list) >= suspect_from and deliveries < max_attempts and not mark
 end
 
--- The answer for one entry: id, deliveries, fields, list of attempts, losses, 1 if it bears a mark, since_ms.
+-- The answer for one entry: id, deliveries, fields, attempts as JSON, losses, its mark or nil, since_ms.
 function orphan.claimed(entry_id, deliveries, fields, list, mark, since_ms)
-  local attempts = #list > 0 and cjson.encode(list) or ''
-  return { entry_id, deliveries, fields, attempts, orphan.losses(list), mark and 1 or 0, since_ms }
+  return { entry_id, deliveries, fields, cjson.encode(list), orphan.losses(list), mark, since_ms }
 end
 
 -- Acknowledge an entry whose body somebody deleted: there is nothing left to run or to answer.

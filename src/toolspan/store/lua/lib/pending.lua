@@ -1,11 +1,10 @@
 -- What a consumer holds, and what the group has yet to hand out.
 local last_delivered
 
--- Whether a re-created group has yet to deliver an entry. One that lies there unheld, but which the group has passed,
--- was acknowledged by somebody else: it never comes again.
+-- Whether a re-created group has yet to deliver an entry that we do not hold. One that the group has passed is held by
+-- somebody else, or was acknowledged: it does not come again.
 local function undelivered(stream, group, entry_id)
-  if #redis.call('XPENDING', stream, group, entry_id, entry_id, 1) > 0
-    or #redis.call('XRANGE', stream, entry_id, entry_id) == 0 then
+  if #redis.call('XRANGE', stream, entry_id, entry_id) == 0 then
     return false
   end
   last_delivered = last_delivered or group_of(stream, group).last_delivered
