@@ -85,7 +85,7 @@ fuzz: $(READY) ## Give the codec a million broken entries (ten minutes); ARGS='-
 	@$(BIN)/python -m tests.fuzz.run $(ARGS)
 
 .PHONY: mutants
-mutants: $(READY) ## Change Lua and codec in one place at a time, list what no test notices (hours); ARGS='--near calls.py'
+mutants: $(READY) ## Change Lua and codec in one place at a time, list what no test notices (half an hour); ARGS='--near calls.py'
 	@$(BIN)/python -m tools.mutants.run $(ARGS)
 
 .PHONY: check

@@ -1,7 +1,11 @@
-"""A pytest plugin that writes down which Lua scripts each test calls, where TOOLSPAN_CALLERS says."""
+"""A pytest plugin that writes down for how long each test runs and which Lua scripts it calls, the quickest first.
+
+TOOLSPAN_CALLERS names the file.
+"""
 
 import json
 import os
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -11,15 +15,20 @@ import pytest
 from toolspan.store import scripts
 
 _calls: dict[str, set[str]] = defaultdict(set)
+_seconds: dict[str, float] = {}
 _running = ""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Any:
-    """Note which test runs."""
+    """Note which test runs, and for how long."""
     global _running  # noqa: PLW0603 - hooks have nowhere else to keep it
     _running = item.nodeid
-    return (yield)
+    began = time.monotonic()
+    try:
+        return (yield)
+    finally:
+        _seconds[_running] = time.monotonic() - began
 
 
 def pytest_configure() -> None:
@@ -35,5 +44,5 @@ def pytest_configure() -> None:
 
 def pytest_sessionfinish() -> None:
     """Write it down."""
-    found = {test: sorted(names) for test, names in _calls.items()}
+    found = [(test, _seconds[test], sorted(_calls[test])) for test in sorted(_calls, key=_seconds.__getitem__)]
     Path(os.environ["TOOLSPAN_CALLERS"]).write_text(json.dumps(found))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from luaparser import ast, astnodes
 
-from tools.mutants.mutant import Mutant
+from tools.mutants.mutant import Mutant, told_apart
 
 _OPPOSITES = {
     astnodes.EqToOp: ("==", "~="),
@@ -32,7 +32,7 @@ def changes_of(file: Path, text: str) -> list[Mutant]:
             old = text[start:end]
             for at, part, new in _changes(node, text, start, old):
                 found.add(Mutant(file, at, part, new, text.count("\n", 0, at) + 1))
-    return sorted(found)
+    return told_apart(found, text)
 
 
 def _changes(  # noqa: C901 - one arm for each kind of node

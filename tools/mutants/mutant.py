@@ -1,7 +1,9 @@
 """One change of one file."""
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -14,6 +16,8 @@ class Mutant:
     old: str
     new: str
     line: int
+    context: str = ""
+    """The line it is in, where the same change is made at other places of the file too."""
 
     def __str__(self) -> str:
         """Say what it changes, on one line."""
@@ -22,11 +26,22 @@ class Mutant:
     @property
     def change(self) -> str:
         """What is replaced, and by what: the key under which it is explained."""
-        return f"{_short(self.old)} -> {_short(self.new) or '(nothing)'}"
+        change = f"{_short(self.old)} -> {_short(self.new) or '(nothing)'}"
+        return f"{change} in: {self.context}" if self.context else change
 
     def apply(self, text: str) -> str:
         """Give the changed text."""
         return text[: self.start] + self.new + text[self.start + len(self.old) :]
+
+
+def told_apart(mutants: Collection[Mutant], text: str) -> list[Mutant]:
+    """Give all *mutants* of *text* in their order, those that are told apart by their lines alone with these."""
+    times = Counter(mutant.change for mutant in mutants)
+    lines = text.splitlines()
+    return sorted(
+        mutant if times[mutant.change] == 1 else replace(mutant, context=lines[mutant.line - 1].strip())
+        for mutant in mutants
+    )
 
 
 def _short(text: str) -> str:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.mutants.mutant import Mutant
+from tools.mutants.mutant import Mutant, told_apart
 
 _OPPOSITES: dict[type[ast.cmpop], tuple[str, str]] = {
     ast.Eq: ("==", "!="),
@@ -35,7 +35,7 @@ def mutants_of(file: Path, text: str) -> Iterator[Mutant]:
         for node in _running(ast.parse(text))
         for at, old, new in module.changes(node)
     }
-    yield from (mutant for mutant in sorted(found) if _is_python(mutant.apply(text)))
+    yield from (mutant for mutant in told_apart(found, text) if _is_python(mutant.apply(text)))
 
 
 class _Module:
