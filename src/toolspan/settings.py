@@ -244,6 +244,23 @@ def without_password(url: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*:).*@", r"\1***@", url))
 
 
+class BatchSettings(NamedTuple):
+    """The queue of finished spans, in spans and milliseconds."""
+
+    queue_size: int
+    batch_size: int
+    delay_ms: int
+
+
+def _whole(variable: str, default: int, what: str = "a whole number") -> int:
+    """Read a number that must not be 0."""
+    given = os.environ.get(variable) or str(default)
+    if not given.isdecimal() or int(given) == 0:
+        message = f"{variable}: must be {what}, not {given!r}"
+        raise SettingsError(message)
+    return int(given)
+
+
 class OtlpSettings:
     """What the standard `OTEL_*` variables say about where telemetry goes; the exporters read the rest themselves."""
 
@@ -251,11 +268,7 @@ class OtlpSettings:
 
     def __init__(self) -> None:
         self.disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-        interval = os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or "15000"
-        if not interval.isdecimal() or int(interval) == 0:
-            message = f"OTEL_METRIC_EXPORT_INTERVAL: must be a whole number of milliseconds, not {interval!r}"
-            raise SettingsError(message)
-        self.metric_interval_ms = float(interval)
+        self.metric_interval_ms = float(_whole("OTEL_METRIC_EXPORT_INTERVAL", 15_000, "a whole number of milliseconds"))
 
     def exports(self, signal: Literal["traces", "metrics", "logs"]) -> bool:
         """Whether *signal* has somewhere to go."""
@@ -283,6 +296,20 @@ class OtlpSettings:
         plain = "explicit_bucket_histogram"
         aggregation = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION") or plain
         return temporality.lower() == "cumulative" and aggregation.lower() == plain
+
+    @property
+    def batches(self) -> BatchSettings:
+        """How spans wait for their export, and how many of them leave at once."""
+        return BatchSettings(
+            queue_size=_whole("OTEL_BSP_MAX_QUEUE_SIZE", 2_048),
+            batch_size=_whole("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512),
+            delay_ms=_whole("OTEL_BSP_SCHEDULE_DELAY", 5_000, "a whole number of milliseconds"),
+        )
+
+    @property
+    def sdk_is_watched(self) -> bool:
+        """Whether the SDK counts what it loses."""
+        return os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
 
     def watch_sdk(self) -> None:
         """Have the SDK count what it loses, unless the environment says otherwise."""

@@ -14,7 +14,23 @@ if TYPE_CHECKING:
 
 
 def spans(otlp: OtlpSettings, meters: MeterProvider | None = None) -> SpanExporter:
-    """Make the exporter for spans; what it tells of itself goes to *meters*."""
+    """Make the exporter for spans, which takes them as `Written`; what it tells of itself goes to *meters*.
+
+    Raises:
+        ImportError, AttributeError: if the stock exporters are not inside what they were when ours was written.
+    """
+    collector = otlp.endpoint("traces")
+    if otlp.protocol("traces") == "grpc":
+        from toolspan.telemetry.otlp.grpc import GrpcExporter  # noqa: PLC0415
+
+        return GrpcExporter(meters, collector)
+    from toolspan.telemetry.otlp.http import HttpExporter  # noqa: PLC0415
+
+    return HttpExporter(meters, collector)
+
+
+def stock_spans(otlp: OtlpSettings, meters: MeterProvider | None = None) -> SpanExporter:
+    """Make the SDK's own exporter for spans; what it tells of itself goes to *meters*."""
     if otlp.protocol("traces") == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as Grpc  # noqa: PLC0415
 

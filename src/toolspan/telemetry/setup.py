@@ -22,6 +22,7 @@ from toolspan.settings import OtlpSettings
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import exporters
 from toolspan.telemetry.ambient import AMBIENT
+from toolspan.telemetry.events import log
 from toolspan.telemetry.histograms import Histograms, JoiningReader
 from toolspan.telemetry.ids import DerivedIds
 from toolspan.telemetry.lines import LINES
@@ -155,9 +156,7 @@ class _Making:
             return None
         self.ids = DerivedIds()
         meters = self._meters
-        exporter = exporters.spans(self._otlp, meters)
-        self._watch(exporter, "traces")
-        self.ended = BatchSpanProcessor(exporter, meter_provider=meters)
+        self.ended = self._processor(meters)
         made = TracerProvider(
             resource=self.resource, id_generator=self.ids, shutdown_on_exit=False, meter_provider=meters
         )
@@ -167,6 +166,20 @@ class _Making:
         if self._around_tools:
             AMBIENT.lend(made)
         return made
+
+    def _processor(self, meters: MeterProvider | None) -> SpanProcessor:
+        try:
+            from toolspan.telemetry.otlp.outbox import made  # noqa: PLC0415
+
+            exporter = exporters.spans(self._otlp, meters)
+            self._watch(exporter, "traces")
+            return made(exporter, self._otlp, meters)
+        except (ImportError, AttributeError) as problem:
+            # An SDK that came after us, and is not inside what it was: its own way is slower, and always works.
+            log.warning("telemetry.slow", why=str(problem), meaning="spans are exported by the SDK's own exporter")
+        exporter = exporters.stock_spans(self._otlp, meters)
+        self._watch(exporter, "traces")
+        return BatchSpanProcessor(exporter, meter_provider=meters)
 
     def meters(self) -> MeterProvider | None:
         otlp = self._otlp

@@ -1,0 +1,176 @@
+"""Finished spans on their way out: a bounded queue, and a thread that writes and sends them in batches."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import structlog
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+from toolspan.telemetry.lines import kept_here
+from toolspan.telemetry.otlp.counts import QueueCounts
+from toolspan.telemetry.otlp.spans import request
+from toolspan.telemetry.outages import told
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+    from opentelemetry.metrics import MeterProvider
+
+    from toolspan.settings import BatchSettings, OtlpSettings
+
+log: Final = structlog.get_logger("toolspan")
+
+Plain: TypeAlias = tuple[Any, ...]
+"""The spans of one call as plain values; how many they are comes first."""
+
+_MOST_OF_A_CALL: Final = 3
+_FAREWELL_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An encoded request; for exporters, its length is how many spans are in it."""
+
+    body: bytes
+    count: int
+
+    def __len__(self) -> int:
+        """Tell how many spans are in it."""
+        return self.count
+
+
+class Outbox(SpanProcessor):
+    """Takes spans from all threads and never waits; what it has no room for is dropped, and counted."""
+
+    def __init__(self, exporter: SpanExporter, batches: BatchSettings, counts: QueueCounts) -> None:
+        # The spans of a call are kept or dropped as one.
+        self._most = max(batches.queue_size, _MOST_OF_A_CALL)
+        self._batch = max(1, min(batches.batch_size, self._most))
+        self._delay = batches.delay_ms / 1000
+        self._exporter = exporter
+        self._counts = counts
+        self._write_plain: Callable[[Sequence[Plain]], bytes] = lambda _: b""
+        self._queue: deque[ReadableSpan | Plain] = deque()
+        self._size = 0
+        self._overflowing = False
+        self._closed = self._given_up = False
+        self._begin()
+        counts.watch(lambda: self._size, self._most)
+        again = weakref.WeakMethod(self._begin)
+        os.register_at_fork(after_in_child=lambda: (begin := again()) and begin())
+
+    def writes_plain_by(self, write: Callable[[Sequence[Plain]], bytes]) -> None:
+        """Have what `put` is given written by *write*: as a part of a request."""
+        self._write_plain = write
+
+    def _begin(self) -> None:
+        """Begin with an empty queue; so does a process that was forked, for its parent exports what it has."""
+        self._lock = threading.Lock()
+        self._exporting = threading.Lock()
+        self._awake = threading.Event()
+        self._queue.clear()
+        self._size = 0
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+        self._thread.start()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a span of the SDK."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self._put(span, 1)
+
+    def put(self, call: Plain) -> None:
+        """Take the spans of one call."""
+        self._put(call, call[0])
+
+    def _put(self, item: ReadableSpan | Plain, count: int) -> None:
+        with self._lock:
+            if not self._closed and self._size + count <= self._most:
+                self._size += count
+                self._queue.append(item)
+                due = self._size >= self._batch
+            else:
+                due = False
+                self._dropped(count)
+        if due and not self._awake.is_set():
+            self._awake.set()
+
+    def _dropped(self, count: int) -> None:
+        self._counts.dropped(count, "already_shutdown" if self._closed else "queue_full")
+        if not self._overflowing and not self._closed:
+            self._overflowing = True
+            # A line is no span: it comes to none of our locks. In an outage it has been told already.
+            if not told("Queue full, dropping spans"):
+                with kept_here():
+                    log.warning("telemetry.dropped", signal="traces", queue=self._most)
+
+    def _run(self) -> None:
+        while not self._closed:
+            woken = self._awake.wait(self._delay)
+            self._awake.clear()
+            self._export(all_of_it=not woken)
+        self._export(all_of_it=True)
+
+    def _export(self, *, all_of_it: bool) -> None:
+        """Export full batches; with *all_of_it*, also what is left."""
+        with self._exporting, suppress_instrumentation():
+            while not self._given_up and self._size >= (1 if all_of_it else self._batch):
+                spans, plain, count = self._take()
+                written = Written(request(spans, self._write_plain(plain) if plain else b""), count)
+                self._counts.finished(count)
+                # The exporter says itself what went wrong.
+                self._exporter.export(written)  # type: ignore[arg-type]
+
+    def _take(self) -> tuple[list[ReadableSpan], list[Plain], int]:
+        spans: list[ReadableSpan] = []
+        plain: list[Plain] = []
+        count = 0
+        with self._lock:
+            while self._queue:
+                item = self._queue[0]
+                size = 1 if isinstance(item, ReadableSpan) else item[0]
+                if count and count + size > self._batch:
+                    break
+                count += size
+                self._queue.popleft()
+                if isinstance(item, ReadableSpan):
+                    spans.append(item)
+                else:
+                    plain.append(item)
+            self._size -= count
+            self._overflowing = False
+        return spans, plain, count
+
+    def force_flush(self, timeout_millis: int | None = None) -> bool:
+        """Export all that is there, in this thread."""
+        del timeout_millis
+        if self._closed:
+            return False
+        self._export(all_of_it=True)
+        return True
+
+    def shutdown(self) -> None:
+        """Export all that is there, take nothing more, and end the exporter, even if it hangs."""
+        if self._closed:
+            return
+        ends = time.monotonic() + _FAREWELL_SECONDS
+        with self._lock:
+            self._closed = True
+        self._awake.set()
+        self._thread.join(max(0.0, ends - time.monotonic()))
+        self._given_up = True
+        self._exporter.shutdown()
+
+
+def made(exporter: SpanExporter, otlp: OtlpSettings, meters: MeterProvider | None) -> Outbox:
+    """Make one in front of *exporter*; what it tells of itself goes to *meters*."""
+    return Outbox(exporter, otlp.batches, QueueCounts(meters, enabled=otlp.sdk_is_watched))
