@@ -6,7 +6,7 @@ import math
 import time
 from bisect import bisect_left
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
@@ -29,8 +29,20 @@ if TYPE_CHECKING:
     from toolspan.telemetry.catalog import Metric
 
 
+class Example(Protocol):
+    """A span that is exported, as an example of what was measured; asked for its name when that is exported."""
+
+    @property
+    def trace_id(self) -> int:
+        """The id of its trace."""
+
+    @property
+    def span_id(self) -> int:
+        """The id of the span."""
+
+
 class Sampled(NamedTuple):
-    """A span that is exported, as an example of what was measured."""
+    """A span whose ids are known."""
 
     trace_id: int
     span_id: int
@@ -43,7 +55,7 @@ class Bucketed:
         self.metric = metric
         self._series: dict[tuple[str, ...], _Series] = {}
 
-    def record(self, seconds: float, *values: str, sampled: Sampled | None = None) -> None:
+    def record(self, seconds: float, *values: str, sampled: Example | None = None) -> None:
         """Count *seconds* under the *values* of the metric's attributes, in their order."""
         series = self._series.get(values)
         if series is None:
@@ -78,7 +90,7 @@ class _Series:
         self.sum = 0.0
         self.least = math.inf
         self.most = -math.inf
-        self.examples: dict[int, tuple[float, Sampled, int]] = {}
+        self.examples: dict[int, tuple[float, Example, int]] = {}
 
     def point(
         self, attributes: dict[str, str], buckets: Sequence[float], since_ns: int, now_ns: int

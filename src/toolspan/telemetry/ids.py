@@ -41,6 +41,16 @@ def span_id_of(delivery: Delivery, call_id: str, consumer: str, *, attempt: int 
     return _digest(f"{call_id}\0{delivery.entry_id}\0{number}\0{consumer}\0{role}", 8)
 
 
+def span_ids_of(delivery: Delivery, call_id: str, consumer: str) -> tuple[bytes, bytes, bytes]:
+    """Derive the ids of `process`, `execute_tool` and `send` of an attempt, as `span_id_of` does."""
+    text = f"{call_id}\0{delivery.entry_id}\0{delivery.attempt}\0{consumer}\0"
+    process = blake2b(_bytes(text), digest_size=8)
+    tool, reply = process.copy(), process.copy()
+    tool.update(b"execute_tool")
+    reply.update(b"send")
+    return process.digest(), tool.digest(), reply.digest()
+
+
 def trace_id_of(call_id: str) -> int:
     """Derive the trace id of a call that brought no trace context."""
     return _digest(call_id, 16)
@@ -48,4 +58,8 @@ def trace_id_of(call_id: str) -> int:
 
 def _digest(text: str, size: int) -> int:
     # Zero is no valid id.
-    return int.from_bytes(blake2b(text.encode(errors="replace"), digest_size=size).digest()) or 1
+    return int.from_bytes(blake2b(_bytes(text), digest_size=size).digest()) or 1
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode() if text.isascii() else text.encode(errors="replace")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter
 
     from toolspan.telemetry.catalog import Metric
-    from toolspan.telemetry.histograms import Histograms, Sampled
+    from toolspan.telemetry.histograms import Example, Histograms
 
 
 class Counter:
@@ -59,7 +59,7 @@ class Histogram:
                 metric.name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=metric.buckets
             )
 
-    def record(self, seconds: float, *values: str, sampled: Sampled | None = None) -> None:
+    def record(self, seconds: float, *values: str, sampled: Example | None = None) -> None:
         """Record; *values* belong to the metric's attributes in their order, an empty one is left out.
 
         *sampled* is a span that is exported, and an example of it.
@@ -77,11 +77,12 @@ def gauge(meter: Meter, metric: Metric, read: Callable[[], Iterable[tuple[float,
     meter.create_observable_gauge(metric.name, [observe], metric.unit, metric.meaning)
 
 
-def _context_of(sampled: Sampled | None) -> Context:
+def _context_of(sampled: Example | None) -> Context:
     """Give a context in which *sampled* is the current span, and none otherwise: ours is that of some other work."""
     if sampled is None:
         return Context()
-    context = SpanContext(*sampled, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    context = SpanContext(sampled.trace_id, sampled.span_id, is_remote=False, trace_flags=flags)
     return set_span_in_context(NonRecordingSpan(context), Context())
 
 

@@ -31,13 +31,19 @@ class Parent(NamedTuple):
 
 def parse(traceparent: str | None) -> Parent | None:
     """Read a `traceparent`; None for whatever is not one."""
-    found = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    found = split(traceparent) if traceparent else None
+    return found and Parent(*(int(part, 16) for part in found))
+
+
+def split(traceparent: str) -> tuple[str, str, str] | None:
+    """Give the trace id, the span id and the flags of a `traceparent` as they stand there; None if it is not one."""
+    found = _TRACEPARENT.fullmatch(traceparent)
     if found is None:
         return None
     trace, span, flags = found.groups()
-    if trace == _NO_TRACE or span == _NO_SPAN or (len(traceparent or "") > 55 and (traceparent or "")[:2] == "00"):  # noqa: PLR2004
+    if trace == _NO_TRACE or span == _NO_SPAN or (len(traceparent) > 55 and traceparent[:2] == "00"):  # noqa: PLR2004
         return None
-    return Parent(int(trace, 16), int(span, 16), int(flags, 16))
+    return trace, span, flags
 
 
 def capped(traceparent: str, ratio: float) -> str:

@@ -7,10 +7,11 @@ sampled like any other; the events, metrics and lines about it do not depend on 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+import re
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from opentelemetry import context as otel_context
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import get_current_span
 
 if TYPE_CHECKING:
@@ -61,3 +62,36 @@ class Keeping(Sampler):
     def get_description(self) -> str:
         """Say what it does."""
         return f"Keeping({self._others.get_description()})"
+
+
+class Rule(NamedTuple):
+    """What a sampler decides by, where it is one of the standard ones: the parent, or else the trace id."""
+
+    by_parent: bool
+    below: int
+    """Traces are sampled whose lower 64 bits are below it."""
+
+    def samples(self, trace_id: str, parent_sampled: bool | None) -> bool:
+        """Decide on a trace, whose id is given in hexadecimal."""
+        if self.by_parent and parent_sampled is not None:
+            return parent_sampled
+        return self.below == _ALL or int(trace_id[16:], 16) < self.below
+
+
+_ALL: Final = 1 << 64
+_ROOTS: Final = {"AlwaysOnSampler": _ALL, "AlwaysOffSampler": 0}
+_BY_RATIO: Final = re.compile(r"TraceIdRatioBased\{([0-9.e-]+)\}")
+_BY_PARENT: Final = re.compile(
+    r"ParentBased\{root:(.+),remoteParentSampled:AlwaysOnSampler,remoteParentNotSampled:AlwaysOffSampler,"
+    r"localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler\}"
+)
+
+
+def rule_of(sampler: Sampler) -> Rule | None:
+    """Give the rule of one of the samplers that `OTEL_TRACES_SAMPLER` can name; None for any other."""
+    described = sampler.get_description()
+    by_parent = _BY_PARENT.fullmatch(described)
+    root = by_parent.group(1) if by_parent else described
+    by_ratio = _BY_RATIO.fullmatch(root)
+    below = TraceIdRatioBased.get_bound_for_rate(float(by_ratio.group(1))) if by_ratio else _ROOTS.get(root)
+    return None if below is None else Rule(by_parent is not None, below)

@@ -14,8 +14,9 @@ from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from toolspan.redaction import Redactor
 from toolspan.settings import OtlpSettings
@@ -25,11 +26,13 @@ from toolspan.telemetry.ambient import AMBIENT
 from toolspan.telemetry.events import log
 from toolspan.telemetry.histograms import Histograms, JoiningReader
 from toolspan.telemetry.ids import DerivedIds
+from toolspan.telemetry.lean import LeanSpans
 from toolspan.telemetry.lines import LINES
 from toolspan.telemetry.logs import leave_stdout_alone
+from toolspan.telemetry.otlp.outbox import Outbox
 from toolspan.telemetry.outages import Outage
 from toolspan.telemetry.probe import Probe
-from toolspan.telemetry.sampling import Keeping
+from toolspan.telemetry.sampling import Keeping, rule_of
 from toolspan.telemetry.spans import Spans
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
 
     from toolspan.keys import Keys
+    from toolspan.telemetry.sampling import Rule
 
 T = TypeVar("T")
 
@@ -123,6 +127,7 @@ def start(
             logger_provider=logger_provider,
             ids=making.ids,
             ended=making.ended,
+            rule=making.rule,
             resource=making.resource,
             histograms=making.histograms,
             group_meter=group_meter,
@@ -143,6 +148,7 @@ class _Making:
         self.resource = resource
         self.ids: DerivedIds | None = None
         self.ended: SpanProcessor | None = None
+        self.rule: Rule | None = None
         self.shutdowns: list[Callable[[], Any]] = []
         self.histograms: Histograms | None = None
         self.of_group: MeterProvider | None = None
@@ -157,10 +163,17 @@ class _Making:
         self.ids = DerivedIds()
         meters = self._meters
         self.ended = self._processor(meters)
+        limits = SpanLimits()
         made = TracerProvider(
-            resource=self.resource, id_generator=self.ids, shutdown_on_exit=False, meter_provider=meters
+            resource=self.resource,
+            id_generator=self.ids,
+            shutdown_on_exit=False,
+            meter_provider=meters,
+            span_limits=limits,
         )
         made.add_span_processor(self.ended)
+        if _spares_ours(limits):
+            self.rule = rule_of(made.sampler)
         made.sampler = Keeping(made.sampler)
         self.shutdowns.append(partial(_end_tracers, made))
         if self._around_tools:
@@ -250,6 +263,17 @@ class _GroupReader(PeriodicExportingMetricReader):
         super()._set_meter_provider(self._meters or meter_provider)
 
 
+_MOST_ATTRIBUTES: Final = 32
+"""More than any span of ours has."""
+
+
+def _spares_ours(limits: SpanLimits) -> bool:
+    """Tell whether all that we say on spans fits within *limits*."""
+    attributes, links = limits.max_span_attributes, limits.max_links
+    whole = limits.max_span_attribute_length is None
+    return whole and (attributes is None or attributes >= _MOST_ATTRIBUTES) and (links is None or links > 1)
+
+
 def make_probe(
     *,
     keys: Keys,
@@ -260,6 +284,7 @@ def make_probe(
     logger_provider: _logs.LoggerProvider | None = None,
     ids: DerivedIds | None = None,
     ended: SpanProcessor | None = None,
+    rule: Rule | None = None,
     resource: Resource | None = None,
     histograms: Histograms | None = None,
     group_meter: Callable[[], Meter | None] = lambda: None,
@@ -276,17 +301,20 @@ def make_probe(
         address[at.SERVER_PORT] = server[1]  # type: ignore[assignment]
     tracer = tracer_provider.get_tracer(SCOPE, release) if tracer_provider else None
     redact = redact or Redactor()
-    spans = Spans(
-        tracer,
-        ids=ids,
-        ended=ended,
-        resource=resource,
-        keys=keys,
-        consumer=consumer,
-        server=address,
-        link_only=link_only,
-        captured=redact if capture_args else None,
-    )
+    more: dict[str, Any] = {
+        "ids": ids,
+        "keys": keys,
+        "consumer": consumer,
+        "server": address,
+        "link_only": link_only,
+        "captured": redact if capture_args else None,
+    }
+    spans: Spans
+    if isinstance(ended, Outbox) and rule and resource and consumer and not capture_args and not link_only:
+        scope = InstrumentationScope(SCOPE, release)
+        spans = LeanSpans(tracer, ended, rule, resource=resource, scope=scope, **more)
+    else:
+        spans = Spans(tracer, ended=ended, resource=resource, **more)
     return Probe(
         keys=keys,
         spans=spans,

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from toolspan.keys import Keys
     from toolspan.model import Attempt, LossReason, Origin, Outcome, Run
+    from toolspan.telemetry.histograms import Example
     from toolspan.telemetry.ids import DerivedIds
 
 NOT_AN_ERROR: Final = frozenset({"deadline_exceeded", "cancelled"})
@@ -199,7 +200,7 @@ class Spans:
         end_ns = recording.at(ended_ns)
         if recording.tool is not None:
             result = run.unsent or run.outcome
-            _fail(recording.tool, result)
+            fail(recording.tool, result)
             if self.captured is not None and isinstance(result, Succeeded):
                 recording.tool.set_attribute(at.TOOL_CALL_RESULT, _cut(self.captured(result.result.decode())))
             # What was left behind at the drain has not ended: the attempt has, and the span with it.
@@ -209,7 +210,7 @@ class Spans:
             recording.reply.end(end_ns)
         process = recording.process
         process.set_attributes({at.OUTCOME: outcome, **{f"{at.PHASE}.{name}": ms for name, ms in phases.items()}})
-        _fail(process, run.outcome)
+        fail(process, run.outcome)
         process.end(end_ns)
 
     def end_lost(self, run: Run, lost: Attempt, loss: LossReason, *, origin: Origin) -> None:
@@ -240,10 +241,14 @@ class Spans:
         recording: Recording | None = run.recording
         if recording is not None:
             return with_span(recording.tool, recording.context) if tool and recording.tool else recording.context
+        return self._above(run)
+
+    def _above(self, run: Run) -> Context | None:
+        """Give the trace context that the call brought."""
         producer = propagation.span_context(run.call.trace) if run.call else None
         return propagation.context_of(producer) if producer else None
 
-    def sampled(self, run: Run) -> Sampled | None:
+    def sampled(self, run: Run) -> Example | None:
         """Name the `process` span of *run*, as an example of what is measured; None if it is not exported."""
         recording: Recording | None = run.recording
         if recording is None:
@@ -305,7 +310,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_CAPTURED else f"{text[: _LONGEST_CAPTURED - 1]}…"
 
 
-def _fail(span: Span, outcome: Outcome | None) -> None:
+def fail(span: Span, outcome: Outcome | None) -> None:
+    """Say on *span* how *outcome* failed, if it did."""
     if not isinstance(outcome, Failed):
         return
     span.set_attribute(at.ERROR_TYPE, outcome.type)

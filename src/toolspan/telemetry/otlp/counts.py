@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from opentelemetry.sdk._shared_internal._processor_metrics import create_processor_metrics
-from opentelemetry.semconv._incubating.attributes.otel_attributes import OtelComponentTypeValues
+from opentelemetry.metrics import NoOpMeterProvider
 
 from toolspan.telemetry.lines import kept_here
 
@@ -27,15 +26,24 @@ class QueueCounts:
     """Counts what leaves the queue for the exporter, and what is dropped in front of it."""
 
     def __init__(self, meters: MeterProvider | None, *, enabled: bool) -> None:
-        self._meters = meters
-        self._enabled = enabled and meters is not None
+        self._meters = meters or NoOpMeterProvider()
+        self._enabled = enabled
 
     def watch(self, size: Callable[[], int], most: int) -> None:
-        """Export *size* as that of the queue, and *most* as its limit."""
+        """Export *size* as that of the queue, and *most* as its limit.
+
+        Raises:
+            ImportError: if the SDK has moved what it does that with.
+        """
+        from opentelemetry.sdk._shared_internal._processor_metrics import create_processor_metrics  # noqa: PLC0415
+        from opentelemetry.semconv._incubating.attributes.otel_attributes import (  # noqa: PLC0415
+            OtelComponentTypeValues,
+        )
+
         self._metrics = create_processor_metrics(
             "traces",
             OtelComponentTypeValues.BATCHING_SPAN_PROCESSOR,
-            self._meters,  # type: ignore[arg-type] - not enabled without
+            self._meters,
             capacity=most,
             enabled=self._enabled,
         )

@@ -25,9 +25,10 @@ class GrpcExporter(OTLPSpanExporter):
         self._metrics: Any = ExportCounts(self._metrics, collector)
 
     def _initialize_channel_and_stub(self) -> None:
-        super()._initialize_channel_and_stub()
+        super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]
+        channel: Any = self._channel
         self._client: Any = self
-        self._call = self._channel.unary_unary(
+        self._call = channel.unary_unary(
             "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
             response_deserializer=ExportTraceServiceResponse.FromString,
         )

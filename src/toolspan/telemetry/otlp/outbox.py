@@ -22,9 +22,8 @@ from toolspan.telemetry.outages import told
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from opentelemetry.sdk.trace.export import SpanExporter
-
     from opentelemetry.metrics import MeterProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
     from toolspan.settings import BatchSettings, OtlpSettings
 

@@ -1,0 +1,250 @@
+"""The spans of ordinary calls, kept as plain values until all of them have ended; all others are the SDK's.
+
+Ordinary is the first attempt of a call that can be read and brought no more than a `traceparent`. Nearly all are.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import set_span_in_context as with_span
+
+from toolspan.model import Failed
+from toolspan.telemetry import attributes as at
+from toolspan.telemetry import clock, propagation
+from toolspan.telemetry.ids import span_ids_of, trace_id_of
+from toolspan.telemetry.otlp.calls import Calls
+from toolspan.telemetry.record import Record
+from toolspan.telemetry.spans import NOT_AN_ERROR, Spans, fail
+from toolspan.telemetry.text import clean
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+    from opentelemetry.trace import Span, Tracer
+
+    from toolspan.keys import Keys
+    from toolspan.model import Outcome, Run
+    from toolspan.telemetry.histograms import Example
+    from toolspan.telemetry.otlp.calls import Error
+    from toolspan.telemetry.otlp.outbox import Outbox
+    from toolspan.telemetry.sampling import Rule
+
+_SPAN_KEY: Final = next(iter(with_span(INVALID_SPAN, Context())))
+"""Under which name a context holds its span; setting it by the API copies the context twice."""
+
+_SAMPLED: Final = TraceFlags.SAMPLED
+_RANDOM: Final = TraceFlags.RANDOM_TRACE_ID
+
+
+class LeanSpans(Spans):
+    """Keeps what is known of each ordinary call, and hands it to *outbox* at its end.
+
+    Then it is also known whether the call failed: what did is exported whatever *rule* says.
+    """
+
+    def __init__(
+        self,
+        tracer: Tracer | None,
+        outbox: Outbox,
+        rule: Rule,
+        *,
+        resource: Resource,
+        scope: InstrumentationScope,
+        keys: Keys,
+        **more: Any,
+    ) -> None:
+        super().__init__(tracer, ended=outbox, resource=resource, keys=keys, **more)
+        self.resource = resource
+        self._outbox = outbox
+        self._rule = rule
+        outbox.writes_plain_by(Calls(resource, scope, keys, self._consumer, self._server).write)
+
+    def begin(self, run: Run) -> None:
+        """Begin to keep what is known of *run*."""
+        delivery, call = run.delivery, run.call
+        if call is None or delivery.attempt != 1 or not delivery.counted or delivery.loss or delivery.history:
+            super().begin(run)
+            return
+        trace = call.trace
+        if trace.tracestate or trace.baggage:
+            super().begin(run)
+            return
+        found = propagation.split(trace.traceparent) if trace.traceparent else None
+        if found is None:
+            trace_id, parent, known, sampled_above = f"{trace_id_of(call.id):032x}", "", 0, None
+        else:
+            trace_id, parent, flags = found
+            known = int(flags, 16)
+            sampled_above = bool(known & _SAMPLED)
+        sampled = self._rule.samples(trace_id, sampled_above)
+        run.recording = Record(self, run, trace_id, parent, known & _RANDOM | sampled, sampled)
+
+    def executing(self, run: Run) -> AbstractContextManager[None]:
+        """Make the record the current span while the tool runs."""
+        record = run.recording
+        if type(record) is not Record:
+            return super().executing(run)
+        record.executed = True
+        return _Inside(record)
+
+    def traceparent(self, run: Run) -> str | None:
+        """Give the context of the `process` span of *run*."""
+        record = run.recording
+        if type(record) is not Record:
+            return super().traceparent(run)
+        return _written(record, 0) if _kept(record, run) else _given(run)
+
+    def reply_traceparent(self, run: Run) -> str | None:
+        """Give the context of `send` of the reply, which begins with that."""
+        record = run.recording
+        if type(record) is not Record:
+            return super().reply_traceparent(run)
+        if not _kept(record, run):
+            return _given(run)
+        record.replied = True
+        return _written(record, 2)
+
+    def end(
+        self, run: Run, *, outcome: str, phases: dict[str, float], ended_ns: int = 0, batch: int = 1, sent: bool = True
+    ) -> None:
+        """Hand on what is known of *run*."""
+        record = run.recording
+        if type(record) is not Record:
+            super().end(run, outcome=outcome, phases=phases, ended_ns=ended_ns, batch=batch, sent=sent)
+            return
+        run.recording = None
+        call, delivery = run.call, run.delivery
+        if call is None or not _kept(record, run):
+            record.ended()
+            return
+        process, tool, reply = record.ids
+        # One offset for all of them, whatever was done to the clock meanwhile.
+        offset_ns = clock.offset_ns()
+        end_ns = offset_ns + (ended_ns or time.monotonic_ns())
+        error = _error_of(run.outcome)
+        tool_error = error if run.unsent is None else _error_of(run.unsent)
+        tool_ended_ns = offset_ns + run.tool_ended_ns if run.tool_ended_ns else end_ns
+        if record.taken_over is not None:
+            fail(record.taken_over, run.unsent or run.outcome)
+            record.taken_over.end(tool_ended_ns)
+        own_tool = record.executed and record.taken_over is None
+        replied = record.replied and sent
+        record.ended()
+        self._outbox.put((
+            1 + own_tool + replied,
+            bytes.fromhex(record.trace),
+            bytes.fromhex(record.parent),
+            process,
+            tool if own_tool else b"",
+            reply if replied else b"",
+            offset_ns + delivery.read_ns,
+            offset_ns + run.tool_began_ns if run.tool_began_ns else end_ns,
+            tool_ended_ns,
+            offset_ns + run.settling_ns if run.settling_ns else end_ns,
+            end_ns,
+            delivery.entry_id,
+            call.id,
+            call.tool_call_id or call.id,
+            call.tool,
+            call.reply_to or self._reply_template,
+            sum(map(len, delivery.fields)),
+            delivery.origin,
+            outcome,
+            tuple(map(phases.get, at.PHASES)),
+            batch,
+            error,
+            tool_error,
+        ))  # fmt: skip
+
+    def drop(self, run: Run) -> None:
+        """Forget the spans of a run whose end somebody else tells."""
+        record = run.recording
+        if type(record) is Record:
+            record.ended()
+        run.recording = None
+
+    def context(self, run: Run, *, tool: bool = False) -> Context | None:
+        """The trace context of *run*, or of its *tool*, for what is logged about it."""
+        record = run.recording
+        if type(record) is not Record:
+            return super().context(run, tool=tool)
+        if _kept(record, run):
+            return with_span(NonRecordingSpan(_named(record, 1 if tool and record.executed else 0)), Context())
+        return self._above(run)
+
+    def sampled(self, run: Run) -> Example | None:
+        """Name the `process` span of *run*, as an example of what is measured; None if it is not exported."""
+        record = run.recording
+        if type(record) is not Record:
+            return super().sampled(run)
+        return record if _kept(record, run) else None
+
+    def ids(self, run: Run) -> tuple[bytes, bytes, bytes]:
+        """Derive the ids of `process`, `execute_tool` and `send` of the reply."""
+        call = run.call
+        return span_ids_of(run.delivery, call.id if call else run.delivery.entry_id, self._consumer)
+
+    def tool_span(self, record: Record, run: Run) -> Span:
+        """Start the span of the SDK that *record* stands for, as of when the tool began."""
+        call, tracer = run.call, self._tracer
+        if call is None or tracer is None or self._ids is None:
+            return INVALID_SPAN
+        self._ids.use(span_id=int.from_bytes(record.ids[1]), trace_id=0)
+        return tracer.start_span(
+            f"execute_tool {clean(call.tool)}",
+            with_span(NonRecordingSpan(_named(record, 0)), Context()),
+            SpanKind.INTERNAL,
+            {**self._common(run, call.id), at.GEN_AI_OPERATION: "execute_tool"},
+            start_time=clock.offset_ns() + (run.tool_began_ns or time.monotonic_ns()),
+        )
+
+
+class _Inside:
+    """Makes a record the current span, and nothing else of what is around."""
+
+    __slots__ = ("_record", "_token")
+
+    def __init__(self, record: Record) -> None:
+        self._record = record
+
+    def __enter__(self) -> None:
+        self._token = otel_context.attach(Context({_SPAN_KEY: self._record}))
+
+    def __exit__(self, *_: object) -> None:
+        otel_context.detach(self._token)
+
+
+def _kept(record: Record, run: Run) -> bool:
+    """Tell whether its spans are exported, as far as that is known: a failure makes sure of it."""
+    return record.sampled or _is_error(run.outcome)
+
+
+def _is_error(outcome: Outcome | None) -> bool:
+    return isinstance(outcome, Failed) and outcome.type not in NOT_AN_ERROR
+
+
+def _error_of(outcome: Outcome | None) -> Error | None:
+    if not isinstance(outcome, Failed):
+        return None
+    return outcome.type, None if outcome.type in NOT_AN_ERROR else outcome.message
+
+
+def _named(record: Record, which: int) -> SpanContext:
+    flags = TraceFlags(record.flags | _SAMPLED)
+    return SpanContext(record.trace_id, int.from_bytes(record.ids[which]), is_remote=False, trace_flags=flags)
+
+
+def _written(record: Record, which: int) -> str:
+    return f"00-{record.trace}-{record.ids[which].hex()}-{record.flags | _SAMPLED:02x}"
+
+
+def _given(run: Run) -> str | None:
+    """Give the context that the call brought."""
+    return run.call.trace.traceparent if run.call else None
