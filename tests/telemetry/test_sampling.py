@@ -68,21 +68,55 @@ async def test_whoever_asked_to_be_sampled_is(plane: Plane, collector: Collector
     assert len(collector.every_span()) == 3
 
 
+@pytest.mark.parametrize("limit", ["", "1000000"])
 @pytest.mark.parametrize("traceparent", ["", UNSAMPLED])
-async def test_attempts_after_the_first_are_kept_with_all_below(
-    plane: Plane, collector: Collector, tmp_path: Path, traceparent: str
+async def test_attempts_that_fail_and_those_after_the_first_are_kept_with_all_below(  # noqa: PLR0917
+    plane: Plane, collector: Collector, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, traceparent: str, limit: str
 ) -> None:
+    """A limit on attributes is the SDK's to keep: its spans are decided on when they start, and a first one is lost."""
+    if limit:
+        monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", limit)
     more = ("traceparent", traceparent) if traceparent else ()
     args = f'{{"path": "{tmp_path / "runs"}", "good_from": 3}}'
     async with _worker(plane):
         await plane.add("v", "1", "id", "c", "tool", "flaky", "args", args, "reply_to", plane.reply_to, *more)
         await eventually(lambda: plane.reply("c"), because="it is answered")
 
-    assert [told["toolspan.attempt"] for told in _processes(plane, collector)] == [2, 3]
-    assert len(collector.spans("execute_tool flaky")) == 2
+    attempts = [2, 3] if limit else [1, 2, 3]
+    assert [told["toolspan.attempt"] for told in _processes(plane, collector)] == attempts
+    assert len(collector.spans("execute_tool flaky")) == len(attempts)
     assert len(collector.spans(f"send {plane.keys.prefix}:reply")) == 1
     if traceparent:
         assert {span.trace_id.hex() for _, span in collector.every_span()} == {TRACE_ID}
+
+
+@pytest.mark.parametrize("traceparent", ["", UNSAMPLED])
+async def test_a_call_that_fails_at_once_is_kept_and_its_caller_is_told_so(
+    plane: Plane, collector: Collector, traceparent: str
+) -> None:
+    more = ("traceparent", traceparent) if traceparent else ()
+    async with _worker(plane):
+        await plane.add("v", "1", "id", "c", "tool", "fails", "args", "{}", "reply_to", plane.reply_to, *more)
+        reply = await eventually(lambda: plane.reply("c"), because="it is answered")
+    [(_, process)] = collector.spans(f"process {plane.keys.calls}")
+    [(_, execute)] = collector.spans("execute_tool fails")
+    [(_, send)] = collector.spans(f"send {plane.keys.prefix}:reply")
+    above = (TRACE_ID, UNSAMPLED[36:52]) if traceparent else (process.trace_id.hex(), "")
+
+    # Whoever called is named as its parent, though that span was not sampled and is nowhere.
+    assert (process.trace_id.hex(), process.parent_span_id.hex()) == above
+    assert {span.parent_span_id for span in (execute, send)} == {process.span_id}
+    assert reply.traceparent == f"00-{send.trace_id.hex()}-{send.span_id.hex()}-01"
+
+
+async def test_what_is_no_error_of_the_worker_is_sampled_like_any_other(plane: Plane, collector: Collector) -> None:
+    async with _worker(plane):
+        await plane.add("v", "1", "id", "c", "tool", "echo", "args", "{}", "reply_to", plane.reply_to, "deadline", "1")
+        reply = await eventually(lambda: plane.reply("c"), because="it is answered")
+
+    assert reply.failure is not None
+    assert reply.failure.type == "deadline_exceeded"
+    assert collector.every_span() == []
 
 
 async def test_lost_attempts_are_kept_with_what_took_their_place(plane: Plane, collector: Collector) -> None:

@@ -1,8 +1,8 @@
 """Which spans are kept whatever the sampler says: those of attempts that are no ordinary ones.
 
-This is a head sampler: it decides when a span starts. By then it is known that an attempt is not the first one, that
-its call was lost, may not be run any more or cannot be decoded. That a first attempt will fail is not known, so it is
-sampled like any other; the events, metrics and lines about it do not depend on that.
+`Keeping` is a head sampler: it decides when a span starts. By then it is known that an attempt is not the first one,
+that its call was lost, may not be run any more or cannot be decoded. That a first attempt will fail is not known; where
+its spans are kept until it ends (see `lean`), those of one that has failed are exported all the same.
 """
 
 from __future__ import annotations
