@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from toolspan.telemetry.catalog import Metric
 
 
+class Bound(Protocol):
+    """Counts seconds in one series of a histogram, with an example of them if there is one."""
+
+    def __call__(self, seconds: float, example: Example | None = None, /) -> None:
+        """Count them."""
+
+
 class Example(Protocol):
     """A span that is exported, as an example of what was measured; asked for its name when that is exported."""
 
@@ -57,44 +64,60 @@ class Bucketed:
 
     def record(self, seconds: float, *values: str, sampled: Example | None = None) -> None:
         """Count *seconds* under the *values* of the metric's attributes, in their order."""
+        self._of(values).add(seconds, sampled)
+
+    def bound(self, *values: str) -> Bound:
+        """Give what counts seconds under *values*: for whoever counts so often that a look-up costs."""
+        return self._of(values).add
+
+    def _of(self, values: tuple[str, ...]) -> _Series:
         series = self._series.get(values)
         if series is None:
-            series = self._series[values] = _Series(len(self.metric.buckets) + 1)
-        # A boundary belongs to the bucket that it ends.
-        bucket = bisect_left(self.metric.buckets, seconds)
-        series.counts[bucket] += 1
-        series.sum += seconds
-        # A call of min() or max() would cost as much as all the rest.
-        if seconds < series.least:  # noqa: PLR1730
-            series.least = seconds
-        if seconds > series.most:  # noqa: PLR1730
-            series.most = seconds
-        if sampled is not None:
-            series.examples[bucket] = (seconds, sampled, time.time_ns())
+            series = self._series[values] = _Series(self.metric.buckets)
+        return series
 
     def points(self, since_ns: int, now_ns: int) -> list[HistogramDataPoint]:
         """Give what was counted since *since_ns*, and each example once."""
         return [
-            series.point(named(self.metric.attributes, values), self.metric.buckets, since_ns, now_ns)
+            series.point(named(self.metric.attributes, values), since_ns, now_ns)
             for values, series in list(self._series.items())
+            if series.counted
         ]
 
 
 class _Series:
     """The numbers of one set of attributes."""
 
-    __slots__ = ("counts", "examples", "least", "most", "sum")
+    __slots__ = ("boundaries", "counts", "examples", "least", "most", "sum")
 
-    def __init__(self, buckets: int) -> None:
-        self.counts = [0] * buckets
+    def __init__(self, boundaries: Sequence[float]) -> None:
+        self.boundaries = boundaries
+        self.counts = [0] * (len(boundaries) + 1)
         self.sum = 0.0
         self.least = math.inf
         self.most = -math.inf
         self.examples: dict[int, tuple[float, Example, int]] = {}
 
-    def point(
-        self, attributes: dict[str, str], buckets: Sequence[float], since_ns: int, now_ns: int
-    ) -> HistogramDataPoint:
+    def add(self, seconds: float, example: Example | None = None) -> None:
+        """Count *seconds*, of which *example* is one."""
+        # A boundary belongs to the bucket that it ends.
+        bucket = bisect_left(self.boundaries, seconds)
+        self.counts[bucket] += 1
+        self.sum += seconds
+        # A call of min() or max() would cost as much as all the rest.
+        if seconds < self.least:  # noqa: PLR1730
+            self.least = seconds
+        if seconds > self.most:  # noqa: PLR1730
+            self.most = seconds
+        if example is not None:
+            self.examples[bucket] = (seconds, example, time.time_ns())
+
+    @property
+    def counted(self) -> bool:
+        """Whether there is anything to tell."""
+        return self.most >= self.least
+
+    def point(self, attributes: dict[str, str], since_ns: int, now_ns: int) -> HistogramDataPoint:
         """Give it as the exporters want it. Others record meanwhile: what counts is one copy of the buckets."""
         counts, examples = self.counts.copy(), self.examples
         self.examples = {}
@@ -105,7 +128,7 @@ class _Series:
             sum(counts),
             self.sum,
             counts,
-            buckets,
+            self.boundaries,
             self.least,
             self.most,
             [

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import CallbackOptions, Meter
 
     from toolspan.telemetry.catalog import Metric
-    from toolspan.telemetry.histograms import Example, Histograms
+    from toolspan.telemetry.histograms import Bound, Example, Histograms
 
 
 class Counter:
@@ -53,7 +53,8 @@ class Histogram:
         self._names = metric.attributes
         self._histogram: api.Histogram | None = None
         if histograms is not None:
-            self.record = histograms.make(metric).record  # type: ignore[method-assign]
+            made = histograms.make(metric)
+            self.record, self.bound = made.record, made.bound  # type: ignore[method-assign]
         elif meter is not None:
             self._histogram = meter.create_histogram(
                 metric.name, metric.unit, metric.meaning, explicit_bucket_boundaries_advisory=metric.buckets
@@ -66,6 +67,14 @@ class Histogram:
         """
         if self._histogram is not None:
             self._histogram.record(seconds, named(self._names, values), _context_of(sampled))
+
+    def bound(self, *values: str) -> Bound:
+        """Give what records under *values*: for whoever records so often that a look-up costs."""
+
+        def record(seconds: float, example: Example | None = None, /) -> None:
+            self.record(seconds, *values, sampled=example)
+
+        return record
 
 
 def gauge(meter: Meter, metric: Metric, read: Callable[[], Iterable[tuple[float, tuple[str, ...]]]]) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import Outcome, Run
+    from toolspan.model import Outcome, Run, Timings
     from toolspan.telemetry.histograms import Example
     from toolspan.telemetry.otlp.calls import Error
     from toolspan.telemetry.otlp.outbox import Outbox
@@ -112,12 +112,12 @@ class LeanSpans(Spans):
         return _written(record, 2)
 
     def end(
-        self, run: Run, *, outcome: str, phases: dict[str, float], ended_ns: int = 0, batch: int = 1, sent: bool = True
+        self, run: Run, *, outcome: str, timings: Timings, ended_ns: int = 0, batch: int = 1, sent: bool = True
     ) -> None:
         """Hand on what is known of *run*."""
         record = run.recording
         if type(record) is not Record:
-            super().end(run, outcome=outcome, phases=phases, ended_ns=ended_ns, batch=batch, sent=sent)
+            super().end(run, outcome=outcome, timings=timings, ended_ns=ended_ns, batch=batch, sent=sent)
             return
         run.recording = None
         call, delivery = run.call, run.delivery
@@ -157,7 +157,7 @@ class LeanSpans(Spans):
             sum(map(len, delivery.fields)),
             delivery.origin,
             outcome,
-            tuple(map(phases.get, at.PHASES)),
+            (timings.queue, timings.admission, timings.execute, timings.settle),
             batch,
             error,
             tool_error,

@@ -81,6 +81,7 @@ class Probe:
         self._particulars = Particulars(spans, consumer)
         self._losses = Losses(self._instruments, self._events, spans, self._particulars)
         self._served: set[str] = set()
+        self._durations: dict[tuple[str, str, str], _Durations] = {}
         self._outages: dict[str, _Outage] = {}
         self._outage_lock = threading.Lock()
         self._reply_template = keys.reply_prefix.removesuffix(":")
@@ -634,23 +635,25 @@ class Probe:
         """Record how long all of *run* took, where anybody listens."""
         if self._meter is None and run.recording is None:
             return
-        instruments, timings, sampled = self._instruments, run.timings, self._spans.sampled(run)
-        phases = {name: ms for name in at.PHASES if (ms := getattr(timings, name)) is not None}
-        error, of_tool = _error_of(run.outcome), _error_of(run.unsent or run.outcome)
-        seconds = (ended_ns - run.delivery.read_ns) / _NS
-        instruments.process_duration.record(
-            seconds, self._keys.calls, self._keys.group, run.tool, error, sampled=sampled
-        )
+        timings, sampled = run.timings, self._spans.sampled(run)
+        kind = (run.tool, _error_of(run.outcome), _error_of(run.unsent) if run.unsent else "")
+        durations = self._durations.get(kind)
+        if durations is None:
+            durations = self._durations[kind] = _Durations(self._instruments, self._keys, *kind)
+        durations.process((ended_ns - run.delivery.read_ns) / _NS, sampled)
         if settled and self._lease_ns:
             left_ns = max(run.delivery.read_ns, self._renewed_ns) + self._lease_ns - ended_ns
-            instruments.lease_margin.record(max(0, left_ns) / _NS, sampled=sampled)
-        for name, milliseconds in phases.items():
-            if name == "execute":
-                instruments.execute_duration.record(milliseconds / 1000, run.tool, of_tool, sampled=sampled)
-            else:
-                tool = run.tool if name == "queue" else ""
-                instruments.phase_duration.record(milliseconds / 1000, name, tool, sampled=sampled)
-        self._spans.end(run, outcome=outcome, phases=phases, ended_ns=ended_ns, batch=batch, sent=sent)
+            durations.margin(max(0, left_ns) / _NS, sampled)
+        if timings.queue is not None:
+            durations.queue(timings.queue / 1000, sampled)
+        if timings.admission is not None:
+            durations.admission(timings.admission / 1000, sampled)
+        if timings.execute is not None:
+            durations.execute(timings.execute / 1000, sampled)
+        if timings.settle is not None:
+            durations.settle(timings.settle / 1000, sampled)
+        if run.recording is not None:
+            self._spans.end(run, outcome=outcome, timings=timings, ended_ns=ended_ns, batch=batch, sent=sent)
 
     def _wasted(self, run: Run, outcome: str) -> None:
         """Count how long a tool ran for nobody, so far if it goes on."""
@@ -673,6 +676,21 @@ class Probe:
         context = self._spans.context(run)
         attributes, fields = self._particulars.attributes(run), self._particulars.fields(run)
         self._events.emit(line, event=event, level=level, context=context, attributes=attributes, **fields)
+
+
+class _Durations:
+    """The histograms that every attempt is recorded in, found once for all attempts that are alike."""
+
+    __slots__ = ("admission", "execute", "margin", "process", "queue", "settle")
+
+    def __init__(self, instruments: Instruments, keys: Keys, tool: str, error: str, unsent: str) -> None:
+        self.process = instruments.process_duration.bound(keys.calls, keys.group, tool, error)
+        self.execute = instruments.execute_duration.bound(tool, unsent or error)
+        self.margin = instruments.lease_margin.bound()
+        phases = instruments.phase_duration
+        self.queue, self.admission, self.settle = (
+            phases.bound(name, tool if name == "queue" else "") for name in ("queue", "admission", "settle")
+        )
 
 
 @dataclass(slots=True)

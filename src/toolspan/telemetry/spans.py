@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import Attempt, LossReason, Origin, Outcome, Run
+    from toolspan.model import Attempt, LossReason, Origin, Outcome, Run, Timings
     from toolspan.telemetry.histograms import Example
     from toolspan.telemetry.ids import DerivedIds
 
@@ -190,9 +190,9 @@ class Spans:
         return propagation.write(recording.reply.get_span_context())
 
     def end(
-        self, run: Run, *, outcome: str, phases: dict[str, float], ended_ns: int = 0, batch: int = 1, sent: bool = True
+        self, run: Run, *, outcome: str, timings: Timings, ended_ns: int = 0, batch: int = 1, sent: bool = True
     ) -> None:
-        """End the spans of *run*. *phases* are milliseconds by name; *batch* is how many were settled with it."""
+        """End the spans of *run*; *batch* is how many were settled with it."""
         recording: Recording | None = run.recording
         if recording is None:
             return
@@ -209,7 +209,8 @@ class Spans:
             recording.reply.set_attribute(at.BATCH_COUNT, batch)
             recording.reply.end(end_ns)
         process = recording.process
-        process.set_attributes({at.OUTCOME: outcome, **{f"{at.PHASE}.{name}": ms for name, ms in phases.items()}})
+        phases = {f"{at.PHASE}.{name}": ms for name in at.PHASES if (ms := getattr(timings, name)) is not None}
+        process.set_attributes({at.OUTCOME: outcome, **phases})
         fail(process, run.outcome)
         process.end(end_ns)
 

@@ -56,6 +56,9 @@ _SPAN: Final = sized(otlp.SPAN_ID, bytes(8))[:-8]
 _PARENT: Final = sized(otlp.PARENT, bytes(8))[:-8]
 _TIMES: Final = Struct("<cQcQ").pack
 _NO_STATUS: Final = sized(otlp.STATUS, b"")
+_WHOLE_LINK: Final = sized(otlp.LINKS, otlp.link(bytes(16), bytes(8), remote=True))
+_LINK, _LINKED, _LINKED_REMOTE = _WHOLE_LINK[:4], _WHOLE_LINK[20:22], _WHOLE_LINK[30:]
+"""What stands before, between and behind the ids of a link."""
 _REMOTE: Final = otlp.FLAGS + otlp.REMOTE
 _LOCAL: Final = otlp.FLAGS + otlp.LOCAL
 
@@ -134,10 +137,12 @@ class Calls:
             at.GROUP: keys.group,
             at.CLIENT_ID: consumer,
         })  # fmt: skip
-        self._attempt = attribute(at.ATTEMPT, _FIRST_ATTEMPT)
         self._execute_attributes = attribute(at.GEN_AI_OPERATION, "execute_tool")
         self._send = _named(f"send {template}", SpanKind.PRODUCER)
         self._send_attributes = _together({at.OPERATION_NAME: "send", at.OPERATION_TYPE: "send"})
+        # What has few values, or the same ones for a while.
+        self._processed = lru_cache(1024)(self._write_processed)
+        self._sent = lru_cache(1024)(self._write_sent)
         self._send_temporary = _together({at.DESTINATION_TEMPLATE: template, at.DESTINATION_TEMPORARY: True})
 
     def write(self, calls: Iterable[Plain]) -> bytes:
@@ -154,32 +159,40 @@ class Calls:
             entry_id, call_id, tool_call_id, tool_name, reply_to,
             body_size, delivery, outcome, phases, batch, error, tool_error,
         ) = call  # fmt: skip
-        in_trace = _TRACE + trace_id
         entry, conversation, tool_call = self._ids
-        common = self._server + entry(entry_id) + conversation(call_id) + tool_call(tool_call_id)
-        common += _cached(at.TOOL_NAME, tool_name)
+        common = b"".join((
+            self._server, entry(entry_id), conversation(call_id), tool_call(tool_call_id),
+            _cached(at.TOOL_NAME, tool_name),
+        ))  # fmt: skip
         if tool:
             spans.append(b"".join((
-                in_trace, _SPAN, tool, _PARENT, process, _execute(tool_name),
+                _TRACE, trace_id, _SPAN, tool, _PARENT, process, _named(f"execute_tool {tool_name}", SpanKind.INTERNAL),
                 _TIMES(otlp.START, began_ns, otlp.END, tool_ended_ns),
                 common, self._execute_attributes, *_failed(tool_error), _LOCAL,
             )))  # fmt: skip
         if reply:
             spans.append(b"".join((
-                in_trace, _SPAN, reply, _PARENT, process, self._send,
+                _TRACE, trace_id, _SPAN, reply, _PARENT, process, self._send,
                 _TIMES(otlp.START, settling_ns, otlp.END, ended_ns),
-                common, self._send_attributes, _cached(at.DESTINATION, reply_to), self._send_temporary,
-                _cached(at.BATCH_COUNT, batch), _NO_STATUS, _LOCAL,
+                common, self._sent(reply_to, batch), _NO_STATUS, _LOCAL,
             )))  # fmt: skip
+        above = (_PARENT, parent) if parent else ()
+        linked = (_LINK, trace_id, _LINKED, parent, _LINKED_REMOTE) if parent else ()
         error_attribute, state = _failed(error)
         spans.append(b"".join((
-            in_trace, _SPAN, process, _PARENT + parent if parent else b"", self._process,
+            _TRACE, trace_id, _SPAN, process, *above, self._process,
             _TIMES(otlp.START, read_ns, otlp.END, ended_ns),
-            common, self._process_attributes, _cached(at.BODY_SIZE, body_size), self._attempt,
-            _cached(at.DELIVERY, delivery), _cached(at.OUTCOME, outcome), self._phases(phases), error_attribute,
-            sized(otlp.LINKS, otlp.link(trace_id, parent, remote=True)) if parent else b"",
-            state, _REMOTE if parent else _LOCAL,
+            common, self._processed(body_size, delivery, outcome), self._phases(phases), error_attribute,
+            *linked, state, _REMOTE if parent else _LOCAL,
         )))  # fmt: skip
+
+    def _write_processed(self, body_size: int, delivery: str, outcome: str) -> bytes:
+        attempt = _together({at.BODY_SIZE: body_size, at.ATTEMPT: _FIRST_ATTEMPT, at.DELIVERY: delivery})
+        return self._process_attributes + attempt + attribute(at.OUTCOME, outcome)
+
+    def _write_sent(self, reply_to: str, batch: int) -> bytes:
+        to = attribute(at.DESTINATION, reply_to)
+        return self._send_attributes + to + self._send_temporary + attribute(at.BATCH_COUNT, batch)
 
 
 @lru_cache(1024)
@@ -187,14 +200,13 @@ def _named(name: str, kind: SpanKind) -> bytes:
     return sized(otlp.NAME, text(name)) + otlp.KIND + varint(kind.value + 1)
 
 
-def _execute(tool_name: str) -> bytes:
-    return _named(f"execute_tool {tool_name}", SpanKind.INTERNAL)
+_FINE: Final = (b"", _NO_STATUS)
 
 
 def _failed(error: Error | None) -> tuple[bytes, bytes]:
     """Write the attribute and the status of an error."""
     if error is None:
-        return b"", _NO_STATUS
+        return _FINE
     kind, message = error
     # Code 2 is an error; without a message it is none of ours.
     state = _NO_STATUS if message is None else sized(otlp.STATUS, otlp.status(2, message))

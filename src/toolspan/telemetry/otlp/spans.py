@@ -51,7 +51,8 @@ def group(resource: Resource, scopes: Mapping[InstrumentationScope | None, Seque
     parts = [sized(_RESOURCE, _resource(resource))]
     for scope, spans in scopes.items():
         body = [sized(_SCOPE, _scope(scope) if scope else b"")]
-        body += [sized(_SPANS, one) for one in spans]
+        for one in spans:
+            body += (_SPANS, varint(len(one)), one)
         if scope is not None and scope.schema_url:
             body.append(sized(_SCOPE_SCHEMA, text(scope.schema_url)))
         parts.append(sized(_SCOPE_SPANS, b"".join(body)))
