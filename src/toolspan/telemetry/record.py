@@ -38,6 +38,13 @@ class Record(Span):
 
     before = None
     """An ordinary call has no attempt before."""
+    executed = False
+    """Whether the tool was run, and this was its span."""
+    replied = False
+    """Whether the reply names its span."""
+    taken_over: Span | None = None
+    """What stands for the tool's span once the tool has touched it."""
+    _ids: tuple[bytes, bytes, bytes] | None = None
 
     def __init__(  # noqa: PLR0917 - made for every call
         self,
@@ -55,13 +62,6 @@ class Record(Span):
         self.flags = flags
         self.sampled = sampled
         """Whether the spans were to be exported from the start on."""
-        self.executed = False
-        """Whether the tool was run, and this was its span."""
-        self.replied = False
-        """Whether the reply names its span."""
-        self.taken_over: Span | None = None
-        """What stands for the tool's span once the tool has touched it."""
-        self._ids: tuple[bytes, bytes, bytes] | None = None
 
     @property
     def ids(self) -> tuple[bytes, bytes, bytes]:

@@ -145,8 +145,8 @@ class Calls:
         self._sent = lru_cache(1024)(self._write_sent)
         self._send_temporary = _together({at.DESTINATION_TEMPLATE: template, at.DESTINATION_TEMPORARY: True})
 
-    def write(self, calls: Iterable[Plain]) -> bytes:
-        """Write their spans as a part of a request."""
+    def write(self, calls: Iterable[Plain]) -> list[bytes]:
+        """Write their spans as a part of a request, in pieces."""
         spans: list[bytes] = []
         for call in calls:
             self._add(call, spans)

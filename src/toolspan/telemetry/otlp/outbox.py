@@ -54,11 +54,11 @@ class Outbox(SpanProcessor):
     def __init__(self, exporter: SpanExporter, batches: BatchSettings, counts: QueueCounts) -> None:
         # The spans of a call are kept or dropped as one.
         self._most = max(batches.queue_size, _MOST_OF_A_CALL)
-        self._batch = max(1, min(batches.batch_size, self._most))
+        self._batch = min(batches.batch_size, self._most)
         self._delay = batches.delay_ms / 1000
         self._exporter = exporter
         self._counts = counts
-        self._write_plain: Callable[[Sequence[Plain]], bytes] = lambda _: b""
+        self._write_plain: Callable[[Sequence[Plain]], Sequence[bytes]] = lambda _: ()
         self._queue: deque[ReadableSpan | Plain] = deque()
         self._size = 0
         self._overflowing = False
@@ -68,7 +68,7 @@ class Outbox(SpanProcessor):
         again = weakref.WeakMethod(self._begin)
         os.register_at_fork(after_in_child=lambda: (begin := again()) and begin())
 
-    def writes_plain_by(self, write: Callable[[Sequence[Plain]], bytes]) -> None:
+    def writes_plain_by(self, write: Callable[[Sequence[Plain]], Sequence[bytes]]) -> None:
         """Have what `put` is given written by *write*: as a part of a request."""
         self._write_plain = write
 
@@ -124,7 +124,7 @@ class Outbox(SpanProcessor):
         with self._exporting, suppress_instrumentation():
             while not self._given_up and self._size >= (1 if all_of_it else self._batch):
                 spans, plain, count = self._take()
-                written = Written(request(spans, self._write_plain(plain) if plain else b""), count)
+                written = Written(request(spans, self._write_plain(plain) if plain else ()), count)
                 self._counts.finished(count)
                 # The exporter says itself what went wrong.
                 self._exporter.export(written)  # type: ignore[arg-type]

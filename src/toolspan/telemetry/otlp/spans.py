@@ -37,28 +37,38 @@ REMOTE: Final = FIXED32(0x300)
 """What the flags of a span say of its parent: that it is known where it was, and where."""
 
 
-def request(spans: Sequence[ReadableSpan], more: bytes = b"") -> bytes:
+def request(spans: Sequence[ReadableSpan], more: Sequence[bytes] = ()) -> bytes:
     """Write a request with *spans* in it; *more* is what `group` gave, and comes first."""
     groups: dict[Resource, dict[InstrumentationScope | None, list[bytes]]] = {}
     for one in spans:
         scopes = groups.setdefault(one.resource, {})
         scopes.setdefault(one.instrumentation_scope or None, []).append(span(one))
-    return more + b"".join(group(resource, scopes) for resource, scopes in groups.items())
+    parts = [*more]
+    for resource, scopes in groups.items():
+        parts += group(resource, scopes)
+    return b"".join(parts)
 
 
-def group(resource: Resource, scopes: Mapping[InstrumentationScope | None, Sequence[bytes]]) -> bytes:
-    """Write the spans of one resource, each of which was written before, by what has recorded them."""
-    parts = [sized(_RESOURCE, _resource(resource))]
+def group(resource: Resource, scopes: Mapping[InstrumentationScope | None, Sequence[bytes]]) -> list[bytes]:
+    """Write the spans of one resource, each of which was written before, by what has recorded them.
+
+    It is given in pieces: there may be a megabyte of it, which is copied once.
+    """
+    body = [sized(_RESOURCE, _resource(resource))]
     for scope, spans in scopes.items():
-        body = [sized(_SCOPE, _scope(scope) if scope else b"")]
+        within = [sized(_SCOPE, _scope(scope) if scope else b"")]
         for one in spans:
-            body += (_SPANS, varint(len(one)), one)
+            within += (_SPANS, varint(len(one)), one)
         if scope is not None and scope.schema_url:
-            body.append(sized(_SCOPE_SCHEMA, text(scope.schema_url)))
-        parts.append(sized(_SCOPE_SPANS, b"".join(body)))
+            within.append(sized(_SCOPE_SCHEMA, text(scope.schema_url)))
+        body += _sized(_SCOPE_SPANS, within)
     if resource.schema_url:
-        parts.append(sized(_RESOURCE_SCHEMA, text(resource.schema_url)))
-    return sized(_RESOURCE_SPANS, b"".join(parts))
+        body.append(sized(_RESOURCE_SCHEMA, text(resource.schema_url)))
+    return _sized(_RESOURCE_SPANS, body)
+
+
+def _sized(head: bytes, pieces: list[bytes]) -> list[bytes]:
+    return [head, varint(sum(map(len, pieces))), *pieces]
 
 
 @lru_cache(64)
