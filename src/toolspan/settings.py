@@ -301,8 +301,8 @@ class OtlpSettings:
     def batches(self) -> BatchSettings:
         """How spans wait for their export, and how many of them leave at once."""
         return BatchSettings(
-            # Calls come by the thousand, and make three spans each: the SDK's own defaults are soon full. A request takes
-            # as long as writing the spans of a hundred calls; some collectors take none that is much larger.
+            # Calls come by the thousand and make three spans each: the SDK's own defaults are soon full. A request
+            # takes as long as writing the spans of a hundred calls; some collectors take none that is much larger.
             queue_size=_whole("OTEL_BSP_MAX_QUEUE_SIZE", 16_384),
             batch_size=_whole("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 2_048),
             delay_ms=_whole("OTEL_BSP_SCHEDULE_DELAY", 5_000, "a whole number of milliseconds"),

@@ -11,7 +11,7 @@ from opentelemetry import trace
 from tests.support import toolbox
 from tests.support.eventually import eventually
 from toolspan import tool
-from toolspan.telemetry import setup
+from toolspan.telemetry import exporters
 from toolspan.telemetry.lean import LeanSpans
 from toolspan.telemetry.setup import start
 from toolspan.testing import running_worker
@@ -75,6 +75,8 @@ CALLS: list[list[str | bytes]] = [
     ["id", "stateful", "tool", "looks", "args", "{}", "traceparent", SAMPLED, "tracestate", "vendor=1"],
     ["id", "packed", "tool", "looks", "args", "{}", "traceparent", SAMPLED, "baggage", "user=7"],
     ["id", "fails", "tool", "fails", "args", '{"message": "späte Überraschung"}', "traceparent", SAMPLED],
+    ["id", "silent", "tool", "echo", "args", "{}", "traceparent", SAMPLED],
+    ["id", "fails silently", "tool", "fails", "args", "{}", "traceparent", SAMPLED],
     ["id", "arguments", "tool", "echo", "args", '{"no": 1}', "traceparent", SAMPLED],
     ["id", "unknown", "tool", "nobody.has.it", "args", "{}", "traceparent", SAMPLED],
     ["id", "late", "tool", "echo", "args", "{}", "traceparent", SAMPLED, "deadline", "1"],
@@ -84,11 +86,11 @@ CALLS: list[list[str | bytes]] = [
     ["id", "replayed", "tool", "echo", "args", "{}", "replay_of", "before", "tool_call_id", "ü" * 100],
     ["id", "x" * 200, "tool", "echo", "args", "{}", "traceparent", SAMPLED, "tool_call_id", "call_7"],
 ]
-FAILURES = ("fails", "arguments", "unknown")
+FAILURES = ("fails", "fails silently", "arguments", "unknown")
 
 
-async def _exported(plane: Plane, collector: Collector, *, lean: bool) -> tuple[list[Any], list[Any]]:
-    """Run all calls under the same ids each time, and give the spans and what the callers were told."""
+async def _exported(plane: Plane, collector: Collector, *, lean: bool) -> tuple[list[Any], list[Any], list[Any]]:
+    """Run all calls under the same ids each time: give the spans, what callers were told, and the SDK's own counts."""
     await plane.redis.delete(plane.keys.calls, plane.reply_to)
     known = len(collector.every_span())
     telemetry = start("worker", keys=plane.keys, instance_id="w", server=("redis.test", 6379))
@@ -96,15 +98,17 @@ async def _exported(plane: Plane, collector: Collector, *, lean: bool) -> tuple[
     settings = plane.settings.model_copy(update={"max_attempts": 1})
     async with running_worker(*TOOLS, settings=settings, probe=telemetry.probe):
         for number, call in enumerate(CALLS, start=1):
-            await plane.redis.execute_command(
-                "XADD", plane.keys.calls, f"{number}-1", "v", "1", "reply_to", plane.reply_to, *call
-            )
-        await plane.redis.execute_command("XADD", plane.keys.calls, "99-1", "v", "1", *CALLS[1][2:], "id", "silent")
+            answered = () if "silent" in str(call[1]) else ("reply_to", plane.reply_to)
+            await plane.redis.execute_command("XADD", plane.keys.calls, f"{number}-1", "v", "1", *answered, *call)
         await eventually(lambda: _nothing_left(plane), because="all have ended")
     await asyncio.to_thread(telemetry.shutdown)
     spans = [(resource["service.instance.id"], _plain(span)) for resource, span in collector.every_span()[known:]]
     replies = [(reply.call_id, reply.status, reply.result, reply.traceparent) for reply in await plane.replies()]
-    return sorted(spans, key=str), sorted(replies, key=str)
+    counts = [
+        collector.sum("otel.sdk.span.started", "otel.span.parent.origin", "otel.span.sampling_result"),
+        collector.sum("otel.sdk.span.live"),
+    ]
+    return sorted(spans, key=str), sorted(replies, key=str), counts
 
 
 async def _nothing_left(plane: Plane) -> bool:
@@ -133,21 +137,22 @@ async def test_what_is_exported_is_the_same(
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
-    lean, told = await _exported(plane, collector, lean=True)
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    lean, told, counts = await _exported(plane, collector, lean=True)
     # A limit that might cut something is the SDK's to keep.
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "1000000")
     if stock:
-        monkeypatch.setattr(setup.exporters, "spans", _is_not_there)
-    usual, told_usually = await _exported(plane, collector, lean=False)
+        monkeypatch.setattr(exporters, "spans", _is_not_there)
+    usual, *also = await _exported(plane, collector, lean=False)
     failed = [span for span in lean if any(f'"{name}"' in span[1] for name in FAILURES)]
 
     if sampler.endswith("on"):
-        assert (lean, told) == (usual, told_usually)
+        assert (lean, told, counts) == (usual, *also)
         assert len(lean) > 2 * len(CALLS)
     else:
         # A head sampler cannot know what will fail.
         assert [span for span in lean if span not in failed] == [span for span in usual if span not in failed]
-        assert len(failed) == 3 + 2 + 2
+        assert len(failed) == 3 + 2 + 2 + 2
 
 
 def _is_not_there(*_: Any) -> Any:

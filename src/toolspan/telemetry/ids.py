@@ -41,9 +41,9 @@ def span_id_of(delivery: Delivery, call_id: str, consumer: str, *, attempt: int 
     return _digest(f"{call_id}\0{delivery.entry_id}\0{number}\0{consumer}\0{role}", 8)
 
 
-def span_ids_of(delivery: Delivery, call_id: str, consumer: str) -> tuple[bytes, bytes, bytes]:
-    """Derive the ids of `process`, `execute_tool` and `send` of an attempt, as `span_id_of` does."""
-    text = f"{call_id}\0{delivery.entry_id}\0{delivery.attempt}\0{consumer}\0"
+def first_span_ids_of(entry_id: str, call_id: str, consumer: str) -> tuple[bytes, bytes, bytes]:
+    """Derive the ids of `process`, `execute_tool` and `send` of a first attempt, as `span_id_of` does."""
+    text = f"{call_id}\0{entry_id}\x001\0{consumer}\0"
     process = blake2b(_bytes(text), digest_size=8)
     tool, reply = process.copy(), process.copy()
     tool.update(b"execute_tool")

@@ -16,7 +16,7 @@ from opentelemetry.trace import set_span_in_context as with_span
 from toolspan.model import Failed
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
-from toolspan.telemetry.ids import span_ids_of, trace_id_of
+from toolspan.telemetry.ids import first_span_ids_of, trace_id_of
 from toolspan.telemetry.otlp.calls import Calls
 from toolspan.telemetry.record import Record
 from toolspan.telemetry.spans import NOT_AN_ERROR, Spans, fail
@@ -64,6 +64,7 @@ class LeanSpans(Spans):
         self.resource = resource
         self._outbox = outbox
         self._rule = rule
+        self._counts = outbox.spans
         outbox.writes_plain_by(Calls(resource, scope, keys, self._consumer, self._server).write)
 
     def begin(self, run: Run) -> None:
@@ -84,6 +85,9 @@ class LeanSpans(Spans):
             known = int(flags, 16)
             sampled_above = bool(known & _SAMPLED)
         sampled = self._rule.samples(trace_id, sampled_above)
+        counts = self._counts
+        counts.started[2 * (sampled_above is not None) + sampled] += 1
+        counts.live += sampled
         run.recording = Record(self, run, trace_id, parent, known & _RANDOM | sampled, sampled)
 
     def executing(self, run: Run) -> AbstractContextManager[None]:
@@ -120,7 +124,8 @@ class LeanSpans(Spans):
             super().end(run, outcome=outcome, timings=timings, ended_ns=ended_ns, batch=batch, sent=sent)
             return
         run.recording = None
-        call, delivery = run.call, run.delivery
+        call, delivery, counts = run.call, run.delivery, self._counts
+        counts.live -= record.sampled
         if call is None or not _kept(record, run):
             record.ended()
             return
@@ -136,6 +141,7 @@ class LeanSpans(Spans):
             record.taken_over.end(tool_ended_ns)
         own_tool = record.executed and record.taken_over is None
         replied = record.replied and sent
+        counts.below += own_tool + replied
         record.ended()
         self._outbox.put((
             1 + own_tool + replied,
@@ -167,6 +173,7 @@ class LeanSpans(Spans):
         """Forget the spans of a run whose end somebody else tells."""
         record = run.recording
         if type(record) is Record:
+            self._counts.live -= record.sampled
             record.ended()
         run.recording = None
 
@@ -189,7 +196,8 @@ class LeanSpans(Spans):
     def ids(self, run: Run) -> tuple[bytes, bytes, bytes]:
         """Derive the ids of `process`, `execute_tool` and `send` of the reply."""
         call = run.call
-        return span_ids_of(run.delivery, call.id if call else run.delivery.entry_id, self._consumer)
+        entry_id = run.delivery.entry_id
+        return first_span_ids_of(entry_id, call.id if call else entry_id, self._consumer)
 
     def tool_span(self, record: Record, run: Run) -> Span:
         """Start the span of the SDK that *record* stands for, as of when the tool began."""

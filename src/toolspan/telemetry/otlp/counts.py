@@ -58,6 +58,41 @@ class QueueCounts:
         self._metrics.finish_items(count)
 
 
+class SpanCounts:
+    """Counts the spans that are no spans of the SDK as started and as live, like all others.
+
+    In plain numbers, which are told when metrics are collected: *started* by whether there is a parent and whether it
+    was sampled, *below* those that hang below one of ours.
+    """
+
+    def __init__(self, meters: MeterProvider | None, *, enabled: bool) -> None:
+        """Raises ImportError if the conventions have moved what they have these by."""
+        from opentelemetry.semconv._incubating.metrics import otel_metrics  # noqa: PLC0415
+
+        meter = (meters if meters and enabled else NoOpMeterProvider()).get_meter("opentelemetry-sdk")
+        self.started = [0, 0, 0, 0]
+        self.below = 0
+        self.live = 0
+        self._started = otel_metrics.create_otel_sdk_span_started(meter)
+        self._live = otel_metrics.create_otel_sdk_span_live(meter)
+        self._told = [0] * 6
+
+    def tell(self) -> None:
+        """Hand over what was counted since the last time."""
+        now = [*self.started, self.below, self.live]
+        since = [count - told for count, told in zip(now, self._told, strict=True)]
+        self._told = now
+        for count, (origin, result) in zip(since, _KINDS, strict=False):
+            if count:
+                self._started.add(count, {"otel.span.parent.origin": origin, "otel.span.sampling_result": result})
+        if since[-1]:
+            self._live.add(since[-1], {"otel.span.sampling_result": _SAMPLED})
+
+
+_SAMPLED: Final = "RECORD_AND_SAMPLE"
+_KINDS: Final = (("none", "DROP"), ("none", _SAMPLED), ("remote", "DROP"), ("remote", _SAMPLED), ("local", _SAMPLED))
+
+
 @dataclass(slots=True)
 class Operation:
     """How one export went, as the SDK's exporters note it."""

@@ -15,7 +15,7 @@ from opentelemetry.instrumentation.utils import suppress_instrumentation
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from toolspan.telemetry.lines import kept_here
-from toolspan.telemetry.otlp.counts import QueueCounts
+from toolspan.telemetry.otlp.counts import QueueCounts, SpanCounts
 from toolspan.telemetry.otlp.spans import request
 from toolspan.telemetry.outages import told
 
@@ -51,7 +51,9 @@ class Written:
 class Outbox(SpanProcessor):
     """Takes spans from all threads and never waits; what it has no room for is dropped, and counted."""
 
-    def __init__(self, exporter: SpanExporter, batches: BatchSettings, counts: QueueCounts) -> None:
+    def __init__(self, exporter: SpanExporter, batches: BatchSettings, counts: QueueCounts, spans: SpanCounts) -> None:
+        self.spans = spans
+        """What counts the spans that are `put` here."""
         # The spans of a call are kept or dropped as one.
         self._most = max(batches.queue_size, _MOST_OF_A_CALL)
         self._batch = min(batches.batch_size, self._most)
@@ -64,9 +66,14 @@ class Outbox(SpanProcessor):
         self._overflowing = False
         self._closed = self._given_up = False
         self._begin()
-        counts.watch(lambda: self._size, self._most)
+        counts.watch(self._looked_at, self._most)
         again = weakref.WeakMethod(self._begin)
         os.register_at_fork(after_in_child=lambda: (begin := again()) and begin())
+
+    def _looked_at(self) -> int:
+        """Tell how much waits; this is asked whenever metrics are collected."""
+        self.spans.tell()
+        return self._size
 
     def writes_plain_by(self, write: Callable[[Sequence[Plain]], Sequence[bytes]]) -> None:
         """Have what `put` is given written by *write*: as a part of a request."""
@@ -93,21 +100,20 @@ class Outbox(SpanProcessor):
 
     def _put(self, item: ReadableSpan | Plain, count: int) -> None:
         with self._lock:
-            if not self._closed and self._size + count <= self._most:
+            taken = not self._closed and self._size + count <= self._most
+            if taken:
                 self._size += count
                 self._queue.append(item)
-                due = self._size >= self._batch
-            else:
-                due = False
-                self._dropped(count)
-        if due and not self._awake.is_set():
+        if not taken:
+            self._dropped(count)
+        elif self._size >= self._batch and not self._awake.is_set():
             self._awake.set()
 
     def _dropped(self, count: int) -> None:
         self._counts.dropped(count, "already_shutdown" if self._closed else "queue_full")
         if not self._overflowing and not self._closed:
             self._overflowing = True
-            # A line is no span: it comes to none of our locks. In an outage it has been told already.
+            # In an outage it has been told already.
             if not told("Queue full, dropping spans"):
                 with kept_here():
                     log.warning("telemetry.dropped", signal="traces", queue=self._most)
@@ -172,4 +178,5 @@ class Outbox(SpanProcessor):
 
 def made(exporter: SpanExporter, otlp: OtlpSettings, meters: MeterProvider | None) -> Outbox:
     """Make one in front of *exporter*; what it tells of itself goes to *meters*."""
-    return Outbox(exporter, otlp.batches, QueueCounts(meters, enabled=otlp.sdk_is_watched))
+    enabled = otlp.sdk_is_watched
+    return Outbox(exporter, otlp.batches, QueueCounts(meters, enabled=enabled), SpanCounts(meters, enabled=enabled))
