@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from opentelemetry import trace
+from structlog.testing import capture_logs
 
 from tests.support import toolbox
 from tests.support.eventually import eventually
@@ -133,7 +134,11 @@ def _plain(span: Any) -> str:
 @pytest.mark.parametrize("sampler", ["parentbased_always_on", "always_on", "parentbased_traceidratio", "always_off"])
 @pytest.mark.parametrize("stock", [False, True])
 async def test_what_is_exported_is_the_same(
-    plane: Plane, collector: Collector, monkeypatch: pytest.MonkeyPatch, sampler: str, stock: bool
+    plane: Plane,
+    collector: Collector,
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: str,
+    stock: bool,
 ) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
@@ -143,7 +148,9 @@ async def test_what_is_exported_is_the_same(
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "1000000")
     if stock:
         monkeypatch.setattr(exporters, "spans", _is_not_there)
-    usual, *also = await _exported(plane, collector, lean=False)
+    with capture_logs() as lines:
+        usual, *also = await _exported(plane, collector, lean=False)
+    assert ("telemetry.slow" in {line["event"] for line in lines}) is stock
     failed = [span for span in lean if any(f'"{name}"' in span[1] for name in FAILURES)]
 
     if sampler.endswith("on"):
