@@ -103,14 +103,14 @@ class LeanSpans(Spans):
         record = run.recording
         if type(record) is not Record:
             return super().traceparent(run)
-        return _written(record, 0) if _kept(record, run) else _given(run)
+        return _written(record, 0) if (record.sampled or _has_failed(run)) else _given(run)
 
     def reply_traceparent(self, run: Run) -> str | None:
         """Give the context of `send` of the reply, which begins with that."""
         record = run.recording
         if type(record) is not Record:
             return super().reply_traceparent(run)
-        if not _kept(record, run):
+        if not (record.sampled or _has_failed(run)):
             return _given(run)
         record.replied = True
         return _written(record, 2)
@@ -126,7 +126,7 @@ class LeanSpans(Spans):
         run.recording = None
         call, delivery, counts = run.call, run.delivery, self._counts
         counts.live -= record.sampled
-        if call is None or not _kept(record, run):
+        if call is None or not (record.sampled or _has_failed(run)):
             record.ended()
             return
         process, tool, reply = record.ids
@@ -182,7 +182,7 @@ class LeanSpans(Spans):
         record = run.recording
         if type(record) is not Record:
             return super().context(run, tool=tool)
-        if _kept(record, run):
+        if record.sampled or _has_failed(run):
             return with_span(NonRecordingSpan(_named(record, 1 if tool and record.executed else 0)), Context())
         return self._above(run)
 
@@ -191,7 +191,7 @@ class LeanSpans(Spans):
         record = run.recording
         if type(record) is not Record:
             return super().sampled(run)
-        return record if _kept(record, run) else None
+        return record if (record.sampled or _has_failed(run)) else None
 
     def ids(self, run: Run) -> tuple[bytes, bytes, bytes]:
         """Derive the ids of `process`, `execute_tool` and `send` of the reply."""
@@ -229,12 +229,9 @@ class _Inside:
         otel_context.detach(self._token)
 
 
-def _kept(record: Record, run: Run) -> bool:
-    """Tell whether its spans are exported, as far as that is known: a failure makes sure of it."""
-    return record.sampled or _is_error(run.outcome)
-
-
-def _is_error(outcome: Outcome | None) -> bool:
+def _has_failed(run: Run) -> bool:
+    """Tell whether *run* is exported even if it was not sampled, as far as that is known."""
+    outcome = run.outcome
     return isinstance(outcome, Failed) and outcome.type not in NOT_AN_ERROR
 
 
