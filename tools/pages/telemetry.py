@@ -25,13 +25,14 @@ known is absent.
 `toolspan worker`, `gateway` and `monitor` also export what their process uses (`process.*`, `cpython.gc.*`), and what
 the SDK itself did and dropped (`otel.sdk.*`), unless `OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED` is `false`."""
 WHEN_IT_FAILS = """\
-No call waits for telemetry. While a collector takes nothing, queues fill up to their bounds (`OTEL_BSP_MAX_QUEUE_SIZE`,
-16384 spans unless it says otherwise, and `OTEL_BLRP_MAX_QUEUE_SIZE`) and what comes then is dropped, and counted by
-`otel.sdk.processor.span.processed` and `otel.sdk.processor.log.processed` with `error.type` = `queue_full`; the log says
-`telemetry.dropped`, once for each time. Spans leave by `OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, 2048 unless it says otherwise.
-The log says `telemetry.down` once, and `telemetry.up` when all signals pass again. What a collector rejects of a request
-that it otherwise takes is counted by `otel.sdk.exporter.span.exported` with `error.type` = `rejected`, and the log says
-`telemetry.rejected` with the reason. A process that ends exports what it has for at most 5 seconds."""
+No call waits for telemetry. While a collector takes nothing, queues fill up to their bounds
+(`OTEL_BSP_MAX_QUEUE_SIZE`, 16384 spans unless it says otherwise, and `OTEL_BLRP_MAX_QUEUE_SIZE`) and what comes then
+is dropped, and counted by `otel.sdk.processor.span.processed` and `otel.sdk.processor.log.processed` with
+`error.type` = `queue_full`; the log says `telemetry.dropped`, once for each time. Spans leave by
+`OTEL_BSP_MAX_EXPORT_BATCH_SIZE`, 2048 unless it says otherwise. The log says `telemetry.down` once, and
+`telemetry.up` when all signals pass again. What a collector rejects of a request that it otherwise takes is counted
+by `otel.sdk.exporter.span.exported` with `error.type` = `rejected`, and the log says `telemetry.rejected` with the
+reason. A process that ends exports what it has for at most 5 seconds."""
 ON_EVENTS = (
     "Each is an OpenTelemetry log record with an event name, in the trace of its call; and a line of the log, "
     "named as here."
@@ -39,22 +40,22 @@ ON_EVENTS = (
 
 SAMPLED = """\
 `OTEL_TRACES_SAMPLER` decides what is sampled, by the parent unless it says otherwise. Kept whatever it says are
-attempts that end in an error of the worker or its tool, attempts after the first, claims of orphans, what was lost, and
-what is quarantined without being begun. That a first attempt has failed is known at its end only: its own spans are
-exported then, under the caller's span as their parent, and the reply names them as sampled. The caller's span was not
-sampled and is missing, and so is what libraries recorded inside the tool. Expired and cancelled calls are no errors.
-What HTTP requests want sampled is capped by `TOOLSPAN_REMOTE_SAMPLED_RATIO`. Providers that the program has set up
-itself sample as they like.
+attempts that end in an error of the worker or its tool, attempts after the first, claims of orphans, what was lost,
+and what is quarantined without being begun. That a first attempt has failed is known at its end only: its own spans
+are exported then, under the caller's span as their parent, and the reply names them as sampled. The caller's span was
+not sampled and is missing, and so is what libraries recorded inside the tool. Expired and cancelled calls are no
+errors. What HTTP requests want sampled is capped by `TOOLSPAN_REMOTE_SAMPLED_RATIO`. Providers that the program has
+set up itself sample as they like.
 
-The spans of an ordinary call, a first attempt that brought no more than a `traceparent`, are kept as plain values until
-it has ended, and become OTLP in batches; all others are spans of OpenTelemetry's SDK. What is exported is the same. A
-tool finds a span that records; what it says there, and what its libraries record below, is exported like any other. All
-spans are the SDK's, and a first attempt that fails is then sampled like any other, where the program has set up a tracer
-provider of its own; where `OTEL_SPAN_*` or `OTEL_ATTRIBUTE_*` variables limit the length of values, attributes to fewer
-than 32 or links to fewer than 2; with `TOOLSPAN_CAPTURE_ARGS` and with `TOOLSPAN_LINK_ONLY`. Endpoint, headers,
-compression, TLS, timeout and retries are as the `OTEL_EXPORTER_OTLP_*` variables say, for the exporters are
-OpenTelemetry's own, over HTTP and gRPC, but for what they write. With a version of them that is not inside what it was,
-the log says `telemetry.slow`, and the SDK does all of it."""
+The spans of an ordinary call, a first attempt that brought no more than a `traceparent`, are kept as plain values
+until it has ended, and become OTLP in batches; all others are spans of OpenTelemetry's SDK. What is exported is the
+same. A tool finds a span that records; what it says there, and what its libraries record below, is exported like any
+other. All spans are the SDK's, and a first attempt that fails is then sampled like any other, where the program has
+set up a tracer provider of its own; where `OTEL_SPAN_*` or `OTEL_ATTRIBUTE_*` variables limit the length of values,
+attributes to fewer than 32 or links to fewer than 2; with `TOOLSPAN_CAPTURE_ARGS` and with `TOOLSPAN_LINK_ONLY`.
+Endpoint, headers, compression, TLS, timeout and retries are as the `OTEL_EXPORTER_OTLP_*` variables say, for the
+exporters are OpenTelemetry's own, over HTTP and gRPC, but for what they write. With a version of them that is not
+inside what it was, the log says `telemetry.slow`, and the SDK does all of it."""
 ON_LINES = (
     "Every other line that workers, gateways and monitors write is a log record without an event name, in the trace of "
     "what it is about; its `event` is the body, and its fields are attributes by their own names, but for these. What "
