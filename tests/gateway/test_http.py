@@ -374,7 +374,7 @@ async def test_a_bug_of_ours_is_a_500_that_tells_nothing_to_its_caller(
         message = "secret"
         raise ZeroDivisionError(message)
 
-    monkeypatch.setattr(client, "ask", bug)
+    monkeypatch.setattr(client.asking, "ask", bug)
     monkeypatch.setattr(client.probe, "bug", lambda step, error: bugs.append((step, error)))
     answer = await _call(http, "echo")
 

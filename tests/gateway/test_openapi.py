@@ -69,7 +69,7 @@ async def test_what_the_routes_answer_is_what_is_described(
             await _serving(truth, http)
             monkeypatch.setattr(requests, "BODY_SECONDS", 0.05)
             await truth.slow_call(http, "half")
-            monkeypatch.setattr(client, "ask", _bug)
+            monkeypatch.setattr(client.asking, "ask", _bug)
             await truth.call(http, "half", {})
         async with _http(full) as http:
             await raw.zadd(settings.keys.parked, {"1-1": 4e12})

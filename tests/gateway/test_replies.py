@@ -139,7 +139,7 @@ async def test_a_reader_that_dies_of_a_bug_is_not_hidden(
     def bug(_: object) -> object:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(client._codec, "decode_answer", bug)
+    monkeypatch.setattr(client.asking._codec, "decode_answer", bug)
     await worker.answer(worker.seen[0], worker.ids[0])
 
     with pytest.raises(ZeroDivisionError):

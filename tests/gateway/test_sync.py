@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.eventually import eventually
-from toolspan import SyncToolClient, ToolError, ToolTimeout
+from toolspan import SyncToolClient, ToolClient, ToolError, ToolTimeout
+from toolspan.gateway.options import CallOptions, SendOptions
 
 if TYPE_CHECKING:
     from tests.gateway.answerer import Answerer
@@ -48,3 +50,13 @@ async def test_leaving_lets_no_thread_wait_for_ever(settings: Settings, recorder
 def test_a_client_that_is_not_open_says_so(settings: Settings, recorder: Recorder) -> None:
     with pytest.raises(RuntimeError, match="inside its `with` block"):
         SyncToolClient(settings, probe=recorder.probe).call("echo")
+
+
+@pytest.mark.parametrize(("method", "options"), [("call", CallOptions), ("stream", CallOptions), ("send", SendOptions)])
+def test_it_takes_what_the_client_takes(method: str, options: type) -> None:
+    """But for the trace to go on from: that of another thread is none of ours."""
+    taken = inspect.signature(getattr(ToolClient, method)).parameters.values()
+    named = [one.name for one in taken if one.kind is inspect.Parameter.KEYWORD_ONLY]
+
+    assert [*options.__annotations__, "parent"] == named
+    assert {one.default for one in taken if one.kind is inspect.Parameter.KEYWORD_ONLY} == {None}

@@ -58,9 +58,9 @@ async def test_a_result_whose_reply_cannot_be_written_is_remembered_as_what_it_i
     runs = tmp_path / "runs"
     reply_to = plane.keys.replies("on-purpose")
     await plane.redis.set(reply_to, "no stream")
-    call = replace(client.new_call("marked", {"path": str(runs)}, idempotency_key="k"), reply_to=reply_to)
+    call = replace(client.asking.new_call("marked", {"path": str(runs)}, idempotency_key="k"), reply_to=reply_to)
     with client.probe.calling(tool=call.tool, call_id=call.id) as calling:
-        fields = client._encoded(call, calling)
+        fields = client.asking._encoded(call, calling)
         await client._once.send(call, fields, calling, timeout=5)
     async with running_worker(ALL, settings=plane.settings):
         [letter] = await eventually(plane.dead_letters, because="its reply cannot be written")
@@ -90,9 +90,9 @@ async def test_a_call_that_a_worker_cannot_decode_is_remembered_as_malformed(
 async def test_a_call_of_a_version_that_nobody_reads_is_remembered_as_that(
     client: ToolClient, plane: Plane, form: str
 ) -> None:
-    call = client.new_call("echo", idempotency_key="k")
+    call = client.asking.new_call("echo", idempotency_key="k")
     with client.probe.calling(tool=call.tool, call_id=call.id) as calling:
-        fields = client._encoded(call, calling)
+        fields = client.asking._encoded(call, calling)
         if form == "fields":
             fields[1] = "2"
         else:

@@ -9,6 +9,7 @@ from typing import Any
 import toolspan
 import toolspan.testing
 from tools.pages.markdown import heading, pages_of
+from toolspan.gateway import options
 
 INTRO = "Everything of `toolspan` and `toolspan.testing` that is yours to use. What is not here may change any day."
 ERRORS = "One tree: catch `ToolspanError` for all of it, `CallError` for calls that did not succeed."
@@ -98,8 +99,9 @@ def described(name: str, given: Any, attributes: tuple[str, ...]) -> list[str]:
 def signature(name: str, given: Any) -> str:
     """How it is called, as it is written."""
     taken = inspect.signature(given)
-    parameters = [written(p) for p in taken.parameters.values() if p.name != "self"]
-    kinds = [p.kind for p in taken.parameters.values() if p.name != "self"]
+    whole_list = [one for p in taken.parameters.values() if p.name != "self" for one in unpacked(p)]
+    parameters = [written(p) for p in whole_list]
+    kinds = [p.kind for p in whole_list]
     if KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
         parameters.insert(kinds.index(KEYWORD_ONLY), "*")
     if POSITIONAL_ONLY in kinds:
@@ -110,6 +112,18 @@ def signature(name: str, given: Any) -> str:
         whole = "".join((f"{name}(\n", *(f"    {one},\n" for one in parameters), f"){given_back}"))
     prefix = "await " if inspect.iscoroutinefunction(given) else ""
     return f"```python\n{prefix}{whole}\n```"
+
+
+def unpacked(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """A parameter; for one that stands for several options, each of these."""
+    found = re.fullmatch(r"Unpack\[(\w+)\]", str(parameter.annotation))
+    if found is None:
+        return [parameter]
+    known = getattr(options, found[1]).__annotations__
+    return [
+        inspect.Parameter(name, KEYWORD_ONLY, default=None, annotation=one.__forward_arg__)
+        for name, one in known.items()
+    ]
 
 
 def written(parameter: inspect.Parameter) -> str:

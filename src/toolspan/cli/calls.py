@@ -50,7 +50,8 @@ def call(*, tool: str, args: str, timeout: float, idempotency_key: str | None, a
     if not isinstance(arguments, dict):
         fail('ARGS is not a JSON object, such as \'{"text": "hello"}\'', WRONG_USAGE)
 
-    from toolspan.gateway.client import LONGEST_TIMEOUT, ToolClient  # noqa: PLC0415
+    from toolspan.gateway.asking import LONGEST_TIMEOUT  # noqa: PLC0415
+    from toolspan.gateway.client import ToolClient  # noqa: PLC0415
 
     # Not a number is above nothing, so click lets it pass.
     if not 0 < timeout <= LONGEST_TIMEOUT:

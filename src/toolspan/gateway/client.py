@@ -6,21 +6,18 @@ import asyncio
 import os
 import secrets
 import socket
-import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from toolspan.codec import MAX_ID_CHARS, Codec, Limits, is_one_line
 from toolspan.errors import (
     InvalidArguments,
-    MalformedEntryError,
     RedisUnavailable,
     StoreError,
-    StoreUnavailableError,
 )
-from toolspan.gateway.endings import Sending, no_reply, unavailable
+from toolspan.gateway.asking import DEFAULT_TIMEOUT, Asking
+from toolspan.gateway.endings import unavailable
 from toolspan.gateway.leaving import Leaving
 from toolspan.gateway.listener import Listener
 from toolspan.gateway.once import OnceCalls
@@ -28,8 +25,7 @@ from toolspan.gateway.outcomes import succeeded
 from toolspan.gateway.replies import BLOCK_MS, Replies
 from toolspan.gateway.routes import Routes
 from toolspan.gateway.streams import CallStream
-from toolspan.identity import new_call_id
-from toolspan.model import Failed, Remembered, Reply, ToolCall
+from toolspan.model import Failed, Reply
 from toolspan.redaction import Redactor
 from toolspan.settings import Settings
 from toolspan.store import CallerStore, Channels, Connection, Directory, Inspector
@@ -39,21 +35,11 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from toolspan.model import ToolInfo, TraceFields
-    from toolspan.telemetry.callers import Calling
     from toolspan.telemetry.probe import Probe
 
-DEFAULT_TIMEOUT: Final = 30.0
-LONGEST_TIMEOUT: Final = 7 * 86_400.0
 _CLOSE_SECONDS: Final = 2.0
-_LOOK_SECONDS: Final = 0.5
-"""How long a caller whose time is up may be kept to be told why."""
-
-
 _CANCEL_MS: Final = 86_400_000
 """How long a cancellation is kept for a call whose deadline is not known."""
-
-_CANCEL_MARGIN_MS: Final = 10_000
-"""How much longer than our own deadline: the workers' counts from the append, which may be under way still."""
 
 
 class ToolClient:
@@ -80,7 +66,7 @@ class ToolClient:
             probe = self._telemetry.probe
         self.probe = probe
         limits = self.settings.max_args_bytes, self.settings.max_reply_bytes, self.settings.max_nesting
-        self._codec = Codec(keys, Limits(*limits))
+        codec = Codec(keys, Limits(*limits))
         self._store = CallerStore(
             self._connection,
             keys,
@@ -91,7 +77,7 @@ class ToolClient:
             wait_replicas=self.settings.wait_replicas,
         )
         self._inspector = Inspector(self._connection, keys)
-        self.replies = Replies(self._store, self._codec, self.probe)
+        self.replies = Replies(self._store, codec, self.probe)
         self._once = OnceCalls(
             self._store,
             Listener(Channels(self._connection), self.probe),
@@ -103,6 +89,10 @@ class ToolClient:
         self._routes = Routes(self._directory, keys, self.probe)
         self.stream_for = self._routes.stream_for
         self._leaving = Leaving(self._store, self.probe)
+        self.asking = Asking(
+            self._store, codec, self.replies, self._once, directory=self._directory, leaving=self._leaving
+        )
+        """What front doors built on this send calls with."""
 
     async def __aenter__(self) -> Self:
         self.replies.start()
@@ -160,7 +150,7 @@ class ToolClient:
             TooLarge: if the arguments are over a limit.
             RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says if it may have the call.
         """
-        call = self.new_call(
+        call = self.asking.new_call(
             tool,
             args,
             idempotency_key=idempotency_key,
@@ -172,7 +162,7 @@ class ToolClient:
         with self.probe.calling(
             tool=tool, call_id=call.id, calls=calls, tool_call_id=tool_call_id, parent=parent
         ) as calling:
-            reply = await self.ask(call, calling, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
+            reply = await self.asking.ask(call, calling, timeout=DEFAULT_TIMEOUT if timeout is None else timeout)
         return succeeded(reply)
 
     def stream(
@@ -191,7 +181,7 @@ class ToolClient:
 
         Takes and raises what `call` does.
         """
-        call = self.new_call(
+        call = self.asking.new_call(
             tool, args, idempotency_key=idempotency_key, tool_call_id=tool_call_id, principal=principal, meta=meta
         )
         return CallStream(self, call, timeout=DEFAULT_TIMEOUT if timeout is None else timeout, parent=parent)
@@ -229,7 +219,7 @@ class ToolClient:
             TooLarge: if they are over a limit.
             RedisUnavailable: if Redis cannot be reached; `maybe_accepted` says if it may have the call.
         """
-        call = self.new_call(
+        call = self.asking.new_call(
             tool,
             args,
             idempotency_key=idempotency_key,
@@ -237,19 +227,11 @@ class ToolClient:
             principal=principal,
             meta=meta,
         )
-        call = replace(call, reply_to=None)
         calls = await self.stream_for(tool)
         with self.probe.calling(
             tool=tool, call_id=call.id, calls=calls, tool_call_id=tool_call_id, parent=parent
         ) as calling:
-            fields = self._encoded(call, calling)
-            try:
-                if call.idem is not None:
-                    return await self._once.send(call, fields, calling, timeout=DEFAULT_TIMEOUT)
-                calling.sent(await self._store.append(fields, timeout_ms=None, to=calling.calls))
-            except StoreError as exc:
-                raise unavailable(exc) from exc
-        return call.id
+            return await self.asking.send(call, calling)
 
     async def tools(self) -> list[ToolInfo]:
         """Describe the tools that live workers of any stream serve now.
@@ -286,35 +268,6 @@ class ToolClient:
 
     # ── for front doors built on this ──────────────────────────────────────────────────────────────
 
-    def new_call(
-        self,
-        tool: str,
-        args: Mapping[str, Any] | None = None,
-        *,
-        idempotency_key: str | None = None,
-        tool_call_id: str | None = None,
-        principal: str | None = None,
-        meta: Mapping[str, str] | None = None,
-    ) -> ToolCall:
-        """Make a call that is to be answered to us.
-
-        Raises:
-            InvalidArguments: if *args* has no names.
-        """
-        if not isinstance(args, Mapping | None):
-            message = f"the arguments of {tool} must be a mapping of names to values, not {type(args).__name__}"
-            raise InvalidArguments(Failed("invalid_arguments", message))
-        return ToolCall(
-            new_call_id(),
-            tool,
-            dict(args or {}),
-            reply_to=self._store.reply_to,
-            idem=idempotency_key,
-            tool_call_id=tool_call_id,
-            principal=principal,
-            meta=dict(meta or {}),
-        )
-
     async def cancel_call(self, call_id: str, *, entry_id: str = "") -> None:
         """Do what `cancel` does; with its *entry_id*, a call that is parked is settled at once."""
         if len(call_id) > MAX_ID_CHARS or not is_one_line(call_id):
@@ -324,120 +277,3 @@ class ToolClient:
             await self._store.cancel(call_id, ttl_ms=_CANCEL_MS, entry_id=entry_id)
         except StoreError as exc:
             raise unavailable(exc) from exc
-
-    async def ask(
-        self,
-        call: ToolCall,
-        calling: Calling,
-        *,
-        timeout: float,  # noqa: ASYNC109 - it goes to the workers, too
-        follower: CallStream | None = None,
-    ) -> Reply:
-        """Send *call* and give its reply, a failure too. Raises what `call` does where there is no reply.
-
-        Cancelling this cancels the call, unless it has an idempotency key: others may wait for it as well.
-        *follower* is told when the call was accepted, and of its progress.
-        """
-        fields, timeout_ms = self._encoded(call, calling), _milliseconds(timeout)
-        future = self.replies.expect(call.id, follower.progressed if follower else None)
-        sending, entry_id = Sending(), ""
-        began = time.monotonic()
-        try:
-            async with asyncio.timeout(timeout):
-                if call.idem is not None:
-                    once = self._once.expect(call, fields, future, timeout=timeout)
-                    sending = once.sending
-                    known = await once.append(calling)
-                    _tell_accepted(follower)
-                    reply = await once.reply(calling, known)
-                else:
-                    try:
-                        entry_id = await self._store.append(fields, timeout_ms=timeout_ms, to=calling.calls)
-                        calling.sent(entry_id)
-                        sending.accepted = True
-                        _tell_accepted(follower)
-                    except StoreUnavailableError as exc:
-                        if not exc.maybe_ran:
-                            raise
-                        # It may have been accepted, so it is not sent again: the reply will tell.
-                        sending.lost = exc
-                    reply = await future
-        except TimeoutError:
-            # The reply may be here although the answer to the append is not.
-            if future.cancelled() or not future.done():
-                calling.failed("no_reply")
-                serving = await self._serving(call.tool) if sending.accepted else None
-                raise no_reply(call, timeout, sending, serving) from sending.lost
-            reply = future.result()
-        except StoreError as exc:
-            raise unavailable(exc) from exc
-        except asyncio.CancelledError:
-            if call.idem is None:
-                # It may lie in the stream also where no answer to the append has come.
-                left_ms = timeout_ms - int((time.monotonic() - began) * 1000)
-                self._leaving.leave(call.id, ttl_ms=max(0, left_ms) + _CANCEL_MARGIN_MS, entry_id=entry_id)
-            raise
-        finally:
-            self.replies.forget(call.id)
-        reply = _settled(reply)
-        calling.answered(reply)
-        return reply
-
-    async def detach(
-        self,
-        call: ToolCall,
-        calling: Calling,
-        *,
-        timeout: float,  # noqa: ASYNC109 - it is the workers' only
-    ) -> tuple[Remembered, asyncio.Future[Reply]]:
-        """Send *call* and give at once which call it is, for it may join another, with what will be its reply.
-
-        Ends with `replies.forget`. Raises what `send` does.
-        """
-        fields, timeout_ms = self._encoded(call, calling), _milliseconds(timeout)
-        future = self.replies.expect(call.id)
-        try:
-            if call.idem is not None:
-                return await self._once.detach(call, fields, calling, future, timeout=timeout)
-            entry_id = await self._store.append(fields, timeout_ms=timeout_ms, to=calling.calls)
-        except StoreError as exc:
-            self.replies.forget(call.id)
-            raise unavailable(exc) from exc
-        except BaseException:
-            self.replies.forget(call.id)
-            raise
-        calling.sent(entry_id)
-        return Remembered(call.id, entry_id, None), future
-
-    async def _serving(self, tool: str) -> int | None:
-        """Count the live workers that serve *tool*; None if Redis does not say so soon."""
-        with suppress(StoreError, TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
-                return await self._directory.serving(tool)
-        return None
-
-    def _encoded(self, call: ToolCall, calling: Calling) -> list[str | bytes]:
-        try:
-            return self._codec.encode_call(call, trace=calling.trace)
-        except MalformedEntryError as exc:
-            raise InvalidArguments(Failed("malformed", str(exc))) from None
-
-
-def _tell_accepted(follower: CallStream | None) -> None:
-    if follower is not None:
-        follower.accepted()
-
-
-def _milliseconds(timeout: float) -> int:
-    if not 0 < timeout <= LONGEST_TIMEOUT:
-        message = f"timeout must be above 0 and at most {LONGEST_TIMEOUT:g} s, not {timeout}"
-        raise ValueError(message)
-    return max(1, int(timeout * 1000))
-
-
-def _settled(reply: Reply) -> Reply:
-    """Say of a call that ran out of time that it is over: a worker answered it, and will not run it again."""
-    failure = reply.failure
-    if failure is None or failure.type != "deadline_exceeded" or failure.detail is not None:
-        return reply
-    return replace(reply, failure=replace(failure, detail={"may_still_run": False}))

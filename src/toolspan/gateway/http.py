@@ -72,7 +72,7 @@ class _Gateway:
             message = f"the token of {principal.name} is not for this tool"
             raise Unauthorised(message, known=True)
         asked = await read_call(request, self._client.settings)
-        call = self._client.new_call(
+        call = self._client.asking.new_call(
             tool,
             asked.args,
             idempotency_key=asked.idempotency_key,
@@ -113,8 +113,8 @@ class _Gateway:
     async def _answer(self, call: ToolCall, calling: Calling, asked: CallRequest) -> Response:
         timeout = asked.timeout_ms / 1000
         if not asked.detach:
-            return answered(await self._client.ask(call, calling, timeout=timeout), calling.traceparent)
-        known, reply = await self._client.detach(call, calling, timeout=timeout)
+            return answered(await self._client.asking.ask(call, calling, timeout=timeout), calling.traceparent)
+        known, reply = await self._client.asking.detach(call, calling, timeout=timeout)
         self._detached.add(known.call_id, known.entry_id, reply, principal=call.principal)
         return accepted(known.call_id, known.entry_id, calling.traceparent)
 

@@ -142,7 +142,7 @@ class CallStream:
         )
         with watched as calling:
             self.traceparent = calling.traceparent
-            return await self._client.ask(call, calling, timeout=self._timeout, follower=self)
+            return await self._client.asking.ask(call, calling, timeout=self._timeout, follower=self)
 
     async def _wait_for_news(self) -> None:
         self._news.clear()

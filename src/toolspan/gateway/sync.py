@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from toolspan.gateway.client import ToolClient
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping
     from types import TracebackType
 
+    from toolspan.gateway.options import CallOptions, SendOptions
     from toolspan.gateway.streams import CallStream
     from toolspan.model import Progress, Reply, ToolInfo
     from toolspan.settings import Settings
@@ -48,52 +49,16 @@ class SyncToolClient:
             self._thread.join()
             self._thread = None
 
-    def call(
-        self,
-        tool: str,
-        args: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        idempotency_key: str | None = None,
-        tool_call_id: str | None = None,
-        principal: str | None = None,
-        meta: Mapping[str, str] | None = None,
-    ) -> Reply:
+    def call(self, tool: str, args: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Reply:
         """Run *tool* and give its reply; raises what `ToolClient.call` does."""
-        return self._wait(
-            self._client.call(
-                tool,
-                args,
-                timeout=timeout,
-                idempotency_key=idempotency_key,
-                tool_call_id=tool_call_id,
-                principal=principal,
-                meta=meta,
-            )
-        )
+        return self._wait(self._client.call(tool, args, **options))
 
     @contextmanager
     def stream(
-        self,
-        tool: str,
-        args: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        idempotency_key: str | None = None,
-        tool_call_id: str | None = None,
-        principal: str | None = None,
-        meta: Mapping[str, str] | None = None,
+        self, tool: str, args: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
     ) -> Iterator[SyncCallStream]:
         """Run *tool* and follow it, as `ToolClient.stream` does: `for` gives its `Progress`, `reply()` its end."""
-        following = self._client.stream(
-            tool,
-            args,
-            timeout=timeout,
-            idempotency_key=idempotency_key,
-            tool_call_id=tool_call_id,
-            principal=principal,
-            meta=meta,
-        )
+        following = self._client.stream(tool, args, **options)
         try:
             self._wait(following.begin())
             yield SyncCallStream(following, self._wait)
@@ -104,27 +69,9 @@ class SyncToolClient:
         """Cancel a call; raises what `ToolClient.cancel` does."""
         self._wait(self._client.cancel(call_id))
 
-    def send(
-        self,
-        tool: str,
-        args: Mapping[str, Any] | None = None,
-        *,
-        idempotency_key: str | None = None,
-        tool_call_id: str | None = None,
-        principal: str | None = None,
-        meta: Mapping[str, str] | None = None,
-    ) -> str:
+    def send(self, tool: str, args: Mapping[str, Any] | None = None, **options: Unpack[SendOptions]) -> str:
         """Have *tool* run without waiting; raises what `ToolClient.send` does."""
-        return self._wait(
-            self._client.send(
-                tool,
-                args,
-                idempotency_key=idempotency_key,
-                tool_call_id=tool_call_id,
-                principal=principal,
-                meta=meta,
-            )
-        )
+        return self._wait(self._client.send(tool, args, **options))
 
     def tools(self) -> list[ToolInfo]:
         """Describe the tools that live workers serve now; raises what `ToolClient.tools` does."""
