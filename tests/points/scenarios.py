@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -115,6 +116,30 @@ class Deserted(Scenario):
     async def act(self, stage: Stage) -> None:
         await stage.sees(stage.over)
         await stage.sees(lambda: _has_no(stage, "empty-1-0000"))
+
+
+class LastChance(Scenario):
+    """A call that was lost with its workers, and may be once more: it runs alone."""
+
+    async def prepare(self, stage: Stage) -> None:
+        suspect = await stage.call("until", "suspect", path="suspect", release="go", ends=(OK, "quarantined"))
+        await stage.plane.orphan(GONE)
+        await stage.tried(3, suspect)
+        lost = [{"consumer": GONE, "attempt": n, "start": n, "end": n, "error": "worker_lost"} for n in (1, 2)]
+        await stage.redis.hset(stage.plane.keys.attempts, suspect, json.dumps(lost))
+        await stage.call("until", "neighbour", path="neighbour", release="neighbour ends")
+
+    async def act(self, stage: Stage) -> None:
+        await stage.began("neighbour")
+        await stage.sees(lambda: stage.was_at("Isolation.of"))
+        stage.release("neighbour ends")
+        await stage.began("suspect")
+        await stage.call("echo", "later")
+        stage.release("go")
+        await stage.sees(stage.over)
+
+    async def afterwards(self, stage: Stage) -> None:
+        stage.release("neighbour ends", "go")
 
 
 async def _has_no(stage: Stage, consumer: str) -> bool:
@@ -538,7 +563,20 @@ class Crowded(Scenario):
 
 
 SCENARIOS = (
-    *(Ordinary, TriedAgain, Deserted, Paused, Limited, Full, OutOfThreads, Elsewhere, GivenUp, Crowded, Unwritable),
+    *(
+        Ordinary,
+        TriedAgain,
+        Deserted,
+        LastChance,
+        Paused,
+        Limited,
+        Full,
+        OutOfThreads,
+        Elsewhere,
+        GivenUp,
+        Crowded,
+        Unwritable,
+    ),
     *(GroupLost, GroupLostAtWork, Disconnected, Unconfirmed, Draining, Leaving, StoppedAtOnce, WithBugs),
     *(OwnProgram, OwnProgramStoppedAtOnce),
 )
