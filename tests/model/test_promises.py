@@ -28,7 +28,7 @@ from toolspan.model import NO_TRACE, Failed, ToolCall
 from toolspan.store import CallerStore, Connection, ControlStore, DeadLetterStore, StreamStore
 from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
-from toolspan.store.stream import Burial, Settled, Settlement, Start
+from toolspan.store.steps import Burial, Settled, Settlement, Start
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -17,6 +17,7 @@ EACH: Final = "__points_of_for__"
 # What the three are is said in `hooks.py`.
 
 _LONGEST: Final = 60
+_STREAM: Final = tuple(f"toolspan.store.{name}" for name in ("stream", "taking", "holding", "upkeep"))
 _ASKS: Final = "it appends nothing"
 _OTHERS: Final = "other commands do that"
 
@@ -42,7 +43,7 @@ PARTS: Final = {
     # What a delivery meets in a worker.
     "worker": Part(
         "toolspan.worker",
-        ("toolspan.periodic", "toolspan.store.scripts", "toolspan.store.stream"),
+        ("toolspan.periodic", "toolspan.store.scripts", *_STREAM),
         {
             ("toolspan.worker.supervisor", ""): "it has no delivery, and the processes that have end with it",
         },

@@ -12,7 +12,7 @@ from toolspan.store import Channels
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
     from toolspan.store import Connection, StreamStore
-    from toolspan.store.stream import Claims
+    from toolspan.store.steps import Claims
 
 LEASE_MS = 30_000
 IDLE_MS = 60_000

@@ -9,7 +9,7 @@ import pytest
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
     from toolspan.store import StreamStore
-    from toolspan.store.stream import Claims
+    from toolspan.store.steps import Claims
 
 MAX_ATTEMPTS = 4
 

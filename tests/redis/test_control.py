@@ -12,7 +12,7 @@ from toolspan.model import Control, Order
 from toolspan.store import Connection, ControlStore, Inspector
 from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Keeper
-from toolspan.store.stream import Parked
+from toolspan.store.steps import Parked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

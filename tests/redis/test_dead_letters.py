@@ -15,7 +15,7 @@ from toolspan.codec import MAX_FIELDS
 from toolspan.errors import MalformedEntryError, NotReplayableError, WrongTypeError
 from toolspan.operate.dead_letters import replay
 from toolspan.store import DeadLetterStore
-from toolspan.store.stream import Burial
+from toolspan.store.steps import Burial
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage

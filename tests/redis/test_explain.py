@@ -10,7 +10,7 @@ import pytest
 from toolspan.operate.dead_letters import discard, replay
 from toolspan.operate.explain import explain
 from toolspan.store import DeadLetterStore, EntryReader
-from toolspan.store.stream import Burial
+from toolspan.store.steps import Burial
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage

@@ -10,7 +10,7 @@ import pytest
 from tests.redis.stage import Stage, filled
 from toolspan.store import CallerStore, Connection, ControlStore
 from toolspan.store.cancellations import CancellationStore
-from toolspan.store.stream import Ending, Settled, Settlement
+from toolspan.store.steps import Ending, Settled, Settlement
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

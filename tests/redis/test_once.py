@@ -9,7 +9,7 @@ import pytest
 
 from tests.redis.stage import LOST, filled
 from toolspan.codec import NOTHING
-from toolspan.store.stream import Burial, Ending, Quarantined, Settled, Settlement
+from toolspan.store.steps import Burial, Ending, Quarantined, Settled, Settlement
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage

@@ -10,7 +10,7 @@ import pytest
 from tests.redis.stage import LOST
 from toolspan.errors import WrongTypeError
 from toolspan.store import DeadLetterStore
-from toolspan.store.stream import Burial, Quarantined
+from toolspan.store.steps import Burial, Quarantined
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage

@@ -16,7 +16,7 @@ from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
 from toolspan.store.limits import LimitStore
 from toolspan.store.progress import Progressed, ProgressReply, ProgressStore
-from toolspan.store.stream import Burial, Parked, Quarantined, Settled, Settlement, Start, Started
+from toolspan.store.steps import Burial, Parked, Quarantined, Settled, Settlement, Start, Started
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -9,7 +9,7 @@ import pytest
 from tests.redis.stage import LOST, filled
 from toolspan.codec import NOTHING, Form
 from toolspan.errors import WrongTypeError
-from toolspan.store.stream import Settled, Settlement
+from toolspan.store.steps import Settled, Settlement
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.redis.stage import LOST
-from toolspan.store.stream import Start, Started
+from toolspan.store.steps import Start, Started
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage

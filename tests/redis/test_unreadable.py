@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from toolspan.store.keeper import Held, Keeper
-from toolspan.store.stream import Burial, Quarantined, Start, Started
+from toolspan.store.steps import Burial, Quarantined, Start, Started
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage

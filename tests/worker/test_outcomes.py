@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.support.plane import Plane
     from toolspan.settings import Settings
-    from toolspan.store.stream import Burial, Buried
+    from toolspan.store.steps import Burial, Buried
     from toolspan.testing import Recorder
 
 ALL = Registry.load(["tests.support.toolbox"])

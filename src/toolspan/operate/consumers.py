@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from toolspan.errors import GroupMissingError
 from toolspan.store import ControlStore, EntryReader, Inspector
 from toolspan.store.names import printable
-from toolspan.store.stream import PARKED
+from toolspan.store.steps import PARKED
 
 if TYPE_CHECKING:
     from toolspan.settings import Settings

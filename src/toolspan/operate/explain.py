@@ -10,7 +10,7 @@ from toolspan.errors import MalformedEntryError
 from toolspan.operate.calls import About, about, codec_of, trace_id_in
 from toolspan.operate.consumers import consumers
 from toolspan.store import ControlStore, DeadLetterStore, EntryReader
-from toolspan.store.stream import PARKED
+from toolspan.store.steps import PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from toolspan.operate.calls import about, codec_of
 from toolspan.store import EntryReader
-from toolspan.store.stream import PARKED
+from toolspan.store.steps import PARKED
 
 if TYPE_CHECKING:
     from toolspan.codec import Codec

@@ -9,7 +9,7 @@ from toolspan.errors import GroupMissingError
 from toolspan.model import GroupSnapshot
 from toolspan.operate.consumers import consumers
 from toolspan.store import ControlStore, EntryReader, Inspector
-from toolspan.store.stream import PARKED
+from toolspan.store.steps import PARKED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -200,3 +200,8 @@ def store_error(exc: exceptions.RedisError) -> StoreError:  # noqa: PLR0911 - a 
     if text.startswith("WRONGTYPE"):
         return WrongTypeError(text)
     return StoreError(text)
+
+
+async def answer_of(command: Any) -> Any:
+    """Await a command whose answer redis-py types as a union over protocols and clients."""
+    return await command

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from toolspan.codec import FORGOTTEN, NOTHING, dead_letter_fields, encode_outcome, encode_remembered, once_digest
 from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded
-from toolspan.store.stream import Burial, Buried, Ending, Parked, Quarantined, Settled, Settlement, Start, Started
+from toolspan.store.steps import Burial, Buried, Ending, Parked, Quarantined, Settled, Settlement, Start, Started
 from toolspan.worker.batcher import AnsweringBatcher, Batcher
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from toolspan.errors import GroupMissingError, StoreError, StoreUnavailableError
 from toolspan.model import Failed, Run
-from toolspan.store.stream import Start, Started
+from toolspan.store.steps import Start, Started
 from toolspan.worker.inflight import Verdict
 from toolspan.worker.processor import outcome_unknown
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from toolspan.model import Delivery
-    from toolspan.store.stream import Claimed, StreamStore
+    from toolspan.store.steps import Claimed
+    from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.cancellations import Cancellations
     from toolspan.worker.inflight import InFlight

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.errors import MalformedEntryError
 from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
-from toolspan.store.stream import Started
+from toolspan.store.steps import Started
 from toolspan.worker.containment import failed
 from toolspan.worker.executor import Execution, too_late
 from toolspan.worker.line import NotAdmittedError

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from toolspan.store.stream import PARKED
+from toolspan.store.steps import PARKED
 
 if TYPE_CHECKING:
-    from toolspan.store.stream import Claimed, Claims, StreamStore
+    from toolspan.store.steps import Claimed, Claims
+    from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight
     from toolspan.worker.intake import Intake
