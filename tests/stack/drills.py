@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SLOTS: Final = 32
 """Of the two workers together."""
 CRASHED: Final = 12
+FROZEN_SECONDS: Final = 20
 MEMORY: Final = 256 << 20
 """What Redis may use, in the stack."""
 
@@ -108,6 +109,12 @@ def _freeze(chain: Chain) -> None:
 
 def _thaw(chain: Chain) -> None:
     chain["redis"].send(signal.SIGCONT)
+
+
+def _freeze_the_gateway(chain: Chain) -> None:
+    chain["gateway"].send(signal.SIGSTOP)
+    time.sleep(FROZEN_SECONDS)
+    chain["gateway"].send(signal.SIGCONT)
 
 
 def _put_right(chain: Chain) -> None:
@@ -275,6 +282,16 @@ DRILLS: Final = (
             Fault("Redis frozen", ("ToolspanRedisFailing",), _freeze, _thaw),
             Fault("the loop of every worker blocked", ("ToolspanWorkersStalled",), _block, _put_right),
         )
+    ),
+    Drill(
+        (
+            Fault(
+                f"the gateway frozen for {FROZEN_SECONDS} s",
+                ("ToolspanGatewayStalled",),
+                _freeze_the_gateway,
+            ),
+        ),
+        load=False,
     ),
     Drill(
         (
