@@ -157,7 +157,7 @@ up: ## Start the local stack with docker compose; http://localhost:3000
 
 .PHONY: bench
 bench: $(READY) ## Drain a backlog beside the reference loop; ARGS='--calls 200000 --rounds 3'
-	@$(BIN)/python -m benchmarks.drain $(ARGS)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 # --- Upkeep ---
 

@@ -1,1 +1,1 @@
-"""Timings, as ratios of runs side by side on one machine; never part of the tests."""
+"""Timings, as ratios of runs that take turns on one machine; never part of the tests."""

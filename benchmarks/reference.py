@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -80,4 +79,4 @@ async def _main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(_main(Settings(redis_url=sys.argv[1])))
+    uvloop.run(_main(Settings()))

@@ -1,0 +1,102 @@
+"""Calls that wait, and how fast they get fewer: what most cases measure."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from benchmarks.case import Figure
+from toolspan.codec import Codec, Limits
+from toolspan.model import ToolCall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from benchmarks.processes import Program
+    from benchmarks.stage import Stage
+
+RATE: Final = Figure("rate", "calls/s")
+CPU: Final = Figure("cpu", "CPU µs a call", 1)
+SERVER: Final = Figure("server", "server's CPU µs a call", 1)
+COMMANDS: Final = Figure("commands", "commands a call", 2)
+
+_WARM: Final = 0.9
+"""Counting begins when so much is left of the calls: until then modules are loaded and caches filled."""
+
+_APPEND: Final = "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) end"
+_APPEND_AT_ONCE: Final = 10_000
+
+
+def fill(stage: Stage, count: int, *, tool: str = "echo", args: Mapping[str, Any] | None = None) -> None:
+    """Append *count* calls, as our callers would."""
+    call = ToolCall("018f", tool, {"n": 1} if args is None else dict(args), reply_to=stage.keys.replies("bench"))
+    fields: Any = Codec(stage.keys, Limits()).encode_call(call)
+    append(stage, count, fields)
+
+
+def append(stage: Stage, count: int, fields: list[Any]) -> None:
+    """Append *count* entries with these *fields*, to a stream that has our group."""
+    make_group(stage)
+    for done in range(0, count, _APPEND_AT_ONCE):
+        stage.look.eval(_APPEND, 1, stage.keys.calls, min(_APPEND_AT_ONCE, count - done), *fields)
+
+
+def make_group(stage: Stage) -> None:
+    """Make our stream and our group, if they are not there."""
+    if not stage.look.exists(stage.keys.calls):
+        stage.look.xgroup_create(stage.keys.calls, stage.keys.group, "0", mkstream=True)
+
+
+def left(stage: Stage) -> int:
+    """Count the calls that are not settled: those are deleted."""
+    return int(stage.look.xlen(stage.keys.calls))
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What can be read off at one moment."""
+
+    at: float
+    left: int
+    cpu: float
+    server: float
+    commands: int
+
+
+def mark(stage: Stage, worker: Program, remaining: int) -> Mark:
+    """Read everything off."""
+    return Mark(time.perf_counter(), remaining, worker.cpu_seconds(), stage.server_cpu_seconds(), stage.commands())
+
+
+def drained(stage: Stage, worker: Program, count: int, left: Callable[[Stage], int] = left) -> dict[str, float]:
+    """Wait until *count* calls that wait are settled, and tell how fast that went once it was under way."""
+    begun = reached(stage, worker, int(count * _WARM), left)
+    return between(begun, reached(stage, worker, 0, left))
+
+
+def reached(stage: Stage, worker: Program, most: int, left: Callable[[Stage], int] = left) -> Mark:
+    """Wait until no more than *most* calls are left, and read everything off."""
+    remaining = 0
+
+    def few() -> bool:
+        nonlocal remaining
+        remaining = left(stage)
+        return remaining <= most
+
+    stage.until(few, f"no more than {most} calls are left", worker)
+    return mark(stage, worker, remaining)
+
+
+def between(begun: Mark, ended: Mark) -> dict[str, float]:
+    """Tell what happened between two moments, for each call that was settled meanwhile."""
+    calls, seconds = begun.left - ended.left, ended.at - begun.at
+    cpu, server = ended.cpu - begun.cpu, ended.server - begun.server
+    return {
+        "rate": calls / seconds,
+        "cpu": cpu / calls * 1e6,
+        "server": server / calls * 1e6,
+        "commands": (ended.commands - begun.commands) / calls,
+        "server_busy": server / seconds,
+        "busy": (cpu + server) / seconds,
+    }

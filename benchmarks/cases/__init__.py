@@ -1,0 +1,22 @@
+"""All cases, in the order in which they are run and told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.cases import drain, gateway, growth, latency, memory, peers, reclaim, scaling, startup
+
+if TYPE_CHECKING:
+    from benchmarks.case import Case
+
+CASES: Final[tuple[Case, ...]] = (
+    drain.CASE,
+    peers.CASE,
+    latency.CASE,
+    gateway.CASE,
+    growth.CASE,
+    scaling.CASE,
+    reclaim.CASE,
+    memory.CASE,
+    startup.CASE,
+)

@@ -1,0 +1,35 @@
+"""The same beside those that do the same, at the settings that their documentation recommends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.backlog import COMMANDS, CPU, RATE, SERVER
+from benchmarks.case import Case
+from benchmarks.cases.drain import draining
+from benchmarks.contenders import ORIGINAL, REFERENCE, TOOLSPAN
+from benchmarks.peers.contenders import PEERS
+
+if TYPE_CHECKING:
+    from benchmarks.contenders import Contender
+
+
+def _calls(contender: Contender) -> int:
+    """Have everybody busy for about as long."""
+    return 60_000 if contender in (TOOLSPAN, REFERENCE) else 3_000
+
+
+CASE: Final = Case(
+    "peers",
+    "How fast does one worker process of others settle no-op calls with a reply?",
+    (RATE, CPU, SERVER, COMMANDS),
+    {
+        contender.name: draining(contender, _calls(contender), quick=1_000)
+        for contender in (REFERENCE, TOOLSPAN, ORIGINAL, *PEERS)
+    },
+    (),
+    rounds=3,
+    note="Without telemetry, and without a line for each call. Their concurrency is ours, and uvloop theirs where they "
+    "leave it to the user; docket runs 80 at once, for with 100 it runs out of the connections that it allows itself. "
+    "The versions are pinned in `benchmarks/peers/requirements/`.",
+)

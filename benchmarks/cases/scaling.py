@@ -1,0 +1,62 @@
+"""What a second worker process gives."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.backlog import CPU, RATE, SERVER, drained, fill
+from benchmarks.case import Case, Figure, Goal, Measure
+from benchmarks.contenders import ours
+
+if TYPE_CHECKING:
+    from benchmarks.case import Figures, Run, Scale
+    from benchmarks.stage import Stage
+
+_COMPUTING: Final = "benchmarks.busy"
+
+
+def _processes(count: int, tools: str, calls: int) -> Run:
+    def run(stage: Stage, scale: Scale) -> Figures:
+        waiting = scale.of(calls, quick=calls // 10)
+        worker = stage.start(ours("--processes", str(count), tools=tools))
+        stage.until(lambda: stage.look.zcard(stage.keys.workers) == count, f"there are {count} workers", worker)
+        if tools == _COMPUTING:
+            fill(stage, waiting, tool="compute", args={})
+        else:
+            fill(stage, waiting)
+        figures = drained(stage, worker, waiting)
+        cores = len(os.sched_getaffinity(0))
+        return {**figures, "machine": figures["busy"] / cores * 100, "core": figures["server_busy"] * 100}
+
+    return run
+
+
+CASE: Final = Case(
+    "scaling",
+    "What does a second worker process give?",
+    (RATE, CPU, SERVER, Figure("machine", "of all cores, %"), Figure("core", "server, of one core, %")),
+    {
+        "no-op, one process": _processes(1, "benchmarks.noop", 80_000),
+        "no-op, two processes": _processes(2, "benchmarks.noop", 80_000),
+        "computing, one process": _processes(1, _COMPUTING, 10_000),
+        "computing, two processes": _processes(2, _COMPUTING, 10_000),
+    },
+    (
+        Goal(
+            "two processes beside one, where the tool computes",
+            Measure("computing, two processes", "rate"),
+            (Measure("computing, one process", "rate"),),
+            at_least=1.8,
+        ),
+        Goal(
+            "two processes beside one, no-op",
+            Measure("no-op, two processes", "rate"),
+            (Measure("no-op, one process", "rate"),),
+            at_least=1.8,
+        ),
+    ),
+    note="A no-op call takes the server nearly as long as the worker, so that one process and the server come close to "
+    "two cores already. The last columns say how much of the machine and how much of one core for the server that was: "
+    "where either is used up, that is the limit, and not what we do.",
+)

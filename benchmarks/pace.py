@@ -1,0 +1,42 @@
+"""Calls at a steady rate, whatever becomes of those before; knows nothing but asyncio, so that everybody can use it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_WARM: Final = 50
+"""So many calls one after the other come first: the worker has started by then, and connections are open."""
+
+
+async def paced(call: Callable[[], Awaitable[Any]], rate: float, seconds: float) -> list[float]:
+    """Begin *rate* calls a second for *seconds*, and give how long each took, in seconds."""
+    for _ in range(_WARM):
+        # One that starts while calls come may make a mess of the first of them.
+        with suppress(Exception):
+            await call()
+    took: list[float] = []
+
+    async def one() -> None:
+        began = time.perf_counter()
+        await call()
+        took.append(time.perf_counter() - began)
+
+    loop, count = asyncio.get_running_loop(), int(rate * seconds)
+    began = loop.time()
+    async with asyncio.TaskGroup() as calls:
+        for number in range(count):
+            await asyncio.sleep(began + number / rate - loop.time())
+            calls.create_task(one())
+    return took
+
+
+def tell(took: list[float]) -> None:
+    """Write it down for whoever started us."""
+    print(json.dumps(took))

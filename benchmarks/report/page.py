@@ -1,0 +1,104 @@
+"""The page docs/benchmarks.md: goals first, then each case, then the machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.case import Measure
+from benchmarks.cases import CASES
+from benchmarks.results import Results, judge, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from benchmarks.case import Case, Figure
+    from benchmarks.results import Runs, Spread, Verdict
+
+_INTRODUCTION = """\
+# Benchmarks
+
+<!-- Generated from benchmarks/results.json, edit benchmarks/report/page.py and run `make docs`. -->
+
+`{command}` measured this on {date}, in {minutes:g} minutes. The machine decides how fast anything is, so what we
+promise are ratios: of medians of runs that took turns on one machine, each on a fresh server. CPU is what the kernel
+says of the process, commands are what Redis counts, those inside of scripts included. Counting begins once a worker is
+warm: nothing of a run's first tenth counts. Behind ± stands half of what lies between the least and the most of the
+rounds.
+
+![Each goal beside what was measured](images/benchmarks.svg)
+"""
+
+
+def page() -> str:
+    """Tell the results that were kept."""
+    return written(Results.load(), CASES)
+
+
+def written(results: Results, cases: Sequence[Case]) -> str:
+    """Tell these *results*."""
+    cases = [case for case in cases if case.name in results.cases]
+    parts = [
+        _INTRODUCTION.format(command=results.command, date=results.date, minutes=results.minutes),
+        "## Goals\n\n" + goals_table(cases, results.cases) + "\n",
+        *(case_section(case, results.cases[case.name]) for case in cases),
+        _machine(results),
+    ]
+    return "\n".join(parts)
+
+
+def goals_table(cases: Sequence[Case], runs: Mapping[str, Runs]) -> str:
+    """Make the table of all goals."""
+    rows = [_goal(case, verdict) for case in cases for verdict in judge(case, runs[case.name])]
+    return table(("case", "what", "goal", "measured", "in the rounds", ""), rows)
+
+
+def _goal(case: Case, verdict: Verdict) -> tuple[str, ...]:
+    goal = verdict.goal
+    bound = f"≥ {goal.at_least:g}" if goal.at_least is not None else f"≤ {goal.at_most:g}"
+    what = goal.promise if verdict.beside is None or len(goal.beside) == 1 else f"{goal.promise} ({verdict.beside[0]})"
+    around = f"{verdict.rounds.least:,.2f} … {verdict.rounds.most:,.2f}"
+    return (f"[{case.name}](#{case.name})", what, bound, f"{verdict.value:,.2f}", around, _said(verdict))
+
+
+def _said(verdict: Verdict) -> str:
+    return "met" if verdict.met else "**missed**"
+
+
+def case_section(case: Case, runs: Runs) -> str:
+    """Tell one case."""
+    rows = [(name, *_cells(case.figures, name, runs)) for name in case.contenders]
+    told = table(("", *(figure.heading for figure in case.figures)), rows)
+    note = f"\n{case.note}\n" if case.note else ""
+    return f"## {case.name}\n\n{case.question}\n\n{told}\n{note}"
+
+
+def _cells(figures: Sequence[Figure], contender: str, runs: Runs) -> Iterator[str]:
+    for figure in figures:
+        if all(figure.name in run for run in runs[contender]):
+            yield _cell(spread(runs, Measure(contender, figure.name)), figure.digits)
+        else:
+            yield ""
+
+
+def _cell(values: Spread, digits: int) -> str:
+    around = (values.most - values.least) / 2 / values.median if values.median else 0
+    return f"{values.median:,.{digits}f} ±{around:.0%}"
+
+
+def _machine(results: Results) -> str:
+    machine = results.machine
+    rows = [
+        ("processor", f"{machine.processor}, {machine.cores} cores"),
+        ("memory", f"{machine.memory_gib:g} GiB"),
+        ("system", machine.system),
+        ("load before the start", f"{machine.load:g}"),
+        ("server", machine.server),
+        *machine.versions.items(),
+    ]
+    return "## machine\n\n" + table(("", ""), rows) + "\n"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Make a table, numbers to the right."""
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
