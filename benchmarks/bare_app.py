@@ -1,4 +1,4 @@
-"""The server that our gateway runs on, with an app that answers a call at once: `python -m benchmarks.bare_app PORT`."""
+"""The server that our gateway runs on, with an app that answers at once: `python -m benchmarks.bare_app PORT`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ROOT: Final = Path(__file__).parent.parent
 _PROC: Final = Path("/proc")
 _TICKS_A_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGES_A_MEBIBYTE: Final = 1024 * 1024 / os.sysconf("SC_PAGE_SIZE")
-_PATIENCE_SECONDS: Final = 600.0
+_PATIENCE_SECONDS: Final = 120.0
 # See proc(5); counted from what follows the name, which may have blanks in it.
 _PARENT, _USER, _SYSTEM, _RESIDENT = 1, 11, 12, 21
 

@@ -7,7 +7,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+<<<<<<< HEAD
 from tools.pages import cli, fire_drill, http, protocol, python, runbooks, settings, telemetry
+=======
+from benchmarks.report.page import page as benchmarks
+from benchmarks.report.plot import picture as benchmarks_picture
+from tools.pages import cli, http, protocol, python, runbooks, settings, telemetry
+>>>>>>> 83b499e (A page and a picture of what was measured, made from the results that are kept)
 from toolspan.settings import Settings
 from toolspan.store.permissions import acl_file
 
@@ -17,8 +23,13 @@ if TYPE_CHECKING:
 DOCS = Path(__file__).parent.parent / "docs"
 
 PAGES: dict[str, Callable[[], str]] = {
+    "benchmarks.md": benchmarks,
     "cli.md": cli.page,
+<<<<<<< HEAD
     "fire-drill.md": fire_drill.page,
+=======
+    "images/benchmarks.svg": benchmarks_picture,
+>>>>>>> 83b499e (A page and a picture of what was measured, made from the results that are kept)
     "http.md": http.page,
     "protocol.md": protocol.page,
     "python.md": python.page,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.backlog import COMMANDS, CPU, RATE, SERVER
-from benchmarks.case import Case
+from benchmarks.case import Case, Measure
 from benchmarks.cases.drain import draining
 from benchmarks.contenders import ORIGINAL, REFERENCE, TOOLSPAN
 from benchmarks.peers.contenders import PEERS
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 def _calls(contender: Contender) -> int:
     """Have everybody busy for about as long."""
     return 60_000 if contender in (TOOLSPAN, REFERENCE) else 3_000
+
+
+def rate_of(contender: str) -> Measure:
+    """Name the rate of one of them."""
+    return Measure(contender, RATE.name)
 
 
 CASE: Final = Case(
