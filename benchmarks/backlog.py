@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.case import Figure
+from benchmarks.processes import Failure
 from toolspan.codec import Codec, Limits
 from toolspan.model import ToolCall
 
@@ -91,6 +92,9 @@ def reached(stage: Stage, worker: Program, most: int, left: Callable[[Stage], in
 def between(begun: Mark, ended: Mark) -> dict[str, float]:
     """Tell what happened between two moments, for each call that was settled meanwhile."""
     calls, seconds = begun.left - ended.left, ended.at - begun.at
+    if calls <= 0:
+        message = "all calls were settled before counting had begun: it takes more of them"
+        raise Failure(message)
     cpu, server = ended.cpu - begun.cpu, ended.server - begun.server
     return {
         "rate": calls / seconds,
