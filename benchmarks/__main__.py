@@ -43,7 +43,7 @@ def main() -> int:
                 runs[case.name] = take_turns(case, scale, rounds=rounds, tell=status.update)
             console.print(Markdown(case_section(case, runs[case.name])))
     except Failure as exc:
-        print(exc, file=sys.stderr)
+        print(f"{case.name}: {exc}", file=sys.stderr)
         return 1
     print(goals_table(cases, runs))
     if not options.quick and len(cases) == len(CASES):

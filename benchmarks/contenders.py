@@ -22,7 +22,7 @@ class Contender:
     """Somebody who runs calls: the commands of its worker and of its caller, how calls get to it, how many are left.
 
     What has to be there before its worker starts, *prepare* makes. The caller is told the rate and the seconds, and
-    writes a JSON list of how long each call took, in seconds.
+    writes a JSON list of how long each call took, in seconds; null if it has failed.
     """
 
     name: str

@@ -15,18 +15,22 @@ _WARM: Final = 50
 """So many calls one after the other come first: the worker has started by then, and connections are open."""
 
 
-async def paced(call: Callable[[], Awaitable[Any]], rate: float, seconds: float) -> list[float]:
-    """Begin *rate* calls a second for *seconds*, and give how long each took, in seconds."""
+async def paced(call: Callable[[], Awaitable[Any]], rate: float, seconds: float) -> list[float | None]:
+    """Begin *rate* calls a second for *seconds*, and give how long each took, in seconds; None if it has failed."""
     for _ in range(_WARM):
         # One that starts while calls come may make a mess of the first of them.
         with suppress(Exception):
             await call()
-    took: list[float] = []
+    took: list[float | None] = []
 
     async def one() -> None:
         began = time.perf_counter()
-        await call()
-        took.append(time.perf_counter() - began)
+        try:
+            await call()
+        except Exception:  # noqa: BLE001 - of libraries of all kinds
+            took.append(None)
+        else:
+            took.append(time.perf_counter() - began)
 
     loop, count = asyncio.get_running_loop(), int(rate * seconds)
     began = loop.time()
@@ -37,6 +41,6 @@ async def paced(call: Callable[[], Awaitable[Any]], rate: float, seconds: float)
     return took
 
 
-def tell(took: list[float]) -> None:
+def tell(took: list[float | None]) -> None:
     """Write it down for whoever started us."""
     print(json.dumps(took))

@@ -16,7 +16,7 @@ from toolspan.store import Connection
 REPLIES: Final = "bench:replies"
 
 
-async def _main(rate: float, seconds: float) -> list[float]:
+async def _main(rate: float, seconds: float) -> list[float | None]:
     settings = Settings()
     connection = Connection.to(settings.redis_url)
     sender, reader = connection.commands, connection.blocking(1000)

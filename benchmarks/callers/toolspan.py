@@ -10,7 +10,7 @@ from benchmarks.pace import paced, tell
 from toolspan import ToolClient
 
 
-async def _main(rate: float, seconds: float) -> list[float]:
+async def _main(rate: float, seconds: float) -> list[float | None]:
     async with ToolClient() as client:
         return await paced(lambda: client.call("echo", {"n": 1}), rate, seconds)
 

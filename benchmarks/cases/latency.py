@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks.case import Case, Figure, Goal, Measure
 from benchmarks.contenders import ORIGINAL, REFERENCE, TOOLSPAN
 from benchmarks.peers.contenders import PEERS
+from benchmarks.processes import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +27,13 @@ def _calling(contender: Contender) -> Run:
         contender.prepare(stage)
         contender.start(stage)
         rate, seconds = str(CALLS_A_SECOND), str(scale.of(5, quick=2))
-        took: list[float] = json.loads(contender.call(stage, rate, seconds))
-        ms = sorted(one * 1000 for one in took)
-        return {"p50": statistics.median(ms), "p99": _percentile(ms, 0.99), "most": ms[-1]}
+        took: list[float | None] = json.loads(contender.call(stage, rate, seconds))
+        ms = sorted(one * 1000 for one in took if one is not None)
+        if not ms:
+            message = "no call was answered"
+            raise Failure(message)
+        failed = (len(took) - len(ms)) / len(took) * 100
+        return {"p50": statistics.median(ms), "p99": _percentile(ms, 0.99), "most": ms[-1], "failed": failed}
 
     return run
 
@@ -40,7 +45,12 @@ def _percentile(values: Sequence[float], part: float) -> float:
 CASE: Final = Case(
     "latency",
     f"How long does a caller wait for the reply to a no-op call, at {CALLS_A_SECOND} calls a second?",
-    (Figure("p50", "p50 ms", 2), Figure("p99", "p99 ms", 2), Figure("most", "longest ms", 1)),
+    (
+        Figure("p50", "p50 ms", 2),
+        Figure("p99", "p99 ms", 2),
+        Figure("most", "longest ms", 1),
+        Figure("failed", "failed, %", 1),
+    ),
     {contender.name: _calling(contender) for contender in _CONTENDERS},
     (
         Goal(

@@ -24,7 +24,9 @@ async def _fill(calling: Callable[[], AbstractAsyncContextManager[Any]], count: 
             await asyncio.gather(*(caller.send() for _ in range(_AT_ONCE)))
 
 
-async def _pace(calling: Callable[[], AbstractAsyncContextManager[Any]], rate: float, seconds: float) -> list[float]:
+async def _pace(
+    calling: Callable[[], AbstractAsyncContextManager[Any]], rate: float, seconds: float
+) -> list[float | None]:
     async with calling() as caller:
         call: Callable[[], Awaitable[Any]] = caller.call
         return await paced(call, rate, seconds)

@@ -16,6 +16,7 @@ from toolspan.store.clock import RedisClock
 from toolspan.store.keeper import Held, Keeper
 from toolspan.store.limits import LimitStore
 from toolspan.store.progress import Progressed, ProgressReply, ProgressStore
+from toolspan.store.scripts import Script
 from toolspan.store.steps import Burial, Parked, Quarantined, Settled, Settlement, Start, Started
 
 if TYPE_CHECKING:
@@ -128,3 +129,14 @@ async def test_a_full_server_lets_lost_due_times_be_restored(alone: Stage) -> No
     await alone.call("CONFIG", "SET", "maxmemory", 1)
 
     assert await alone.store().restore_parked() == 1
+
+
+async def test_runs_that_go_together_happen_once_each_also_where_the_server_has_forgotten_the_script(
+    alone: Stage,
+) -> None:
+    await alone.call("SCRIPT", "FLUSH", "SYNC")
+    runs = [{"stream": alone.keys.calls, "timeout_ms": "", "fields": ["n", number]} for number in range(3)]
+    ids = await Script("append").run_each(alone._connection.commands, runs)
+    entries = await alone.call("XRANGE", alone.keys.calls, "-", "+")
+
+    assert entries == [[entry_id, [b"n", b"%d" % number]] for number, entry_id in enumerate(ids)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from starlette.responses import Response
@@ -18,6 +18,7 @@ from toolspan.errors import (
     TooSlow,
     Unauthorised,
 )
+from toolspan.model import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,8 @@ Refusal: TypeAlias = (
 
 # Everything else that a worker answers is a 200.
 STATUS: Final = {"invalid_arguments": 400, "malformed": 400, "unknown_tool": 404, "deadline_exceeded": 504}
+
+_PHASES: Final = tuple(field.name for field in fields(Timings))
 
 
 def answered(reply: Reply, traceparent: str | None = None) -> Response:
@@ -51,7 +54,8 @@ def told(reply: Reply, traceparent: str | None = None) -> Response:
     else:
         body["error"] = _error(reply.failure)
     body["attempt"] = reply.attempt
-    body["timings"] = {name: ms for name, ms in asdict(reply.timings).items() if ms is not None}
+    timings = reply.timings
+    body["timings"] = {name: ms for name in _PHASES if (ms := getattr(timings, name)) is not None}
     body["trace_id"] = reply.trace_id
     headers = {"Toolspan-Status": reply.status, **traced(traceparent or reply.traceparent)}
     return as_json(body, headers=headers)

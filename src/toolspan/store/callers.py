@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from toolspan.codec import decode_record
 from toolspan.errors import BacklogFull, IdempotencyConflict, MalformedEntryError, StoreError
 from toolspan.keys import Keys
 from toolspan.model import Entry, Remembered
+from toolspan.store.appends import Appends
 from toolspan.store.connection import translated
 from toolspan.store.scripts import Script
 
@@ -45,7 +47,9 @@ class CallerStore:
         self._redis = connection.commands
         self._reader = connection.blocking(block_ms)
         self._block_ms = block_ms
-        self._append = Script("append", replicas=wait_replicas)
+        append = Script("append", replicas=wait_replicas)
+        # What replicas have to confirm is on a connection alone.
+        self._append = partial(append.run, self._redis) if wait_replicas else Appends(self._redis, append).run
         self._append_if = Script("append_if", replicas=wait_replicas)
         self._cancel = Script("cancel")
 
@@ -66,8 +70,7 @@ class CallerStore:
             _, found = await self._run_append_if(fields, timeout_ms, None, self._of(to))
             return cast("bytes", found).decode()
         with translated():
-            entry_id: bytes = await self._append.run(
-                self._redis,
+            entry_id: bytes = await self._append(
                 stream=to or self._calls,
                 timeout_ms="" if timeout_ms is None else timeout_ms,
                 fields=fields,

@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, RedisError
 from toolspan.errors import NotReplicatedError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Sequence
 
     import redis
     import redis.asyncio
@@ -101,6 +101,27 @@ class Script:
             )
             raise NotReplicatedError(message)
         return answer
+
+    async def run_each(self, client: redis.asyncio.Redis, runs: Sequence[dict[str, Any]]) -> list[Any]:
+        """Run the script once for each of *runs*, all sent in one go, and give the answer of each, or its error.
+
+        Raises:
+            RedisError: if it is not known of any whether it has run.
+        """
+        answers = await self._each(client, runs)
+        unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            await cast("Awaitable[Any]", client.execute_command("SCRIPT LOAD", self.text))
+            again = await self._each(client, [runs[number] for number in unknown])
+            for number, answer in zip(unknown, again, strict=True):
+                answers[number] = answer
+        return answers
+
+    async def _each(self, client: redis.asyncio.Redis, runs: Sequence[dict[str, Any]]) -> list[Any]:
+        pipeline = client.pipeline(transaction=False)
+        for values in runs:
+            pipeline.execute_command("EVALSHA", self._sha, *self.arguments(values))
+        return await pipeline.execute(raise_on_error=False)
 
     def run_blocking(self, client: redis.Redis, **values: Any) -> Any:
         """Do the same for a client without asyncio."""
