@@ -67,7 +67,7 @@ class Mark:
 
 def mark(stage: Stage, worker: Program, remaining: int) -> Mark:
     """Read everything off."""
-    return Mark(time.perf_counter(), remaining, worker.cpu_seconds(), stage.server_cpu_seconds(), stage.commands())
+    return Mark(time.monotonic(), remaining, worker.cpu_seconds(), stage.server_cpu_seconds(), stage.commands())
 
 
 def drained(stage: Stage, worker: Program, count: int, left: Callable[[Stage], int] = left) -> dict[str, float]:

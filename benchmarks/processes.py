@@ -50,6 +50,15 @@ class Program:
         if (code := self._process.poll()) is not None:
             raise self._failure(code)
 
+    def line(self) -> str:
+        """Wait for the next line that it writes."""
+        return self._process.stdout.readline().decode().strip() if self._process.stdout else ""
+
+    def stop(self) -> None:
+        """Ask it to end, and wait until it has."""
+        self._process.terminate()
+        self._process.wait(_PATIENCE_SECONDS)
+
     def said(self) -> str:
         """Wait for its end, and give what it has written."""
         try:

@@ -79,8 +79,13 @@ class Verdict:
 
 
 def judge(case: Case, runs: Runs) -> list[Verdict]:
-    """Hold the medians against what was promised."""
-    return [_verdict(goal, runs) for goal in case.goals]
+    """Hold the medians against what was promised, as far as it was measured: a case may have grown since."""
+    return [_verdict(goal, runs) for goal in case.goals if all(map(measured(runs), (goal.of, *goal.beside)))]
+
+
+def measured(runs: Runs) -> Callable[[Measure], bool]:
+    """Give what tells whether a figure is known."""
+    return lambda measure: all(measure.figure in run for run in runs.get(measure.contender) or [{}])
 
 
 def _verdict(goal: Goal, runs: Runs) -> Verdict:

@@ -49,7 +49,9 @@ class Stage:
         self._open.callback(program.end)
         return program
 
-    def until(self, fact: Callable[[], bool], what: str, *programs: Program) -> None:
+    def until(
+        self, fact: Callable[[], bool], what: str, *programs: Program, look_seconds: float = _LOOK_SECONDS
+    ) -> None:
         """Wait until *fact*; meanwhile none of *programs* may end."""
         deadline = time.monotonic() + _PATIENCE_SECONDS
         while not fact():
@@ -58,7 +60,7 @@ class Stage:
             if time.monotonic() > deadline:
                 message = f"it took too long until {what}"
                 raise Failure(message)
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(look_seconds)
 
     def server(self) -> str:
         """Tell which server it is, and its version."""

@@ -7,13 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-<<<<<<< HEAD
-from tools.pages import cli, fire_drill, http, protocol, python, runbooks, settings, telemetry
-=======
 from benchmarks.report.page import page as benchmarks
 from benchmarks.report.plot import picture as benchmarks_picture
-from tools.pages import cli, http, protocol, python, runbooks, settings, telemetry
->>>>>>> 83b499e (A page and a picture of what was measured, made from the results that are kept)
+from tools.pages import cli, fire_drill, http, protocol, python, runbooks, settings, telemetry
 from toolspan.settings import Settings
 from toolspan.store.permissions import acl_file
 
@@ -25,11 +21,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 PAGES: dict[str, Callable[[], str]] = {
     "benchmarks.md": benchmarks,
     "cli.md": cli.page,
-<<<<<<< HEAD
     "fire-drill.md": fire_drill.page,
-=======
     "images/benchmarks.svg": benchmarks_picture,
->>>>>>> 83b499e (A page and a picture of what was measured, made from the results that are kept)
     "http.md": http.page,
     "protocol.md": protocol.page,
     "python.md": python.page,

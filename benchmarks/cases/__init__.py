@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.cases import drain, gateway, growth, latency, memory, peers, reclaim, scaling, startup
+from benchmarks.cases import drain, gateway, growth, latency, memory, peers, reclaim, scaling, startup, traced
 
 if TYPE_CHECKING:
     from benchmarks.case import Case
 
 CASES: Final[tuple[Case, ...]] = (
     drain.CASE,
+    traced.CASE,
     peers.CASE,
     latency.CASE,
     gateway.CASE,

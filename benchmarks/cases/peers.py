@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.backlog import COMMANDS, CPU, RATE, SERVER
-from benchmarks.case import Case, Measure
+from benchmarks.case import Case, Goal, Measure
 from benchmarks.cases.drain import draining
+from benchmarks.cases.traced import TRACED, tracing
 from benchmarks.contenders import ORIGINAL, REFERENCE, TOOLSPAN
 from benchmarks.peers.contenders import PEERS
 
@@ -31,10 +32,18 @@ CASE: Final = Case(
     {
         contender.name: draining(contender, _calls(contender), quick=1_000)
         for contender in (REFERENCE, TOOLSPAN, ORIGINAL, *PEERS)
-    },
-    (),
+    }
+    | {TRACED: tracing(1.0, 30_000, quick=2_000)},
+    (
+        Goal(
+            "rate of calls that are all traced beside the fastest peer without telemetry",
+            rate_of(TRACED),
+            tuple(rate_of(peer.name) for peer in PEERS),
+            at_least=10,
+        ),
+    ),
     rounds=3,
-    note="Without telemetry, and without a line for each call. Their concurrency is ours, and uvloop theirs where they "
-    "leave it to the user; docket runs 80 at once, for with 100 it runs out of the connections that it allows itself. "
-    "The versions are pinned in `benchmarks/peers/requirements/`.",
+    note="Without telemetry where nothing else is said, and without a line for each call. Their concurrency is ours, and "
+    "uvloop theirs where they leave it to the user; docket runs 80 at once, for with 100 it runs out of the connections "
+    "that it allows itself. The versions are pinned in `benchmarks/peers/requirements/`.",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.case import Measure
 from benchmarks.cases import CASES
-from benchmarks.results import Results, judge, spread
+from benchmarks.results import Results, judge, measured, spread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -66,23 +66,23 @@ def _said(verdict: Verdict) -> str:
 
 def case_section(case: Case, runs: Runs) -> str:
     """Tell one case."""
-    rows = [(name, *_cells(case.figures, name, runs)) for name in case.contenders]
+    rows = [(name, *_cells(case.figures, name, runs)) for name in case.contenders if name in runs]
     told = table(("", *(figure.heading for figure in case.figures)), rows)
     note = f"\n{case.note}\n" if case.note else ""
     return f"## {case.name}\n\n{case.question}\n\n{told}\n{note}"
 
 
 def _cells(figures: Sequence[Figure], contender: str, runs: Runs) -> Iterator[str]:
+    known = measured(runs)
     for figure in figures:
-        if all(figure.name in run for run in runs[contender]):
-            yield _cell(spread(runs, Measure(contender, figure.name)), figure.digits)
-        else:
-            yield ""
+        measure = Measure(contender, figure.name)
+        yield _cell(spread(runs, measure), figure.digits) if known(measure) else ""
 
 
 def _cell(values: Spread, digits: int) -> str:
-    around = (values.most - values.least) / 2 / values.median if values.median else 0
-    return f"{values.median:,.{digits}f} ±{around:.0%}"
+    if values.least == values.most:
+        return f"{values.median:,.{digits}f}"
+    return f"{values.median:,.{digits}f} ±{(values.most - values.least) / 2 / values.median:.0%}"
 
 
 def _machine(results: Results) -> str:

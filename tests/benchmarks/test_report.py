@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,6 +109,17 @@ def test_the_picture_has_what_was_missed_on_the_left_of_what_was_promised() -> N
     [promised] = {float(line.get("x1", "0")) for line in picture.iter(f"{svg}line") if line.get("class") == "line"}
 
     assert dots["missed"] < promised < dots["met"]
+
+
+def test_what_a_case_has_that_was_not_measured_yet_is_left_out() -> None:
+    goals = [Goal("new", Measure(*new), at_least=1) for new in (("newcomer", "rate"), ("ours", "new"))]
+    case = replace(_case(*goals), contenders=dict.fromkeys([*RUNS, "newcomer"], _no_run))
+    case = replace(case, figures=(*case.figures, Figure("new", "new")))
+
+    assert judge(case, RUNS) == []
+    page = written(_results(), [case])
+    assert "| slow | 50 ±20% | 7.0 ±21% |  |" in page
+    assert "newcomer" not in page
 
 
 def test_results_are_read_as_they_were_kept(tmp_path: Path) -> None:
