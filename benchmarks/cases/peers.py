@@ -43,7 +43,7 @@ CASE: Final = Case(
         ),
     ),
     rounds=3,
-    note="Without telemetry where nothing else is said, and without a line for each call. Their concurrency is ours, and "
-    "uvloop theirs where they leave it to the user; docket runs 80 at once, for with 100 it runs out of the connections "
-    "that it allows itself. The versions are pinned in `benchmarks/peers/requirements/`.",
+    note="Without telemetry where nothing else is said, and without a line for each call. Their concurrency is ours, "
+    "and uvloop theirs where they leave it to the user; docket runs 80 at once, for with 100 it runs out of the "
+    "connections that it allows itself. The versions are pinned in `benchmarks/peers/requirements/`.",
 )
