@@ -56,6 +56,8 @@ class Chain:
             self.start_ours("monitor", "monitor")
             until(lambda: self.metric("up", job="otel-collector") == ["1"], "the collector is scraped", within=90)
             until(lambda: self.metric("toolspan_workers", toolspan_state="live") == ["2"], "two workers", within=90)
+            gateway = f"http://127.0.0.1:{self._ports['gateway']}/readyz"
+            until(lambda: self._reachable(gateway), "the gateway is ready", within=90)
         except BaseException:
             self._end()
             raise

@@ -20,8 +20,10 @@ pytestmark = pytest.mark.timeout(900)
 
 @pytest.mark.parametrize("signal", [signals.OLDEST, signals.REDIS_ERROR_RATE], ids=["waiting", "failing"])
 def test_that_nothing_waits_and_nothing_fails_is_0_and_not_unknown(chain: Chain, signal: Signal) -> None:
-    [series] = chain.ask("query", query=filled_in(signal.query))["result"]
+    # A rate needs two points.
+    found = until(lambda: chain.ask("query", query=filled_in(signal.query))["result"], "there is a figure", within=60)
 
+    [series] = found
     assert series["value"][1] == "0"
 
 
