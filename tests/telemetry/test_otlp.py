@@ -115,8 +115,10 @@ def test_a_value_that_otlp_has_not_is_left_out_and_nothing_else(value: Any, capl
     assert "bad" in caplog.text
 
 
-def test_a_span_without_a_context_is_refused() -> None:
+def test_a_span_that_cannot_be_written_is_left_out_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    early = ReadableSpan("early", SpanContext(1, 2, is_remote=False), resource=Resource({}), start_time=-1)
     nameless = ReadableSpan("nobody", cast("Any", None), resource=Resource({}))
 
-    with pytest.raises(ValueError, match="nobody"):
-        request([nameless])
+    assert [span.name for span in _decoded(_span("one"), early, nameless, _span("two"))] == ["one", "two"]
+    assert "span early is left out" in caplog.text
+    assert "span nobody is left out" in caplog.text

@@ -285,6 +285,19 @@ def test_after_the_end_nothing_is_taken_and_that_is_counted(receiver: Receiver, 
 
 
 @BY_HTTP
+def test_a_bug_costs_one_batch_and_not_all_that_follow(receiver: Receiver, exporting: Exporting) -> None:
+    # Nothing of ours writes it so.
+    exporting.outbox.put((3, "no call"))
+    with capture_logs() as lines:
+        exporting.outbox.writes_plain_by(lambda calls: [bytes(call[7]) for call in calls])
+        exporting.outbox.force_flush()
+    exporting.export()
+
+    assert [(line["event"], line["spans"]) for line in lines] == [("telemetry.failed", 3)]
+    assert receiver.spans() == [f"s{number}" for number in range(SPANS)]
+
+
+@BY_HTTP
 def test_a_process_that_was_forked_exports_what_is_its_own(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     exporting = Exporting()

@@ -130,10 +130,15 @@ class Outbox(SpanProcessor):
         with self._exporting, suppress_instrumentation():
             while not self._given_up and self._size >= (1 if all_of_it else self._batch):
                 spans, plain, count = self._take()
-                written = Written(request(spans, self._write_plain(plain) if plain else ()), count)
                 self._counts.finished(count)
-                # The exporter says itself what went wrong.
-                self._exporter.export(written)  # type: ignore[arg-type]
+                try:
+                    written = Written(request(spans, self._write_plain(plain) if plain else ()), count)
+                    # It says itself what went wrong, if the collector is to blame.
+                    self._exporter.export(written)  # type: ignore[arg-type]
+                except Exception:
+                    # One batch is lost by it; without this thread, all others would be.
+                    with kept_here():
+                        log.exception("telemetry.failed", signal="traces", spans=count)
 
     def _take(self) -> tuple[list[ReadableSpan], list[Plain], int]:
         spans: list[ReadableSpan] = []

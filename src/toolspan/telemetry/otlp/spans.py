@@ -41,8 +41,14 @@ def request(spans: Sequence[ReadableSpan], more: Sequence[bytes] = ()) -> bytes:
     """Write a request with *spans* in it; *more* is what `group` gave, and comes first."""
     groups: dict[Resource, dict[InstrumentationScope | None, list[bytes]]] = {}
     for one in spans:
+        try:
+            written = span(one)
+        except Exception as problem:  # noqa: BLE001
+            # Anybody can have made it, of anything; the others are none the worse for it.
+            _log.warning("span %s is left out: %s", one.name, problem)
+            continue
         scopes = groups.setdefault(one.resource, {})
-        scopes.setdefault(one.instrumentation_scope or None, []).append(span(one))
+        scopes.setdefault(one.instrumentation_scope or None, []).append(written)
     parts = [*more]
     for resource, scopes in groups.items():
         parts += group(resource, scopes)
