@@ -636,7 +636,8 @@ class Probe:
         if self._meter is None and run.recording is None:
             return
         timings, sampled = run.timings, self._spans.sampled(run)
-        kind = (run.tool, _error_of(run.outcome), _error_of(run.unsent) if run.unsent else "")
+        error = _error_of(run.outcome)
+        kind = (run.tool, error, error if run.unsent is None else _error_of(run.unsent))
         durations = self._durations.get(kind)
         if durations is None:
             durations = self._durations[kind] = _Durations(self._instruments, self._keys, *kind)
@@ -683,9 +684,9 @@ class _Durations:
 
     __slots__ = ("admission", "execute", "margin", "process", "queue", "settle")
 
-    def __init__(self, instruments: Instruments, keys: Keys, tool: str, error: str, unsent: str) -> None:
+    def __init__(self, instruments: Instruments, keys: Keys, tool: str, error: str, of_tool: str) -> None:
         self.process = instruments.process_duration.bound(keys.calls, keys.group, tool, error)
-        self.execute = instruments.execute_duration.bound(tool, unsent or error)
+        self.execute = instruments.execute_duration.bound(tool, of_tool)
         self.margin = instruments.lease_margin.bound()
         phases = instruments.phase_duration
         self.queue, self.admission, self.settle = (

@@ -36,7 +36,7 @@ from toolspan.telemetry.sampling import Keeping, rule_of
 from toolspan.telemetry.spans import Spans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.metrics import Meter
     from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader
@@ -51,6 +51,8 @@ Service = Literal["worker", "gateway", "monitor", "operator"]
 
 SCOPE: Final = "toolspan"
 SHUTDOWN_SECONDS: Final = 5.0
+_FOR_METRICS: Final = 0.4
+"""Which part of that time is theirs, if the others need longer."""
 EXPORT_SECONDS: Final = 1.0
 """How long the first export of a worker may keep it from its first read."""
 
@@ -58,18 +60,24 @@ EXPORT_SECONDS: Final = 1.0
 class Telemetry:
     """The running telemetry of one worker, client or command; several may run beside each other in a process."""
 
-    def __init__(self, probe: Probe, shutdowns: list[Callable[[], Any]]) -> None:
+    def __init__(self, probe: Probe, shutdowns: list[Callable[[], Any]], of_metrics: list[Callable[[], Any]]) -> None:
         self.probe = probe
         self._shutdowns = shutdowns
+        self._of_metrics = of_metrics
 
     def shutdown(self, timeout: float = SHUTDOWN_SECONDS) -> bool:
         """Export what is left, for at most *timeout* seconds: a collector that hangs does not keep us.
 
         False if that was too short.
         """
-        # The SDK's own shutdown waits for as long as its exporters try again, one provider after the other.
         shutdowns, self._shutdowns = self._shutdowns, []
-        return _do(shutdowns, timeout)
+        of_metrics, self._of_metrics = self._of_metrics, []
+        ends = time.monotonic() + timeout
+        # The SDK's own shutdown waits for as long as its exporters try again, one provider after the other.
+        under_way = _started(shutdowns)
+        # Metrics come last, if the others are done in time: they tell how many of them were exported and dropped.
+        _joined(under_way, ends - timeout * _FOR_METRICS)
+        return _joined([*under_way, *_started(of_metrics)], ends)
 
 
 def start(
@@ -138,6 +146,7 @@ def start(
             redact=redact,
         ),
         making.shutdowns,
+        making.of_metrics,
     )
 
 
@@ -150,6 +159,7 @@ class _Making:
         self.ended: SpanProcessor | None = None
         self.rule: Rule | None = None
         self.shutdowns: list[Callable[[], Any]] = []
+        self.of_metrics: list[Callable[[], Any]] = []
         self.histograms: Histograms | None = None
         self.of_group: MeterProvider | None = None
         self._meters: MeterProvider | None = None
@@ -223,7 +233,7 @@ class _Making:
 
     def _provider(self, reader: MetricReader, resource: Resource) -> MeterProvider:
         made = MeterProvider([reader], resource, shutdown_on_exit=False)
-        self.shutdowns.append(made.shutdown)
+        self.of_metrics.append(made.shutdown)
         return made
 
     def lent(self, known: T) -> T:
@@ -361,10 +371,17 @@ def _end_loggers(provider: LoggerProvider) -> None:
 
 def _do(calls: Iterable[Callable[[], Any]], timeout: float) -> bool:
     """Do all of *calls* at once, wait for them no longer than *timeout* seconds, and tell whether all have ended."""
+    return _joined(_started(calls), time.monotonic() + timeout)
+
+
+def _started(calls: Iterable[Callable[[], Any]]) -> list[threading.Thread]:
     threads = [threading.Thread(target=call, name="telemetry", daemon=True) for call in calls]
-    deadline = time.monotonic() + timeout
     for thread in threads:
         thread.start()
+    return threads
+
+
+def _joined(threads: Sequence[threading.Thread], deadline: float) -> bool:
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     return not any(thread.is_alive() for thread in threads)
