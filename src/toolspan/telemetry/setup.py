@@ -60,7 +60,9 @@ EXPORT_SECONDS: Final = 1.0
 class Telemetry:
     """The running telemetry of one worker, client or command; several may run beside each other in a process."""
 
-    def __init__(self, probe: Probe, shutdowns: list[Callable[[], Any]], of_metrics: list[Callable[[], Any]]) -> None:
+    def __init__(
+        self, probe: Probe, shutdowns: Sequence[Callable[[], Any]], of_metrics: Sequence[Callable[[], Any]] = ()
+    ) -> None:
         self.probe = probe
         self._shutdowns = shutdowns
         self._of_metrics = of_metrics
@@ -70,8 +72,8 @@ class Telemetry:
 
         False if that was too short.
         """
-        shutdowns, self._shutdowns = self._shutdowns, []
-        of_metrics, self._of_metrics = self._of_metrics, []
+        shutdowns, self._shutdowns = self._shutdowns, ()
+        of_metrics, self._of_metrics = self._of_metrics, ()
         ends = time.monotonic() + timeout
         # The SDK's own shutdown waits for as long as its exporters try again, one provider after the other.
         under_way = _started(shutdowns)
