@@ -37,6 +37,8 @@ class Desk:
     """Plays on one server, each scenario on a plane of its own."""
 
     kinds: ClassVar = REPLAYING
+    # Few, for they wait for little: more would only be in the way of what runs beside.
+    at_once: ClassVar = 4
 
     def __init__(self, server: EmbeddedServer, connection: Connection, nest: Nest, code: Code, folder: Path) -> None:
         self._server = server

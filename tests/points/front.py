@@ -38,6 +38,8 @@ class Front:
     """Plays on one server and one plane: its worker, and the gateway that callers go to after a death, are shared."""
 
     kinds: ClassVar = ASKING
+    # Few, for they wait for little: more would only be in the way of what runs beside.
+    at_once: ClassVar = 4
 
     def __init__(self, server: EmbeddedServer, connection: Connection, nest: Nest, code: Code, folder: Path) -> None:
         self._server = server

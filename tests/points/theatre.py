@@ -51,6 +51,7 @@ class Theatre:
     """Plays on one server, as many at once as are asked for."""
 
     kinds: ClassVar = SCENARIOS
+    at_once: ClassVar = 10
 
     def __init__(self, server: EmbeddedServer, connection: Connection, nest: Nest, code: Code, folder: Path) -> None:
         self._server = server

@@ -29,7 +29,6 @@ Kind: TypeAlias = type[Any]
 """What goes on while a process dies: a scenario of the part's theatre."""
 
 THEATRES: Final[dict[str, type[Theatre | Front | Desk]]] = {"worker": Theatre, "gateway": Front, "replay": Desk}
-AT_ONCE: Final = 10
 _TRIES: Final = 4
 """How often, at most, they are sent to see where they get."""
 
@@ -73,7 +72,7 @@ class Tour:
         self.code = code
         self.played = 0
         self._theatre = theatre
-        self._room = asyncio.Semaphore(AT_ONCE)
+        self._room = asyncio.Semaphore(theatre.at_once)
 
     @classmethod
     @asynccontextmanager
