@@ -147,6 +147,26 @@ class Unconfirmed(Asking):
             await caller.ask("marked", f"unconfirmed {key}", key=key)
 
 
+class Together(Asking):
+    """Calls that come while another one is sent, whose connection breaks before the server sees it."""
+
+    proxied = True
+    variables: ClassVar[Mapping[str, str]] = {"UNKNOWN_SCRIPTS": "1"}
+
+    async def act(self, stage: Stage, caller: Caller) -> None:
+        assert self.proxy
+        proxy = self.proxy
+        first = caller.call("marked", "first", key=False, timeout_ms=1_000)
+        proxy.hold(f"{stage.file(first.file)}".encode())
+        sending: list[asyncio.Task[Any]] = [asyncio.create_task(caller.send(first))]
+        await stage.sees(lambda: proxy.holds)
+        sending += [asyncio.create_task(caller.ask("marked", f"together {n}", key=False)) for n in range(2)]
+        await stage.sees(lambda: stage.was_at("Appends.run", "waiting.answer"))
+        proxy.cut_all()
+        proxy.let_go()
+        await asyncio.gather(*sending)
+
+
 class Waiting(Asking):
     """Many wait at once, two of them for one call."""
 
@@ -305,17 +325,6 @@ class OwnProgram(Asking):
 
 
 ASKING: Final = (
-    *(
-        Plain,
-        Bounded,
-        Unconfirmed,
-        Waiting,
-        Joining,
-        Hanging,
-        HangingUpEarly,
-        HangingUpLate,
-        Stopping,
-        LostAnswers,
-        OwnProgram,
-    ),
+    *(Plain, Bounded, Unconfirmed, Together, Waiting, Joining, Hanging, HangingUpEarly, HangingUpLate),
+    *(Stopping, LostAnswers, OwnProgram),
 )

@@ -51,7 +51,13 @@ PARTS: Final = {
     # What a call meets on its way to the stream, and its caller until the reply is there.
     "gateway": Part(
         "toolspan.gateway",
-        ("toolspan.loop_watch", "toolspan.store.callers", "toolspan.store.channels", "toolspan.store.scripts"),
+        (
+            "toolspan.loop_watch",
+            "toolspan.store.appends",
+            "toolspan.store.callers",
+            "toolspan.store.channels",
+            "toolspan.store.scripts",
+        ),
         {
             ("toolspan.gateway.client", "ToolClient.tools"): _ASKS,
             ("toolspan.gateway.client", "ToolClient.tools_and_pauses"): _ASKS,
