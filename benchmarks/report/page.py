@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.case import Case, Figure
+    from benchmarks.machine import Machine
     from benchmarks.results import Runs, Spread, Verdict
 
 _INTRODUCTION = """\
@@ -25,8 +26,19 @@ says of the process, commands are what Redis counts, those inside of scripts inc
 warm: nothing of a run's first tenth counts. Behind ± stands half of what lies between the least and the most of the
 rounds.
 
-![Each goal beside what was measured](images/benchmarks.svg)
+{busy}![Each goal beside what was measured](images/benchmarks.svg)
 """
+
+
+_BUSY = """\
+!!! warning
+    The machine had other things to do: before the start {load:g} processes wanted one of its {cores} cores. These
+    numbers show that everything works, and little else.
+
+"""
+
+_IDLE_LOAD = 0.5
+"""Processes that want a core, for each core; with more, somebody else is at work."""
 
 
 def page() -> str:
@@ -38,12 +50,20 @@ def written(results: Results, cases: Sequence[Case]) -> str:
     """Tell these *results*."""
     cases = [case for case in cases if case.name in results.cases]
     parts = [
-        _INTRODUCTION.format(command=results.command, date=results.date, minutes=results.minutes),
+        _INTRODUCTION.format(
+            command=results.command, date=results.date, minutes=results.minutes, busy=_busy(results.machine)
+        ),
         "## Goals\n\n" + goals_table(cases, results.cases) + "\n",
         *(case_section(case, results.cases[case.name]) for case in cases),
         _machine(results),
     ]
     return "\n".join(parts)
+
+
+def _busy(machine: Machine) -> str:
+    if machine.load <= machine.cores * _IDLE_LOAD:
+        return ""
+    return _BUSY.format(load=machine.load, cores=machine.cores)
 
 
 def goals_table(cases: Sequence[Case], runs: Mapping[str, Runs]) -> str:

@@ -101,6 +101,13 @@ def test_the_page_tells_goals_figures_and_machine() -> None:
     assert "| toolspan | 0.1.0 (abc) |" in page
 
 
+@pytest.mark.parametrize(("load", "warned"), [(1.0, False), (1.1, True)])
+def test_the_page_warns_of_numbers_from_a_machine_with_other_things_to_do(load: float, warned: bool) -> None:
+    results = replace(_results(), machine=replace(_results().machine, load=load))
+
+    assert ("had other things to do" in written(results, [])) == warned
+
+
 def test_the_picture_has_what_was_missed_on_the_left_of_what_was_promised() -> None:
     met, missed = _beside("rate", at_least=1), Goal("ms", Measure("ours", "ms"), at_most=2)
     picture = ET.fromstring(drawn(_results(), [_case(met, missed)]))  # noqa: S314 - our own

@@ -44,6 +44,27 @@ async def test_a_refusal_is_raised_and_harms_no_later_command(client: PrivateCli
     assert await client.execute_command("ECHO", "next") == b"next"
 
 
+async def test_of_commands_that_go_together_each_has_its_answer_or_its_refusal(client: PrivateClient) -> None:
+    commands = [("ECHO", "one"), ("EVALSHA", "0" * 40, 0), ("ECHO", "three")]
+    one, refused, three = await client.execute_commands(commands)
+
+    assert (one, three) == (b"one", b"three")
+    assert isinstance(refused, exceptions.NoScriptError)
+    assert await client.execute_command("ECHO", "next") == b"next"
+
+
+async def test_a_connection_that_is_lost_is_the_error_of_those_that_have_no_answer_yet(client: PrivateClient) -> None:
+    number = await client.execute_command("CLIENT ID")
+    # It closes itself once it has told that it does.
+    answers = await client.execute_commands(
+        [("ECHO", "one"), ("CLIENT KILL", "ID", number, "SKIPME", "no"), ("ECHO", "three")]
+    )
+
+    assert answers[:2] == [b"one", 1]
+    assert isinstance(answers[2], exceptions.ConnectionError)
+    assert await client.execute_command("ECHO", "next") == b"next"
+
+
 async def test_a_connection_that_was_cut_is_made_anew(client: PrivateClient, raw: redis.asyncio.Redis) -> None:
     first = await client.execute_command("CLIENT ID")
     await raw.execute_command("CLIENT", "KILL", "ID", first)

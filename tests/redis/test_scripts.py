@@ -136,7 +136,7 @@ async def test_runs_that_go_together_happen_once_each_also_where_the_server_has_
 ) -> None:
     await alone.call("SCRIPT", "FLUSH", "SYNC")
     runs = [{"stream": alone.keys.calls, "timeout_ms": "", "fields": ["n", number]} for number in range(3)]
-    ids = await Script("append").run_each(alone._connection.commands, runs)
+    _, *ids = await alone._connection.private().execute_commands(Script("append").commands(runs))
     entries = await alone.call("XRANGE", alone.keys.calls, "-", "+")
 
     assert entries == [[entry_id, [b"n", b"%d" % number]] for number, entry_id in enumerate(ids)]

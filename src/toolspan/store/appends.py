@@ -6,8 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    import redis.asyncio
-
+    from toolspan.store.private import PrivateClient
     from toolspan.store.scripts import Script
 
 _MOST: Final = 100
@@ -26,7 +25,7 @@ class Appends:
     One that comes alone is sent at once. What somebody asked for who has been cancelled is not sent, if it was not yet.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, script: Script) -> None:
+    def __init__(self, client: PrivateClient, script: Script) -> None:
         self._client = client
         self._script = script
         self._waiting: list[_Waiting] = []
@@ -71,7 +70,8 @@ class Appends:
 
     async def _send_together(self, batch: list[_Waiting]) -> None:
         try:
-            answers = await self._script.run_each(self._client, [waiting.values for waiting in batch])
+            commands = self._script.commands([waiting.values for waiting in batch])
+            _, *answers = await self._client.execute_commands(commands)
         except Exception as exc:  # noqa: BLE001 - it is raised where each of them waits
             answers = [exc] * len(batch)
         for waiting, answer in zip(batch, answers, strict=True):

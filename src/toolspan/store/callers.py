@@ -49,7 +49,7 @@ class CallerStore:
         self._block_ms = block_ms
         append = Script("append", replicas=wait_replicas)
         # What replicas have to confirm is on a connection alone.
-        self._append = partial(append.run, self._redis) if wait_replicas else Appends(self._redis, append).run
+        self._append = partial(append.run, self._redis) if wait_replicas else Appends(connection.private(), append).run
         self._append_if = Script("append_if", replicas=wait_replicas)
         self._cancel = Script("cancel")
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from redis import exceptions
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import redis.asyncio
 
 
@@ -21,14 +25,35 @@ class PrivateClient:
 
     async def execute_command(self, *parts: Any) -> Any:
         """Send a command and wait for its answer; nobody else may do so meanwhile."""
+        connection = await self._ready()
+        await connection.send_command(*parts)
+        return await connection.read_response()
+
+    async def execute_commands(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Send *commands* in one go and wait for the answer of each, or its error; nobody else may do so meanwhile.
+
+        A connection that is lost is the error of all those that had no answer by then.
+        """
+        connection = await self._ready()
+        await connection.send_packed_command([part for parts in commands for part in connection.pack_command(*parts)])
+        answers: list[Any] = []
+        for _ in commands:
+            try:
+                answers.append(await connection.read_response())
+            except exceptions.ResponseError as exc:
+                answers.append(exc)
+            except exceptions.RedisError as exc:
+                return answers + [exc] * (len(commands) - len(answers))
+        return answers
+
+    async def _ready(self) -> Any:
         connection = self._connection
         if connection is None:
             connection = self._connection = self._pool.make_connection()
         elif connection.should_reconnect():
             await connection.disconnect()
         await self._pool.ensure_connection(connection)
-        await connection.send_command(*parts)
-        return await connection.read_response()
+        return connection
 
     async def aclose(self) -> None:
         """Close the connection."""

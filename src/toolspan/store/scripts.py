@@ -102,26 +102,13 @@ class Script:
             raise NotReplicatedError(message)
         return answer
 
-    async def run_each(self, client: redis.asyncio.Redis, runs: Sequence[dict[str, Any]]) -> list[Any]:
-        """Run the script once for each of *runs*, all sent in one go, and give the answer of each, or its error.
+    def commands(self, runs: Sequence[dict[str, Any]]) -> list[list[Any]]:
+        """Give what runs it once for each of *runs* if it is sent in one go, for a server that may not know it, too.
 
-        Raises:
-            RedisError: if it is not known of any whether it has run.
+        The first command has an answer of its own.
         """
-        answers = await self._each(client, runs)
-        unknown = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if unknown:
-            await cast("Awaitable[Any]", client.execute_command("SCRIPT LOAD", self.text))
-            again = await self._each(client, [runs[number] for number in unknown])
-            for number, answer in zip(unknown, again, strict=True):
-                answers[number] = answer
-        return answers
-
-    async def _each(self, client: redis.asyncio.Redis, runs: Sequence[dict[str, Any]]) -> list[Any]:
-        pipeline = client.pipeline(transaction=False)
-        for values in runs:
-            pipeline.execute_command("EVALSHA", self._sha, *self.arguments(values))
-        return await pipeline.execute(raise_on_error=False)
+        each = [["EVALSHA", self._sha, *self.arguments(values)] for values in runs]
+        return [["SCRIPT LOAD", self.text], *each]
 
     def run_blocking(self, client: redis.Redis, **values: Any) -> Any:
         """Do the same for a client without asyncio."""
