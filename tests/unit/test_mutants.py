@@ -48,7 +48,9 @@ def test_what_only_people_and_type_checkers_read_stays_as_it_is() -> None:
 
 
 def test_changes_that_look_alike_are_told_apart_by_their_lines() -> None:
-    assert changes("x = f(1)\ny = 1\nz = 2\n") == {"1 -> 2 in: x = f(1)", "1 -> 2 in: y = 1", "2 -> 3"}
+    found = changes("x = f(1, 1)\ny = 1\nz = 2\n")
+
+    assert found == {"1 -> 2 in: x = f(1, 1)", "1 -> 2 in: x = f(1, 1) (2)", "1 -> 2 in: y = 1", "2 -> 3"}
 
 
 def test_a_change_is_made_where_it_was_found() -> None:

@@ -17,7 +17,7 @@ class Mutant:
     new: str
     line: int
     context: str = ""
-    """The line it is in, where the same change is made at other places of the file too."""
+    """The line it is in, where the same change is made at other places of the file too; its number there from 2 on."""
 
     def __str__(self) -> str:
         """Say what it changes, on one line."""
@@ -35,13 +35,20 @@ class Mutant:
 
 
 def told_apart(mutants: Collection[Mutant], text: str) -> list[Mutant]:
-    """Give all *mutants* of *text* in their order, those that are told apart by their lines alone with these."""
+    """Give all *mutants* of *text* in their order; those that look alike with their lines, numbered within each."""
     times = Counter(mutant.change for mutant in mutants)
+    seen: Counter[tuple[int, str]] = Counter()
     lines = text.splitlines()
-    return sorted(
-        mutant if times[mutant.change] == 1 else replace(mutant, context=lines[mutant.line - 1].strip())
-        for mutant in mutants
-    )
+    told: list[Mutant] = []
+    for mutant in sorted(mutants):
+        context = ""
+        if times[mutant.change] > 1:
+            place = mutant.line, mutant.change
+            seen[place] += 1
+            number = f" ({seen[place]})" if seen[place] > 1 else ""
+            context = f"{lines[mutant.line - 1].strip()}{number}"
+        told.append(replace(mutant, context=context))
+    return told
 
 
 def _short(text: str) -> str:
