@@ -14,7 +14,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Collection, Iterator, Sequence
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
 
 from tools.mutants import lanes, lua, python
@@ -57,7 +57,7 @@ def main() -> int:
     reasons = tomllib.loads(EXPLAINED.read_text())
     explained = {one: reason for one in mutants if (reason := reasons.get(_name(one.file), {}).get(one.change))}
     only_near = mutants if options.near else explained
-    survivors = set()
+    survivors: set[Mutant] = set()
     with tempfile.TemporaryDirectory() as folder:
         for mutant in _survivors(Path(folder), mutants, jobs=options.jobs, only_near=only_near):
             survivors.add(mutant)
@@ -77,11 +77,11 @@ def _survivors(
         callers = _callers()
         far = [name for stage in FAR_LUA for name in stage] if len(only_near) < len(mutants) else []
         bench = Bench(folder / "lua", jobs, lanes.for_lua(NEAR_LUA, *far))
-        plans = [(one, _stages(callers.get(_name(one.file), {}))) for one in of_lua]
-        yield from _tried(bench, plans, only_near)
+        stages = {one: _stages(callers.get(_name(one.file), {})) for one in of_lua}
+        yield from _first_near_then_far(bench, stages, only_near)
     if of_codec := [mutant for mutant in mutants if mutant.file.suffix == ".py"]:
         bench = Bench(folder / "codec", jobs, lanes.for_python)
-        yield from _tried(bench, [(one, [NEAR_CODEC, *FAR_CODEC]) for one in of_codec], only_near)
+        yield from _first_near_then_far(bench, {one: [NEAR_CODEC, *FAR_CODEC] for one in of_codec}, only_near)
 
 
 def _stages(callers: dict[str, float]) -> list[Stage]:
@@ -90,17 +90,26 @@ def _stages(callers: dict[str, float]) -> list[Stage]:
     return [quick, [*slow, *FAR_LUA[0]], *FAR_LUA[1:]]
 
 
-def _tried(
-    bench: Bench, plans: Sequence[tuple[Mutant, Sequence[Stage]]], only_near: Collection[Mutant]
+def _first_near_then_far(
+    bench: Bench, stages: dict[Mutant, list[Stage]], only_near: Collection[Mutant]
 ) -> Iterator[Mutant]:
+    left = []
+    for mutant in _tried(bench, {one: all_of_it[:1] for one, all_of_it in stages.items()}):
+        if mutant in only_near:
+            yield mutant
+        else:
+            left.append(mutant)
+    yield from _tried(bench, {one: stages[one][1:] for one in left})
+
+
+def _tried(bench: Bench, plans: dict[Mutant, Sequence[Stage]]) -> Iterator[Mutant]:
     """Try no change first: where tests fail anyway, they would seem to notice everything."""
-    plans = [(mutant, stages[:1] if mutant in only_near else stages) for mutant, stages in plans]
-    nothing = Mutant(plans[0][0].file, 0, "", "", 1)
-    for stages in zip_longest(*(stages for _, stages in plans), fillvalue=()):
+    for stages in zip(*plans.values(), strict=True):
         once_each = [*{name: None for stage in stages for name in stage}]
+        nothing = replace(next(iter(plans)), old="", new="")
         if not list(bench.survivors([(nothing, [once_each])])):
             sys.exit(f"tests fail without any change: {' '.join(once_each[:5])} ...")
-    yield from bench.survivors(plans)
+    yield from bench.survivors(plans.items())
 
 
 def _files(names: Sequence[str]) -> list[Path]:
