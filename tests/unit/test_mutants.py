@@ -65,13 +65,14 @@ def test_a_change_is_made_where_it_was_found() -> None:
 
 
 def test_lua_is_changed_in_the_same_way() -> None:
-    found = lua.mutants_of(Path("x.lua"), "if a and n == 1 then\n  f()\nend\nreturn 2\n")
+    found = lua.mutants_of(Path("x.lua"), "if a and n == 1 then\n  f('b')\nend\nreturn 2\n")
 
     assert {(mutant.line, mutant.change) for mutant in found} >= {
         (1, "a and n == 1 -> true"),
         (1, "a and n == 1 -> a"),
         (1, "== -> ~="),
-        (2, "f() -> (nothing)"),
+        (2, "f('b') -> (nothing)"),
+        (2, "'b' -> 'bx'"),
         (4, "2 -> 3"),
     }
 

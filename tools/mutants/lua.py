@@ -8,6 +8,7 @@ from luaparser import ast, astnodes
 
 from tools.mutants.mutant import Mutant, told_apart
 
+_WORD = re.compile(r"[\w.:~]+")
 _OPPOSITES = {
     astnodes.EqToOp: ("==", "~="),
     astnodes.NotEqToOp: ("~=", "=="),
@@ -57,6 +58,8 @@ def _changes(  # noqa: C901 - one arm for each kind of node
             yield start, old, text[first:last]
         case astnodes.Number():
             yield start, old, str(int(node.n) + 1)
+        case astnodes.String() if _WORD.fullmatch(old[1:-1]):
+            yield start, old, f"{old[:-1]}x{old[-1]}"
         case astnodes.Call() if old.startswith("redis.pcall("):
             yield start, "redis.pcall", "redis.call"
     if type(node) in _OPPOSITES:
