@@ -22,7 +22,7 @@ def outside(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) ->
     settings = settings_for(server.url)
     connection = Connection.to(settings.redis_url)
     workers = Workers(Plane(settings, connection.commands, connection), tmp_path_factory.mktemp("worker"))
-    with Resp(server.folder / "server.sock") as redis:
+    with Resp(server.folder / "sock") as redis:
         made = Outside(redis, settings.prefix, workers.spawn(name="outside"))
         reply_to = made.reply_to()
         made.append("v", "1", "id", "first", "tool", "echo", "args", "{}", "reply_to", reply_to)

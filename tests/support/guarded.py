@@ -14,7 +14,7 @@ class Guarded(EmbeddedServer):
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(1)
             try:
-                client.connect(str(self.folder / "server.sock"))
+                client.connect(str(self.folder / "sock"))
                 client.sendall(b"PING\r\n")
                 return client.recv(16).startswith(b"-NOAUTH")
             except OSError:

@@ -522,7 +522,7 @@ class _Instrumented(redis.asyncio.UnixDomainSocketConnection):
 async def test_a_client_with_connections_of_its_own_kind_says_it_too(
     plane: Plane, server: EmbeddedServer, consuming: Consuming
 ) -> None:
-    path = str(server.folder / "server.sock")
+    path = str(server.folder / "sock")
     pool = redis.asyncio.ConnectionPool(connection_class=_Instrumented, path=path)
     theirs = redis.asyncio.Redis.from_pool(pool)
     async with consuming(Program().process, client=theirs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tests.conftest import settings_for
@@ -165,18 +166,27 @@ async def test_two_workers_do_not_leave_a_call_to_each_other_for_ever(plane: Pla
     async def scarce() -> None:
         await crew.run()
 
-    async with running_worker(scarce, settings=settings), running_worker(scarce, settings=settings, name="other"):
+    async with (
+        running_worker(scarce, settings=settings) as one,
+        running_worker(scarce, settings=settings, name="other") as other,
+    ):
         await plane.append("scarce", "runs")
         await eventually(lambda: crew.now == 1, because="the only slot is taken")
         entry_id = await plane.append("scarce", "waits")
-        givers = set()
+        givers: set[str] = set()
 
-        async def given_back_by_both() -> bool:
+        async def given_back_by(worker: Worker) -> bool:
             owner = (await plane.pending()).get(entry_id, ("", 0))[0]
-            givers.add(owner.partition("-")[0])
-            return {"test", "other"} <= givers and owner == "~parked"
+            givers.add(owner)
+            return owner == "~parked" and worker._engine.consumer in givers
 
-        await eventually(given_back_by_both, because="each of them held it once", within=40)
+        # Which of them takes it is by chance: each in turn takes nothing in, so that the other one does.
+        for takes, waits in ((one, other), (other, one)):
+            inflight = waits._engine._roles.inflight
+            inflight.reserved = True
+            await eventually(partial(given_back_by, takes), because="it held the call once", within=40)
+            inflight.reserved = False
+            inflight._freed.set()
         crew.release.set()
         await eventually(lambda: plane.reply("waits"), because="one of them runs it", within=30)
 

@@ -46,7 +46,7 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"unix://{self.folder / 'server.sock'}?db=0"
+        return f"unix://{self.folder / 'sock'}?db=0"
 
     @property
     def tcp_url(self) -> str:
@@ -73,7 +73,7 @@ class EmbeddedServer:
         log = self.folder / "server.log"
         command = [
             self._binary, "--port", str(self.port), "--bind", "127.0.0.1",
-            "--unixsocket", str(self.folder / "server.sock"), "--dir", str(self.folder),
+            "--unixsocket", str(self.folder / "sock"), "--dir", str(self.folder),
             "--save", "", "--logfile", str(log), "--appendonly", "yes" if self._aof else "no",
             "--appendfsync", "always", "--enable-debug-command", "local",
             *self._options,
@@ -131,7 +131,7 @@ class EmbeddedServer:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(1)
             try:
-                client.connect(str(self.folder / "server.sock"))
+                client.connect(str(self.folder / "sock"))
                 client.sendall(b"PING\r\n")
                 return client.recv(16).startswith(b"+PONG")
             except OSError:
