@@ -154,7 +154,10 @@ def test_the_image_of_the_pages_has_every_page_that_an_alert_leads_to(tmp_path: 
         )
     )
 
-    with subprocess.Popen(started, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+    # Whatever started these tests may ignore that signal, and hand this on.
+    with subprocess.Popen(
+        ["/usr/bin/env", "--default-signal=INT", *started], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as server:
         try:
             asked = [*healthy[:-1], healthy[-1].replace("8000", str(port))]
             until(
