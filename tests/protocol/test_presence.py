@@ -19,9 +19,12 @@ def _consumer(outside: Outside) -> str:
     return str(name)
 
 
-def test_a_worker_registers_what_the_fleet_has_to_know(outside: Outside) -> None:
+async def test_a_worker_registers_what_the_fleet_has_to_know(outside: Outside) -> None:
     consumer = _consumer(outside)
-    registration = outside.hash(f"{outside.prefix}:worker:{consumer}")
+    key = f"{outside.prefix}:worker:{consumer}"
+    # Its load comes with the first heartbeat after it has registered.
+    await eventually(lambda: "load" in outside.hash(key), because="it beats")
+    registration = outside.hash(key)
 
     assert re.fullmatch(rf"outside-{outside.worker.pid}-[0-9a-f]{{4}}", consumer)
     assert set(registration) == {

@@ -114,6 +114,32 @@ async def test_what_is_to_be_done_once_more_takes_up_room_again() -> None:
     assert (inflight.room, len(inflight)) == (2, 0)
 
 
+@pytest.mark.parametrize(("lost", "forgotten", "begins"), [(False, False, 1), (True, False, 2), (False, True, 2)])
+async def test_what_was_handed_out_anew_before_its_end_was_taken_is_not_begun_again(
+    *, lost: bool, forgotten: bool, begins: int
+) -> None:
+    begun = 0
+
+    async def count(work: Work, _story: Story | None = None) -> None:
+        nonlocal begun
+        begun += 1
+        work.settling = True
+
+    inflight = InFlight(count, limit=3)
+    inflight.forget_ended()
+    inflight.take([run("7-1").delivery])
+    await eventually(lambda: begun == 1, because="it runs")
+    (work,) = inflight
+    work.ended, work.lost = True, lost
+    inflight.settled(work)
+    if forgotten:
+        inflight.forget_ended()
+    inflight.take([run("7-1").delivery, run("8-1").delivery])
+    await eventually(lambda: begun == 1 + begins, because="what is left of them runs")
+
+    assert len(inflight) == begins
+
+
 async def test_whoever_waits_for_room_hears_of_the_first_end() -> None:
     holding = Holding(limit=1)
     holding.inflight.add(run("1-0"))

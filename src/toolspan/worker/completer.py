@@ -289,7 +289,7 @@ class Completer:
         elif status is Settled.UNWRITABLE:
             self.inflight.go_on(work, self._unwritable)
         elif status is Settled.NOT_OURS:
-            work.ended = True
+            work.ended = work.lost = True
             self._probe.stale(work.run)
             self.inflight.settled(work)
 

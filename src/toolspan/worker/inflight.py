@@ -11,7 +11,7 @@ from toolspan.model import SUSPECT_FROM, Run
 from toolspan.worker.lanes import Lanes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 
     from toolspan.model import DeadLetterReason, Delivery, Failed
 
@@ -121,6 +121,9 @@ class InFlight:
         self._process = process
         self._lanes = Lanes(process, self._ended)
         self._works: dict[str, Work] = {}
+        self._ended_lately: list[Work] = []
+        self._newest = (0, 0)
+        """The highest id that was read so far: an older one that is read later comes from a group made anew."""
         self._undelivered = 0
         self._unsettled = 0
         """How many have nothing left to be done but to be settled."""
@@ -156,9 +159,19 @@ class InFlight:
         """Name all entries that are held."""
         return list(self._works)
 
-    def take(self, deliveries: Iterable[Delivery]) -> None:
+    def forget_ended(self) -> None:
+        """Remember the ends from here on: what is read meanwhile may have been handed out before them."""
+        self._ended_lately.clear()
+
+    def take(self, deliveries: Sequence[Delivery]) -> None:
         """Start working on what was read as new: all at once, for what is done for each call is what calls cost."""
         works = self._works
+        newest = max(self._newest, _numbers(deliveries[-1].entry_id))
+        if _numbers(deliveries[0].entry_id) <= self._newest:
+            # A group made anew may hand out a call whose end Redis takes before we are told of that.
+            ended = {work.entry_id for work in self._ended_lately if work.ended and not work.lost}
+            deliveries = [delivery for delivery in deliveries if delivery.entry_id not in ended]
+        self._newest = newest
         taken: list[Work] = []
         for delivery in deliveries:
             run = Run(delivery)
@@ -255,6 +268,7 @@ class InFlight:
 
     def settled(self, *works: Work) -> None:
         """Let go of *works*, for Redis has taken their ends; a tool that goes on all the same keeps its place."""
+        self._ended_lately.extend(works)
         for work in works:
             if work.task is None:
                 self._unsettled -= 1
@@ -336,6 +350,7 @@ class InFlight:
                     self._room_wanted = False
                     self._freed.set()
             else:
+                self._ended_lately.append(work)
                 self._let_go(work)
                 self._freed.set()
         except Exception as exc:  # noqa: BLE001
@@ -343,3 +358,8 @@ class InFlight:
             error = exc
         if isinstance(error, Exception):
             self.fail(error)
+
+
+def _numbers(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number)

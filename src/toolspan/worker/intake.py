@@ -74,6 +74,7 @@ class Intake:
             try:
                 if self._failed is not None:
                     await self._recover(self._failed)
+                self._inflight.forget_ended()
                 yield self._inflight.room
             except StoreError as exc:
                 self._failed = exc
