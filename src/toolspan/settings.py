@@ -45,7 +45,7 @@ class Settings(BaseSettings):
         description="What all keys start with; `{sg}` puts a plane into one slot of a cluster",
     )
     stream: str = Field("tools", pattern=_NAME, description="Name of the stream of tool calls")
-    concurrency: int = Field(100, ge=1, le=10_000, description="How many calls one worker process runs at a time")
+    concurrency: int = Field(100, ge=1, le=10_000, description="How many calls one worker process holds at most")
     lease_ms: int = Field(
         60_000, ge=200, le=3_600_000, description="Milliseconds a delivery stays a worker's without a heartbeat"
     )

@@ -34,16 +34,6 @@ class Holding:
         self.works[work.entry_id] = work
         await self._ends.setdefault(work.entry_id, asyncio.Event()).wait()
 
-    async def answer(self, *entry_ids: str) -> None:
-        """Have works end whose outcomes then wait to be settled."""
-        await eventually(lambda: self.works.keys() >= set(entry_ids), because="they run")
-        for entry_id in entry_ids:
-            self.works[entry_id].settling = True
-            self.end(entry_id)
-        await eventually(
-            lambda: all(self.works[entry_id].task is None for entry_id in entry_ids), because="they have ended"
-        )
-
     def end(self, entry_id: str) -> None:
         self._ends.setdefault(entry_id, asyncio.Event()).set()
 
@@ -63,53 +53,6 @@ async def test_room_is_what_is_left_of_the_limit() -> None:
 
     assert (before, one, inflight.room, len(inflight)) == (2, 1, 0, 2)
     assert inflight.entry_ids() == ["1-0", "2-0"]
-    await holding.end_all()
-    assert (inflight.room, len(inflight)) == (2, 0)
-
-
-async def test_what_only_waits_to_be_settled_takes_up_no_room() -> None:
-    holding = Holding(limit=2)
-    inflight = holding.inflight
-    for entry_id in ("1-0", "2-0"):
-        inflight.add(run(entry_id))
-    waiting = asyncio.create_task(inflight.wait_for_room())
-    await holding.answer("1-0")
-
-    assert await waiting
-    assert (inflight.room, len(inflight)) == (1, 2)
-    inflight.settled(holding.works["1-0"])
-    assert (inflight.room, len(inflight)) == (1, 1)
-    await holding.end_all()
-
-
-async def test_no_more_of_them_are_held_than_run_at_once() -> None:
-    holding = Holding(limit=2)
-    inflight = holding.inflight
-    rooms = []
-    for entry_id in ("1-0", "2-0", "3-0"):
-        inflight.add(run(entry_id))
-        await holding.answer(entry_id)
-        rooms.append(inflight.room)
-    inflight.settled(*inflight)
-
-    assert rooms == [2, 2, 1]
-    assert (inflight.room, len(inflight)) == (2, 0)
-
-
-async def test_what_is_to_be_done_once_more_takes_up_room_again() -> None:
-    holding = Holding(limit=2)
-    inflight = holding.inflight
-    inflight.add(run("1-0"))
-    await holding.answer("1-0")
-    work = holding.works["1-0"]
-
-    async def story(_: Work) -> None:
-        """Nothing: the story that matters is the one that `Holding` waits in."""
-
-    holding._ends["1-0"] = asyncio.Event()
-    inflight.go_on(work, story)
-
-    assert (inflight.room, len(inflight)) == (1, 1)
     await holding.end_all()
     assert (inflight.room, len(inflight)) == (2, 0)
 
@@ -259,7 +202,7 @@ async def test_what_waits_for_its_reply_to_be_written_is_held_without_a_task_unt
     gone = asyncio.create_task(inflight.wait_until_gone([work]))
     await asyncio.sleep(0)
 
-    assert (inflight.room, len(inflight), gone.done()) == (1, 1, False)
+    assert (inflight.room, len(inflight), gone.done()) == (0, 1, False)
     inflight.settled(work)
     await gone
     assert (inflight.room, len(inflight)) == (1, 0)

@@ -101,11 +101,7 @@ class Process(Protocol):
 
 
 class InFlight:
-    """The deliveries of this worker; each is worked on until its outcome is known, at most *limit* at a time.
-
-    Those whose outcomes only wait to be taken by Redis take up no room, so that the next ones are read and run while
-    Redis is busy; there are never more than *limit* of them, either.
-    """
+    """The deliveries of this worker, never more than *limit*; each is worked on until its outcome is known."""
 
     def __init__(self, process: Process, *, limit: int) -> None:
         self.limit = limit
@@ -125,11 +121,7 @@ class InFlight:
         self._newest = (0, 0)
         """The highest id that was read so far: an older one that is read later comes from a group made anew."""
         self._undelivered = 0
-        self._unsettled = 0
-        """How many have nothing left to be done but to be settled."""
         self._freed = asyncio.Event()
-        self._room_wanted = False
-        """Whether somebody waits for room, and is to be told of it."""
         self._adopted = asyncio.Event()
         self._released: dict[str, tuple[str, int]] = {}
 
@@ -146,9 +138,7 @@ class InFlight:
     @property
     def room(self) -> int:
         """How many more deliveries may be taken now."""
-        if self.closed or self.reserved:
-            return 0
-        return max(0, self.limit - len(self._works) + self._undelivered + min(self._unsettled, self.limit))
+        return 0 if self.closed or self.reserved else max(0, self.limit - len(self._works) + self._undelivered)
 
     @property
     def suspects(self) -> int:
@@ -247,7 +237,6 @@ class InFlight:
 
     async def _wait_for_room(self, least: int) -> None:
         while self.room < least and not self.closed:
-            self._room_wanted = True
             self._freed.clear()
             await self._freed.wait()
 
@@ -271,7 +260,6 @@ class InFlight:
         self._ended_lately.extend(works)
         for work in works:
             if work.task is None:
-                self._unsettled -= 1
                 self._let_go(work)
             else:
                 work.settling = False
@@ -281,7 +269,6 @@ class InFlight:
         """Give *work* a task again, for a *story* at whose end it is let go of."""
         work.settling = False
         before = work.task
-        self._unsettled -= before is None
 
         async def whole(work: Work) -> None:
             await story(work)
@@ -342,14 +329,7 @@ class InFlight:
 
     def _ended(self, work: Work, error: BaseException | None) -> None:
         try:
-            if work.settling:
-                self._unsettled += 1
-                if work.undelivered:
-                    self._takes_room(work)
-                if self._room_wanted:
-                    self._room_wanted = False
-                    self._freed.set()
-            else:
+            if not work.settling:
                 self._ended_lately.append(work)
                 self._let_go(work)
                 self._freed.set()
