@@ -115,6 +115,12 @@ class Entry:
     fields: list[bytes]
 
 
+def id_order(entry_id: str) -> tuple[int, int]:
+    """Give what entry ids are ordered by: as text, 10-0 would come before 9-0."""
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq or 0)
+
+
 @dataclass(slots=True)
 class Delivery:
     """One hand-over of an entry to this worker.

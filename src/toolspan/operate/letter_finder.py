@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from toolspan.errors import MalformedEntryError, NotReplayableError
+from toolspan.model import id_order
 from toolspan.operate.calls import about, codec_of
 from toolspan.operate.stopping import heed_cancellation
 from toolspan.store import DeadLetterStore, EntryReader
@@ -84,7 +85,7 @@ class LetterFinder:
                 return f"there is no dead letter {asked} any more: {_end(one)}"
         if _ID.fullmatch(asked):
             for one in await self._entries.purges():
-                if _ID.fullmatch(one.get("up_to", "")) and _order(asked) <= _order(one["up_to"]):
+                if _ID.fullmatch(one.get("up_to", "")) and id_order(asked) <= id_order(one["up_to"]):
                     by, up_to = one.get("who"), one["up_to"]
                     return f"there is no dead letter {asked}: {by} purged those up to {up_to}, {one.get('why', '')}"
         return f"there is no dead letter {asked}: `toolspan dlq ls` lists them"
@@ -95,8 +96,3 @@ def _end(audit: Mapping[str, str]) -> str:
     if audit.get("action") == "replay":
         return f"{who} replayed it as call {audit.get('call')}, entry {audit.get('entry')}"
     return f"{who} discarded it: {audit.get('why', '')}"
-
-
-def _order(letter_id: str) -> tuple[int, int]:
-    ms, _, seq = letter_id.partition("-")
-    return int(ms), int(seq or 0)

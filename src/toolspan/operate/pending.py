@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from toolspan.model import id_order
 from toolspan.operate.calls import about, codec_of
 from toolspan.store import EntryReader
 from toolspan.store.steps import PARKED
@@ -62,7 +63,7 @@ async def pending(
         if count and (parked or owner != PARKED):
             # The oldest of all are among the oldest of each.
             found += await _oldest_of(entries, owner, older_ms=older_ms, count=limit + 1)
-    found.sort(key=_order)
+    found.sort(key=lambda held: id_order(held.entry_id))
     shown = found[:limit]
     bodies = await entries.bodies([held.entry_id for held in shown])
     now_ms = await entries.now_ms()
@@ -85,11 +86,6 @@ async def _oldest_of(entries: EntryReader, owner: str, *, older_ms: int, count: 
         if len(page) < size or len(found) >= count:
             return found[:count]
         after = page[-1].entry_id
-
-
-def _order(held: Held) -> tuple[int, int]:
-    ms, _, seq = held.entry_id.partition("-")
-    return int(ms), int(seq)
 
 
 def _call(codec: Codec, held: Held, body: Body, now_ms: int) -> PendingCall:

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from toolspan.codec import decode_attempts
 from toolspan.errors import GroupMissingError
+from toolspan.model import id_order
 from toolspan.store.clock import redis_ms
 from toolspan.store.connection import store_error, translated
 from toolspan.store.names import name_of, printable, raw_of
@@ -159,7 +160,7 @@ class EntryReader:
         seconds, micros = time or (0, 0)
         # By its name: Redis answers with names and values in turn.
         mine = [one for one in groups or () if one[1].decode(errors="replace") == group]
-        passed = bool(mine) and _order(entry_id) <= _order(mine[0][7].decode())
+        passed = bool(mine) and id_order(entry_id) <= id_order(mine[0][7].decode())
         return Glance(
             int(seconds) * 1000 + int(micros) // 1000,
             Body(entry[0][1] if entry else None, decode_attempts(record)),
@@ -245,11 +246,6 @@ def _spelled(wanted: str) -> list[bytes]:
     """Give *wanted* as it may stand in a field and in JSON."""
     texts = (wanted, json.dumps(wanted)[1:-1], json.dumps(wanted, ensure_ascii=False)[1:-1])
     return list(dict.fromkeys(map(raw_of, texts)))
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq)
 
 
 def _held(row: Sequence[Any]) -> Held:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from toolspan.model import Lost
+from toolspan.model import Lost, id_order
 from toolspan.store.connection import answer_of, translated
 from toolspan.store.names import raw_of
 from toolspan.store.scripts import Script
@@ -189,9 +189,4 @@ def _range(entry_ids: list[str]) -> tuple[str, str]:
         # Ids of one shape order as text; the shapes in a batch are few.
         one_shape = len({entry_id.find("-") for entry_id in alike}) == 1
         candidates += (min(alike), max(alike)) if one_shape else alike
-    return min(candidates, key=_order), max(candidates, key=_order)
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq)
+    return min(candidates, key=id_order), max(candidates, key=id_order)

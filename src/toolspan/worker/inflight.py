@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
 
-from toolspan.model import SUSPECT_FROM, Run
+from toolspan.model import SUSPECT_FROM, Run, id_order
 from toolspan.worker.lanes import Lanes
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ class InFlight:
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Start working on what was read as new: all at once, for what is done for each call is what calls cost."""
         works = self._works
-        newest = max(self._newest, _numbers(deliveries[-1].entry_id))
-        if _numbers(deliveries[0].entry_id) <= self._newest:
+        newest = max(self._newest, id_order(deliveries[-1].entry_id))
+        if id_order(deliveries[0].entry_id) <= self._newest:
             # A group made anew may hand out a call whose end Redis takes before we are told of that.
             ended = {work.entry_id for work in self._ended_lately if work.ended and not work.lost}
             deliveries = [delivery for delivery in deliveries if delivery.entry_id not in ended]
@@ -338,8 +338,3 @@ class InFlight:
             error = exc
         if isinstance(error, Exception):
             self.fail(error)
-
-
-def _numbers(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, number = entry_id.partition("-")
-    return int(milliseconds), int(number)
