@@ -157,8 +157,7 @@ async def test_a_worker_goes_on_when_its_stream_is_gone(
     plane: Plane, settings: Settings, recorder: Recorder, tmp_path: Path, how: str
 ) -> None:
     runs, release = tmp_path / "runs", tmp_path / "release"
-    # The records of calls that are gone are looked for as often as dead consumers are.
-    settings = settings.model_copy(update={"reap_after_ms": 4_000})
+    settings = settings.model_copy(update=_TIDIED_SOON)
     async with running_worker(ALL, settings=settings, probe=recorder.probe):
         await plane.append("until", path=str(runs), release=str(release))
         await eventually(lambda: starts(runs), because="the tool runs")
@@ -318,6 +317,7 @@ async def test_something_else_under_a_key_of_ours_only_delays(
     plane: Plane, settings: Settings, recorder: Recorder, tmp_path: Path, name: str
 ) -> None:
     runs, release = tmp_path / "runs", tmp_path / "release"
+    settings = settings.model_copy(update=_TIDIED_SOON)
     async with running_worker(ALL, settings=settings, probe=recorder.probe) as worker:
         key = plane.keys.worker(worker.consumer) if name == "worker" else str(getattr(plane.keys, name))
         await plane.append("until", path=str(runs), release=str(release))
@@ -333,6 +333,7 @@ async def test_something_else_under_a_key_of_ours_only_delays(
         await plane.append("echo", "next")
         await eventually(lambda: plane.reply("next"), because="it goes on")
         await eventually(lambda: _settled(plane), because="all are settled")
+        await eventually(lambda: _unrecorded(plane), because="what a settlement could not delete is tidied up")
 
     assert sorted(reply.call_id for reply in await plane.replies()) == ["later", "next", "until"]
     assert starts(runs) == 1
@@ -343,6 +344,9 @@ async def _longer_than_half_a_lease(settings: Settings) -> None:
     since = time.monotonic()
     await eventually(lambda: time.monotonic() - since > settings.lease_ms / 2000, because="half a lease goes by")
 
+
+# The records of calls that are gone are looked for as often as dead consumers are.
+_TIDIED_SOON = {"reap_after_ms": 4_000}
 
 _FORGOTTEN = """
 local id = redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
