@@ -58,6 +58,8 @@ class Ledger:
     quarantined: Counter[str] = field(default_factory=Counter)
     called: Counter[str] = field(default_factory=Counter)
     """What the gateway's calls came to, by its own files."""
+    longest_wait: float = 0.0
+    """The longest time in seconds that one of them took."""
     answered: int = 0
     """How many calls have at least one reply."""
     wrong: list[str] = field(default_factory=list)
@@ -138,7 +140,8 @@ class Ledger:
             self.replies[n] = 1
         for file in folder.glob("called-*"):
             for line in file.read_text().splitlines():
-                end = line.partition(" ")[2]
+                _, seconds, end = line.split(" ", 2)
+                self.longest_wait = max(self.longest_wait, float(seconds))
                 self.called[end if end in _CALLED else "wrong"] += 1
                 if end not in _CALLED:
                     self.wrong.append(f"the gateway's {line}")
