@@ -61,10 +61,10 @@ def value(declared: type[T]) -> type[T]:
 
     Freezing them at run time as well would cost six times as much for each.
     """
-    return dataclass(slots=True)(declared)
+    return dataclass(slots=True, unsafe_hash=True)(declared)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TraceFields:
     """W3C trace context as it travels in entries: header values, or None where there is none."""
 
@@ -234,6 +234,8 @@ class Run:
     tool_ended_ns: int = 0
     settling_ns: int = 0
     settled_ns: int = 0
+    told: Timings | None = None
+    """The phases as its reply tells them."""
     outcome: Outcome | None = None
     unsent: Outcome | None = None
     """What the tool's outcome was, where its reply could not be written and the call ends otherwise."""
@@ -243,6 +245,8 @@ class Run:
     """Whether nobody wants its outcome any more: unless that was known before, the call ends as cancelled."""
     expired: bool = False
     """Whether the tool was cancelled because its time was up."""
+    retry: BaseException | None = None
+    """What the tool has raised to ask for another attempt."""
     progressed: int = 0
     """How many progress replies were made."""
     recording: Any = None

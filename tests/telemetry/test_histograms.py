@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -21,6 +24,8 @@ from toolspan.testing import running_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from opentelemetry.sdk.metrics.export import HistogramDataPoint
 
     from tests.support.plane import Plane
     from tests.telemetry.collector import Collector
@@ -80,6 +85,34 @@ def test_the_numbers_are_those_of_the_sdk() -> None:
         traced = {(one.trace_id, one.span_id) for one in point.exemplars}
         assert traced == {(one.trace_id, one.span_id) for one in expected.exemplars}
     assert [bool(point.exemplars) for point in mine] == [True, False]
+
+
+@given(
+    seconds=st.lists(st.sampled_from([*SECONDS, *catalog.PHASE_DURATION.buckets]) | st.floats(0, 500), min_size=1),
+    exemplary=st.lists(st.booleans()),
+)
+def test_many_at_once_are_counted_as_one_by_one(seconds: list[float], exemplary: list[bool]) -> None:
+    ours = Histograms("toolspan", "1")
+    histogram = ours.make(catalog.PHASE_DURATION)
+    examples = {
+        one: Sampled(number, number)
+        for number, (one, is_one) in enumerate(zip(seconds, exemplary, strict=False))
+        if is_one
+    }
+    for one in seconds:
+        histogram.record(one, "settle", "", sampled=examples.get(one))
+    histogram.bound("queue", "")(list(seconds), examples)
+    singly, at_once = histogram.points(0, 1)
+
+    for field in ("count", "bucket_counts", "min", "max"):
+        assert getattr(at_once, field) == getattr(singly, field), field
+    assert at_once.sum == pytest.approx(singly.sum)
+    assert _exemplary_buckets(at_once) == _exemplary_buckets(singly)
+    assert all(examples[one.value].span_id == one.span_id for one in at_once.exemplars)
+
+
+def _exemplary_buckets(point: HistogramDataPoint) -> list[int]:
+    return sorted(bisect_left(point.explicit_bounds, one.value) for one in point.exemplars)
 
 
 def test_an_example_is_exported_once_and_the_counts_go_on() -> None:

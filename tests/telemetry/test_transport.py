@@ -287,7 +287,7 @@ def test_after_the_end_nothing_is_taken_and_that_is_counted(receiver: Receiver, 
 @BY_HTTP
 def test_a_bug_costs_one_batch_and_not_all_that_follow(receiver: Receiver, exporting: Exporting) -> None:
     # Nothing of ours writes it so.
-    exporting.outbox.put((3, "no call"))
+    exporting.outbox.put([(3, "no call")])
     with capture_logs() as lines:
         exporting.outbox.writes_plain_by(lambda calls: [bytes(call[7]) for call in calls])
         exporting.outbox.force_flush()

@@ -50,6 +50,18 @@ async def test_what_comes_while_a_batch_is_on_its_way_goes_with_the_next() -> No
     assert sender.batches == [[1], [2, 3, 4]]
 
 
+async def test_what_comes_in_the_next_turns_of_the_loop_goes_with_it() -> None:
+    sender = Sender()
+    sender.go.set()
+    async with batching(sender, most=7) as batcher:
+        for _ in range(10):
+            batcher.submit(1)
+            await asyncio.sleep(0)
+        await sender.has_sent(10)
+
+    assert [len(batch) for batch in sender.batches] == [7, 3]
+
+
 async def test_a_batch_has_no_more_items_than_allowed() -> None:
     sender = Sender()
     sender.go.set()

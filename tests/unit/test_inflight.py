@@ -12,7 +12,9 @@ from toolspan.model import Delivery, Failed, Run, ToolCall
 from toolspan.worker.inflight import InFlight, Verdict
 
 if TYPE_CHECKING:
-    from toolspan.worker.inflight import Story, Work
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from toolspan.worker.inflight import Work
 
 LOST = Verdict("worker_lost", Failed("quarantined", "lost"))
 
@@ -22,15 +24,25 @@ def run(entry_id: str, *, attempt: int = 1, losses: int = 0, tool: str = "echo")
     return Run(delivery, ToolCall(entry_id, tool, {}))
 
 
+class Doing:
+    """Works on deliveries by one coroutine of a test."""
+
+    def __init__(self, begin: Callable[[Work], Coroutine[None, None, None]]) -> None:
+        self.begin = begin
+
+    async def contained(self, _work: Work, story: Awaitable[None]) -> None:
+        await story
+
+
 class Holding:
     """An InFlight whose works end when they are let."""
 
     def __init__(self, limit: int = 3) -> None:
-        self.inflight = InFlight(self._process, limit=limit)
+        self.inflight = InFlight(Doing(self._process), limit=limit)
         self.works: dict[str, Work] = {}
         self._ends: dict[str, asyncio.Event] = {}
 
-    async def _process(self, work: Work, _story: Story | None = None) -> None:
+    async def _process(self, work: Work) -> None:
         self.works[work.entry_id] = work
         await self._ends.setdefault(work.entry_id, asyncio.Event()).wait()
 
@@ -63,12 +75,12 @@ async def test_what_was_handed_out_anew_before_its_end_was_taken_is_not_begun_ag
 ) -> None:
     begun = 0
 
-    async def count(work: Work, _story: Story | None = None) -> None:
+    async def count(work: Work) -> None:
         nonlocal begun
         begun += 1
         work.settling = True
 
-    inflight = InFlight(count, limit=3)
+    inflight = InFlight(Doing(count), limit=3)
     inflight.forget_ended()
     inflight.take([run("7-1").delivery])
     await eventually(lambda: begun == 1, because="it runs")
@@ -190,12 +202,10 @@ async def test_a_run_whose_end_is_known_is_not_cancelled_when_it_is_lost() -> No
 
 
 async def test_what_waits_for_its_reply_to_be_written_is_held_without_a_task_until_it_is_let_go() -> None:
-    async def hand_over(work: Work, story: Story | None = None) -> None:
+    async def hand_over(work: Work) -> None:
         work.settling = True
-        if story is not None:
-            await story(work)
 
-    inflight = InFlight(hand_over, limit=1)
+    inflight = InFlight(Doing(hand_over), limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
     await eventually(lambda: work.task is not None or work.settling, because="it has begun")
@@ -211,10 +221,10 @@ async def test_what_waits_for_its_reply_to_be_written_is_held_without_a_task_unt
 async def test_a_tool_that_goes_on_after_its_call_was_settled_keeps_its_place() -> None:
     end = asyncio.Event()
 
-    async def stubborn(_: Work, _story: Story | None = None) -> None:
+    async def stubborn(_: Work) -> None:
         await end.wait()
 
-    inflight = InFlight(stubborn, limit=1)
+    inflight = InFlight(Doing(stubborn), limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
     await eventually(lambda: work.task is not None or work.settling, because="it has begun")
@@ -231,13 +241,13 @@ async def test_a_tool_that_goes_on_after_its_reply_was_refused_keeps_its_place()
     end = asyncio.Event()
     told: list[str] = []
 
-    async def stubborn(work: Work, story: Story | None = None) -> None:
-        await (story(work) if story else end.wait())
+    async def stubborn(_: Work) -> None:
+        await end.wait()
 
     async def refused(work: Work) -> None:
         told.append(work.entry_id)
 
-    inflight = InFlight(stubborn, limit=1)
+    inflight = InFlight(Doing(stubborn), limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
     await eventually(lambda: work.task is not None or work.settling, because="it has begun")
@@ -251,12 +261,10 @@ async def test_a_tool_that_goes_on_after_its_reply_was_refused_keeps_its_place()
 
 
 async def test_a_work_whose_reply_was_refused_goes_on_and_is_let_go_at_its_end() -> None:
-    async def hand_over(work: Work, story: Story | None = None) -> None:
+    async def hand_over(work: Work) -> None:
         work.settling = True
-        if story is not None:
-            await story(work)
 
-    inflight = InFlight(hand_over, limit=1)
+    inflight = InFlight(Doing(hand_over), limit=1)
     inflight.add(run("1-0"))
     (work,) = inflight
     inflight.add(run("1-0", attempt=2))
@@ -321,10 +329,10 @@ async def test_releases_are_not_remembered_without_a_bound() -> None:
 
 
 async def test_a_task_that_fails_is_a_failure_of_the_worker() -> None:
-    async def fail(_: Work, _story: Story | None = None) -> None:
+    async def fail(_: Work) -> None:
         raise KeyError
 
-    inflight = InFlight(fail, limit=1)
+    inflight = InFlight(Doing(fail), limit=1)
     inflight.add(run("1-0"))
     with pytest.raises(KeyError):
         await inflight.failure
@@ -335,12 +343,12 @@ async def test_a_task_that_fails_is_a_failure_of_the_worker() -> None:
 async def test_a_bug_in_letting_go_is_a_failure_of_the_worker_and_not_the_end_of_all_work() -> None:
     ran: list[str] = []
 
-    async def process(work: Work, _story: Story | None = None) -> None:
+    async def process(work: Work) -> None:
         ran.append(work.entry_id)
         if work.entry_id == "1-0":
             del inflight._works["1-0"]
 
-    inflight = InFlight(process, limit=2)
+    inflight = InFlight(Doing(process), limit=2)
     inflight.take([run("1-0").delivery, run("2-0").delivery])
     with pytest.raises(KeyError):
         await inflight.failure

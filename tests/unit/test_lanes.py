@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 
+_SEEN: ContextVar[str] = ContextVar("seen", default="")
+
+
 @dataclass(eq=False)
 class Piece:
     entry_id: str
@@ -223,6 +226,43 @@ async def test_no_lane_is_open_where_there_is_nothing_to_run() -> None:
     await asyncio.sleep(0)
 
     assert watched.lanes._open == 0
+
+
+async def test_what_leaves_nothing_to_be_done_is_over_and_nobody_is_told() -> None:
+    begun: list[tuple[Piece, asyncio.Task[Any] | None]] = []
+    ended: list[Piece] = []
+
+    def begin(piece: Piece) -> None:
+        _SEEN.set(piece.entry_id)
+        begun.append((piece, piece.task))
+
+    lanes: Lanes[Piece] = Lanes(begin, lambda piece, _: ended.append(piece))
+    pieces = [Piece(str(number), at_once) for number in range(3)]
+    lanes.add(*pieces)
+    await eventually(lambda: len(begun) == 3, because="all have begun")
+
+    assert [piece for piece, _ in begun] == pieces
+    assert len({task for _, task in begun}) == 1
+    assert [piece.task for piece in pieces] == [None] * 3
+    assert ended == []
+    assert _SEEN.get() == ""
+
+
+async def test_the_loop_has_its_turn_while_many_are_run() -> None:
+    begun = 0
+    seen: list[int] = []
+
+    def begin(_: Piece) -> None:
+        nonlocal begun
+        begun += 1
+
+    lanes: Lanes[Piece] = Lanes(begin, lambda *_: None)
+    lanes.add(*(Piece(str(number), at_once) for number in range(1_000)))
+    while begun < 1_000:
+        await asyncio.sleep(0)
+        seen.append(begun)
+
+    assert len(seen) >= 10
 
 
 async def test_one_that_was_cancelled_before_its_turn_is_not_begun() -> None:

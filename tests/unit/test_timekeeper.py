@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from toolspan.model import Delivery, Run
 from toolspan.worker.timekeeper import Timekeeper
 
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
 
 def _run() -> Run:
     return Run(Delivery("1-0", [], 1, "first", 0, 0, 0), tool_began_ns=time.monotonic_ns())
+
+
+async def _limited(keeper: Timekeeper, run: Run, seconds: float, tool: Coroutine[Any, Any, Any]) -> Any:
+    """Begin a tool that waits, and await the rest of it within a limit."""
+    return await keeper.limited(run, seconds, tool, tool.send(None))
 
 
 async def _held(keeper: Timekeeper, seconds: float) -> tuple[bool, float]:
@@ -21,7 +30,7 @@ async def _held(keeper: Timekeeper, seconds: float) -> tuple[bool, float]:
     began = time.monotonic()
     run = _run()
     with suppress(asyncio.CancelledError):
-        await keeper.limited(run, seconds, _for_ever())
+        await _limited(keeper, run, seconds, _for_ever())
     return run.expired, time.monotonic() - began
 
 
@@ -52,7 +61,7 @@ async def test_a_shorter_limit_does_not_wait_for_a_longer_one() -> None:
 async def test_a_block_that_ended_before_is_left_alone() -> None:
     keeper = Timekeeper()
     ended = _run()
-    await keeper.limited(ended, 0.01, asyncio.sleep(0))
+    await _limited(keeper, ended, 0.01, asyncio.sleep(0))
     # The same grain of time, so that the timer rings for both.
     assert (await _held(keeper, 0.01))[0]
 
@@ -64,20 +73,10 @@ async def test_time_counts_from_the_beginning_and_not_from_the_first_wait() -> N
     run.tool_began_ns -= 60 * 1_000_000_000
     began = time.monotonic()
     with suppress(asyncio.CancelledError):
-        await Timekeeper().limited(run, 60, _for_ever())
+        await _limited(Timekeeper(), run, 60, _for_ever())
 
     assert run.expired
     assert time.monotonic() - began < 30
-
-
-async def test_what_never_waits_is_not_watched() -> None:
-    async def at_once() -> str:
-        return "done"
-
-    keeper = Timekeeper()
-
-    assert await keeper.limited(_run(), 0.001, at_once()) == "done"
-    assert keeper._timer is None
 
 
 async def test_what_is_raised_inside_comes_out_and_what_is_thrown_in_arrives() -> None:
@@ -95,14 +94,14 @@ async def test_what_is_raised_inside_comes_out_and_what_is_thrown_in_arrives() -
 
     keeper = Timekeeper()
     with pytest.raises(KeyError):
-        await keeper.limited(_run(), 60, fails())
+        await _limited(keeper, _run(), 60, fails())
 
-    assert await keeper.limited(_run(), 0.01, gives_in()) == "gave in"
+    assert await _limited(keeper, _run(), 0.01, gives_in()) == "gave in"
 
 
 async def test_nothing_is_kept_of_blocks_that_have_ended() -> None:
     keeper = Timekeeper()
     for seconds in range(1, 1000):
-        await keeper.limited(_run(), seconds, asyncio.sleep(0))
+        await _limited(keeper, _run(), seconds, asyncio.sleep(0))
 
     assert keeper._limits == {}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import combinations
 from typing import TYPE_CHECKING, Final
 
 from toolspan.codec.fields import (
     META,
-    REQUIRED,
     TRACE_FIELDS,
     VERSION,
     checked_deadline,
@@ -16,6 +16,7 @@ from toolspan.codec.fields import (
     checked_reply_to,
     checked_tool,
     checked_version,
+    header,
     naming,
     refuse,
     refuse_repeated,
@@ -34,12 +35,21 @@ if TYPE_CHECKING:
     from toolspan.codec.limits import Limits, Rules
 
 _META_CHARS: Final = len(META)
-_USUAL_ORDER: Final = (b"v", b"id", b"tool", b"args", b"reply_to", b"deadline", *(n.encode() for n in TRACE_FIELDS))
-_USUAL: Final = frozenset(_USUAL_ORDER)
-_LAYOUTS: Final = {2 * n: list(_USUAL_ORDER[:n]) for n in range(len(REQUIRED), len(_USUAL_ORDER) + 1)}
-"""The names of an ordinary call, by how many names and values it has: in the order of `encode`, without a gap."""
+_FIRST: Final = [b"v", b"id", b"tool", b"args"]
+_OPTIONAL: Final = (b"reply_to", b"deadline", *(name.encode() for name in TRACE_FIELDS))
+_USUAL: Final = frozenset((*_FIRST, *_OPTIONAL))
 
-_AT_REPLY_TO, _AT_DEADLINE, _AT_TRACE = (2 * _USUAL_ORDER.index(n) for n in (b"reply_to", b"deadline", b"traceparent"))
+
+def _places(names: tuple[bytes, ...]) -> tuple[int, ...]:
+    """Tell where the value of each optional field stands if just *names* follow the first ones; 0 for none."""
+    return tuple(2 * (len(_FIRST) + names.index(name)) + 1 if name in names else 0 for name in _OPTIONAL)
+
+
+_PLACES: Final = {
+    names: _places(names) for count in range(len(_OPTIONAL) + 1) for names in combinations(_OPTIONAL, count)
+}
+"""The layouts of ordinary calls, by the names that follow the first ones: in the order of `encode`."""
+
 _NAMES_KEPT: Final = 1_024
 """Names come again in call after call; callers can think up any number of them."""
 
@@ -94,14 +104,14 @@ def _add_optional(fields: list[str | bytes], call: ToolCall, trace: TraceFields)
     ):
         if text is not None:
             fields += (name, text.encode())
-    for name, header in (
+    for name, value in (
         ("traceparent", trace.traceparent),
         ("tracestate", trace.tracestate),
         ("baggage", trace.baggage),
     ):
         # What no worker could read stays here.
-        if header and header.isascii() and len(header) <= MAX_TRACE_BYTES:
-            fields += (name, header)
+        if value and value.isascii() and len(value) <= MAX_TRACE_BYTES:
+            fields += (name, value)
     for key, value in call.meta.items():
         # As it was read: bytes of whatever kind.
         fields += (META + key.encode(errors="surrogateescape"), value.encode(errors="surrogateescape"))
@@ -112,9 +122,10 @@ def from_usual(fields: Sequence[bytes], rules: Rules) -> ToolCall | None:
 
     Nearly every call is one. Its values are where they are expected: nothing has to be looked up by name.
     """
-    count = len(fields)
-    if fields[::2] != _LAYOUTS.get(count) or fields[1] != b"1" or len(fields[7]) > rules.limits.args_bytes:
+    places = _PLACES.get(tuple(fields[8::2]))
+    if places is None or fields[:8:2] != _FIRST or fields[1] != b"1" or len(fields[7]) > rules.limits.args_bytes:
         return None
+    reply_to, deadline, parent, state, baggage = places
     try:
         call_id, args = fields[3].decode(), loads(fields[7], nesting=rules.limits.nesting)
         # Looked at here, for a function costs more than what it would check; what is not right is refused elsewhere.
@@ -124,10 +135,16 @@ def from_usual(fields: Sequence[bytes], rules: Rules) -> ToolCall | None:
             call_id,
             _tool(fields[5]),
             args,
-            _reply_to(fields[9], rules.reply_prefix) if count > _AT_REPLY_TO else None,
-            checked_deadline(fields[11]) if count > _AT_DEADLINE else None,
+            _reply_to(fields[reply_to], rules.reply_prefix) if reply_to else None,
+            checked_deadline(fields[deadline]) if deadline else None,
             None,
-            trace_in(dict(zip(fields[12::2], fields[13::2], strict=True))) if count > _AT_TRACE else NO_TRACE,
+            TraceFields(
+                header(fields[parent]) if parent else None,
+                header(fields[state]) if state else None,
+                header(fields[baggage]) if baggage else None,
+            )
+            if parent or state or baggage
+            else NO_TRACE,
         )
     except ValueError:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -24,16 +24,16 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from toolspan.telemetry.catalog import Metric
 
 
 class Bound(Protocol):
-    """Counts seconds in one series of a histogram, with an example of them if there is one."""
+    """Counts seconds in one series of a histogram, many at once, with examples of some of them."""
 
-    def __call__(self, seconds: float, example: Example | None = None, /) -> None:
-        """Count them."""
+    def __call__(self, seconds: list[float], examples: Mapping[float, Example], /) -> None:
+        """Count them; the list is ours from here on."""
 
 
 class Example(Protocol):
@@ -67,8 +67,8 @@ class Bucketed:
         self._of(values).add(seconds, sampled)
 
     def bound(self, *values: str) -> Bound:
-        """Give what counts seconds under *values*: for whoever counts so often that a look-up costs."""
-        return self._of(values).add
+        """Give what counts many seconds under *values* at once: for whoever counts so often that a look-up costs."""
+        return self._of(values).add_all
 
     def _of(self, values: tuple[str, ...]) -> _Series:
         series = self._series.get(values)
@@ -111,6 +111,25 @@ class _Series:
             self.most = seconds
         if example is not None:
             self.examples[bucket] = (seconds, example, time.time_ns())
+
+    def add_all(self, seconds: list[float], examples: Mapping[float, Example]) -> None:
+        """Count all of *seconds*, some of which have *examples*; one of each bucket is kept."""
+        # In their order, those of a bucket stand together: one look-up for each bucket, not for each of them.
+        seconds.sort()
+        exemplary = sorted(examples)
+        boundaries, counts = self.boundaries, self.counts
+        end = 0
+        while end < len(seconds):
+            begin = end
+            bucket = bisect_left(boundaries, seconds[begin])
+            end = bisect_right(seconds, boundaries[bucket], begin) if bucket < len(boundaries) else len(seconds)
+            counts[bucket] += end - begin
+            last = bisect_right(exemplary, seconds[end - 1]) - 1
+            if last >= 0 and exemplary[last] >= seconds[begin]:
+                self.examples[bucket] = (exemplary[last], examples[exemplary[last]], time.time_ns())
+        self.sum += sum(seconds)
+        self.least = min(self.least, seconds[0])
+        self.most = max(self.most, seconds[-1])
 
     @property
     def counted(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 
@@ -38,22 +38,27 @@ class DerivedIds(IdGenerator):
 def span_id_of(delivery: Delivery, call_id: str, consumer: str, *, attempt: int | None = None, role: str = "") -> int:
     """Derive the id of the `process` span of an attempt, or with *role* of a span below it."""
     number = delivery.attempt if attempt is None else attempt
-    return _digest(f"{call_id}\0{delivery.entry_id}\0{number}\0{consumer}\0{role}", 8)
+    return _digest(f"{call_id}\0{delivery.entry_id}\0{number}\0{consumer}", 8) ^ _ROLES[role] or 1
 
 
 def first_span_ids_of(entry_id: str, call_id: str, consumer: str) -> tuple[bytes, bytes, bytes]:
     """Derive the ids of `process`, `execute_tool` and `send` of a first attempt, as `span_id_of` does."""
-    text = f"{call_id}\0{entry_id}\x001\0{consumer}\0"
-    process = blake2b(_bytes(text), digest_size=8)
-    tool, reply = process.copy(), process.copy()
-    tool.update(b"execute_tool")
-    reply.update(b"send")
-    return process.digest(), tool.digest(), reply.digest()
+    process = blake2b(_bytes(f"{call_id}\0{entry_id}\x001\0{consumer}"), digest_size=8).digest()
+    number = int.from_bytes(process)
+    return process, (number ^ _TOOL).to_bytes(8), (number ^ _SEND).to_bytes(8)
 
 
 def trace_id_of(call_id: str) -> int:
     """Derive the trace id of a call that brought no trace context."""
     return _digest(call_id, 16)
+
+
+# Which they are does not matter: they tell the spans of one attempt from each other.
+_ROLES: Final = {
+    role: int.from_bytes(blake2b(role.encode(), digest_size=8).digest()) if role else 0
+    for role in ("", "execute_tool", "send", "settle")
+}
+_TOOL, _SEND = _ROLES["execute_tool"], _ROLES["send"]
 
 
 def _digest(text: str, size: int) -> int:

@@ -12,7 +12,7 @@ from toolspan.telemetry import catalog
 from toolspan.telemetry.histograms import named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from opentelemetry import metrics as api
     from opentelemetry.metrics import CallbackOptions, Meter
@@ -69,10 +69,11 @@ class Histogram:
             self._histogram.record(seconds, named(self._names, values), _context_of(sampled))
 
     def bound(self, *values: str) -> Bound:
-        """Give what records under *values*: for whoever records so often that a look-up costs."""
+        """Give what records many under *values* at once: for whoever records so often that a look-up costs."""
 
-        def record(seconds: float, example: Example | None = None, /) -> None:
-            self.record(seconds, *values, sampled=example)
+        def record(seconds: list[float], examples: Mapping[float, Example], /) -> None:
+            for one in seconds:
+                self.record(one, *values, sampled=examples.get(one))
 
         return record
 

@@ -5,10 +5,8 @@ Ordinary is the first attempt of a call that can be read and brought no more tha
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace import set_span_in_context as with_span
@@ -19,10 +17,11 @@ from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.ids import first_span_ids_of, trace_id_of
 from toolspan.telemetry.otlp.calls import Calls
 from toolspan.telemetry.record import Record
-from toolspan.telemetry.spans import NOT_AN_ERROR, Spans, fail
+from toolspan.telemetry.spans import NOT_AN_ERROR, Inside, Spans, fail
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from opentelemetry.sdk.resources import Resource
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import Outcome, Run, Timings
+    from toolspan.model import Outcome, Run, ToolCall
     from toolspan.telemetry.histograms import Example
-    from toolspan.telemetry.otlp.calls import Error
+    from toolspan.telemetry.otlp.calls import Error, Plain
     from toolspan.telemetry.otlp.outbox import Outbox
     from toolspan.telemetry.sampling import Rule
 
@@ -84,19 +83,23 @@ class LeanSpans(Spans):
             trace_id, parent, flags = found
             known = int(flags, 16)
             sampled_above = bool(known & _SAMPLED)
-        sampled = self._rule.samples(trace_id, sampled_above)
+        rule = self._rule
+        if sampled_above is not None and rule.by_parent:
+            sampled = sampled_above
+        else:
+            sampled = rule.samples(trace_id, sampled_above)
         counts = self._counts
         counts.started[2 * (sampled_above is not None) + sampled] += 1
         counts.live += sampled
         run.recording = Record(self, run, trace_id, parent, known & _RANDOM | sampled, sampled)
 
     def executing(self, run: Run) -> AbstractContextManager[None]:
-        """Make the record the current span while the tool runs."""
+        """Make the record the current span while the tool runs, and nothing else of what is around."""
         record = run.recording
         if type(record) is not Record:
             return super().executing(run)
         record.executed = True
-        return _Inside(record)
+        return Inside(Context({_SPAN_KEY: record}))
 
     def traceparent(self, run: Run) -> str | None:
         """Give the context of the `process` span of *run*."""
@@ -115,24 +118,37 @@ class LeanSpans(Spans):
         record.replied = True
         return _written(record, 2)
 
-    def end(
-        self, run: Run, *, outcome: str, timings: Timings, ended_ns: int = 0, batch: int = 1, sent: bool = True
-    ) -> None:
-        """Hand on what is known of *run*."""
-        record = run.recording
-        if type(record) is not Record:
-            super().end(run, outcome=outcome, timings=timings, ended_ns=ended_ns, batch=batch, sent=sent)
-            return
-        run.recording = None
-        call, delivery, counts = run.call, run.delivery, self._counts
-        counts.live -= record.sampled
-        if call is None or not (record.sampled or _has_failed(run)):
-            record.ended()
-            return
-        process, tool, reply = record.ids
+    def end(self, runs: Sequence[Run], *, outcome: str, ended_ns: int, batch: int = 1, sent: bool = True) -> None:
+        """Hand on what is known of *runs*."""
         # One offset for all of them, whatever was done to the clock meanwhile.
         offset_ns = clock.offset_ns()
-        end_ns = offset_ns + (ended_ns or time.monotonic_ns())
+        calls: list[Plain] = []
+        for run in runs:
+            record = run.recording
+            if type(record) is not Record:
+                self._end(run, outcome=outcome, ended_ns=ended_ns, batch=batch, sent=sent)
+                continue
+            run.recording = None
+            self._counts.live -= record.sampled
+            if run.call is not None and (record.sampled or _has_failed(run)):
+                calls.append(self._plain(run, run.call, record, outcome, offset_ns, ended_ns, batch, sent))
+            record.ended()
+        self._outbox.put(calls)
+
+    def _plain(  # noqa: PLR0917 - done for every call
+        self,
+        run: Run,
+        call: ToolCall,
+        record: Record,
+        outcome: str,
+        offset_ns: int,
+        ended_ns: int,
+        batch: int,
+        sent: bool,
+    ) -> Plain:
+        delivery = run.delivery
+        process, tool, reply = record.ids
+        end_ns = offset_ns + ended_ns
         error = _error_of(run.outcome)
         tool_error = error if run.unsent is None else _error_of(run.unsent)
         tool_ended_ns = offset_ns + run.tool_ended_ns if run.tool_ended_ns else end_ns
@@ -141,9 +157,9 @@ class LeanSpans(Spans):
             record.taken_over.end(tool_ended_ns)
         own_tool = record.executed and record.taken_over is None
         replied = record.replied and sent
-        counts.below += own_tool + replied
-        record.ended()
-        self._outbox.put((
+        self._counts.below += own_tool + replied
+        timings = run.told or run.timings
+        return (
             1 + own_tool + replied,
             bytes.fromhex(record.trace),
             bytes.fromhex(record.parent),
@@ -167,7 +183,7 @@ class LeanSpans(Spans):
             batch,
             error,
             tool_error,
-        ))  # fmt: skip
+        )
 
     def drop(self, run: Run) -> None:
         """Forget the spans of a run whose end somebody else tells."""
@@ -210,23 +226,8 @@ class LeanSpans(Spans):
             with_span(NonRecordingSpan(_named(record, 0)), Context()),
             SpanKind.INTERNAL,
             {**self._common(run, call.id), at.GEN_AI_OPERATION: "execute_tool"},
-            start_time=clock.offset_ns() + (run.tool_began_ns or time.monotonic_ns()),
+            start_time=clock.offset_ns() + run.tool_began_ns,
         )
-
-
-class _Inside:
-    """Makes a record the current span, and nothing else of what is around."""
-
-    __slots__ = ("_record", "_token")
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-
-    def __enter__(self) -> None:
-        self._token = otel_context.attach(Context({_SPAN_KEY: self._record}))
-
-    def __exit__(self, *_: object) -> None:
-        otel_context.detach(self._token)
 
 
 def _has_failed(run: Run) -> bool:

@@ -12,6 +12,7 @@ from toolspan.redaction import Redactor
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import births, catalog, propagation
 from toolspan.telemetry.callers import Calling, Replaying
+from toolspan.telemetry.durations import Durations
 from toolspan.telemetry.events import Events, log, redactor_failed
 from toolspan.telemetry.instruments import Instruments, gauge
 from toolspan.telemetry.losses import Losses
@@ -81,7 +82,7 @@ class Probe:
         self._particulars = Particulars(spans, consumer)
         self._losses = Losses(self._instruments, self._events, spans, self._particulars)
         self._served: set[str] = set()
-        self._durations: dict[tuple[str, str, str], _Durations] = {}
+        self._durations: dict[tuple[str, str, str], Durations] = {}
         self._outages: dict[str, _Outage] = {}
         self._outage_lock = threading.Lock()
         self._reply_template = keys.reply_prefix.removesuffix(":")
@@ -239,9 +240,8 @@ class Probe:
             seconds = (ended_ns - began_ns) / _NS
             counters.operation_duration.record(seconds, "settle", "settle", calls, "", "", sampled=example)
         told = log.is_enabled_for(_DEBUG)
-        measured = self._meter is not None or self.tracing
         # Of a batch, most are alike: what is counted of them is added once.
-        alike: dict[tuple[str, Origin, str, bool], int] = {}
+        alike: dict[tuple[str, Origin, str, bool], list[Run]] = {}
         for run in runs:
             call, outcome = run.call, "ok"
             if isinstance(run.outcome, Failed):
@@ -249,12 +249,16 @@ class Probe:
                 self._raised(run)
                 self._wasted(run, outcome)
             kind = (run.tool, run.delivery.origin, outcome, call is not None and call.reply_to is not None)
-            alike[kind] = alike.get(kind, 0) + 1
+            known = alike.get(kind)
+            if known is None:
+                alike[kind] = [run]
+            else:
+                known.append(run)
             if told:
                 log.debug("call.settled", **self._particulars.line(run), outcome=outcome)
-            if measured:
-                self._measured(run, outcome, ended_ns=ended_ns, batch=len(runs), settled=True)
-        for (tool, origin, outcome, replied), count in alike.items():
+        for (tool, origin, outcome, replied), group in alike.items():
+            count = len(group)
+            self._measured(group, outcome, ended_ns=ended_ns, batch=len(runs), settled=True)
             counters.calls.add(tool, outcome, count=count)
             counters.attempts.add(tool, origin, outcome, count=count)
             if replied:
@@ -621,7 +625,7 @@ class Probe:
         """Count and record an attempt that ended in another way than by being settled."""
         if run.delivery.counted:
             self._instruments.attempts.add(run.tool, run.delivery.origin, outcome)
-        self._measured(run, outcome, ended_ns=time.monotonic_ns(), sent=replied)
+        self._measured([run], outcome, ended_ns=time.monotonic_ns(), sent=replied)
 
     def _consumed(self, operation: str) -> _Readable:
         """Give what counts the deliveries of one kind: those that can be read, and those that cannot."""
@@ -630,31 +634,31 @@ class Probe:
         return counter.cell(*of, ""), counter.cell(*of, "malformed")
 
     def _measured(
-        self, run: Run, outcome: str, *, ended_ns: int, batch: int = 1, sent: bool = True, settled: bool = False
+        self,
+        runs: Sequence[Run],
+        outcome: str,
+        *,
+        ended_ns: int,
+        batch: int = 1,
+        sent: bool = True,
+        settled: bool = False,
     ) -> None:
-        """Record how long all of *run* took, where anybody listens."""
-        if self._meter is None and run.recording is None:
-            return
-        timings, sampled = run.timings, self._spans.sampled(run)
-        error = _error_of(run.outcome)
-        kind = (run.tool, error, error if run.unsent is None else _error_of(run.unsent))
-        durations = self._durations.get(kind)
-        if durations is None:
-            durations = self._durations[kind] = _Durations(self._instruments, self._keys, *kind)
-        durations.process((ended_ns - run.delivery.read_ns) / _NS, sampled)
-        if settled and self._lease_ns:
-            left_ns = max(run.delivery.read_ns, self._renewed_ns) + self._lease_ns - ended_ns
-            durations.margin(max(0, left_ns) / _NS, sampled)
-        if timings.queue is not None:
-            durations.queue(timings.queue / 1000, sampled)
-        if timings.admission is not None:
-            durations.admission(timings.admission / 1000, sampled)
-        if timings.execute is not None:
-            durations.execute(timings.execute / 1000, sampled)
-        if timings.settle is not None:
-            durations.settle(timings.settle / 1000, sampled)
-        if run.recording is not None:
-            self._spans.end(run, outcome=outcome, timings=timings, ended_ns=ended_ns, batch=batch, sent=sent)
+        """Record how long all of *runs* took, which are alike, where anybody listens."""
+        if self._meter is not None:
+            first = runs[0]
+            error = _error_of(first.outcome)
+            kind = (first.tool, error, error if first.unsent is None else _error_of(first.unsent))
+            durations = self._durations.get(kind)
+            if durations is None:
+                durations = self._durations[kind] = Durations(self._instruments, self._keys, *kind)
+            examples = [self._spans.sampled(run) for run in runs] if self.tracing else ()
+            durations.record(runs, examples, ended_ns=ended_ns)
+            if settled and self._lease_ns:
+                durations.record_margin(
+                    runs, examples, ended_ns=ended_ns, lease_ns=self._lease_ns, renewed_ns=self._renewed_ns
+                )
+        if self.tracing:
+            self._spans.end(runs, outcome=outcome, ended_ns=ended_ns, batch=batch, sent=sent)
 
     def _wasted(self, run: Run, outcome: str) -> None:
         """Count how long a tool ran for nobody, so far if it goes on."""
@@ -677,21 +681,6 @@ class Probe:
         context = self._spans.context(run)
         attributes, fields = self._particulars.attributes(run), self._particulars.fields(run)
         self._events.emit(line, event=event, level=level, context=context, attributes=attributes, **fields)
-
-
-class _Durations:
-    """The histograms that every attempt is recorded in, found once for all attempts that are alike."""
-
-    __slots__ = ("admission", "execute", "margin", "process", "queue", "settle")
-
-    def __init__(self, instruments: Instruments, keys: Keys, tool: str, error: str, of_tool: str) -> None:
-        self.process = instruments.process_duration.bound(keys.calls, keys.group, tool, error)
-        self.execute = instruments.execute_duration.bound(tool, of_tool)
-        self.margin = instruments.lease_margin.bound()
-        phases = instruments.phase_duration
-        self.queue, self.admission, self.settle = (
-            phases.bound(name, tool if name == "queue" else "") for name in ("queue", "admission", "settle")
-        )
 
 
 @dataclass(slots=True)

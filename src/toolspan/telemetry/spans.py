@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +22,7 @@ from toolspan.telemetry.sampling import is_kept, keeping
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from opentelemetry.context import Context
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import Attempt, LossReason, Origin, Outcome, Run, Timings
+    from toolspan.model import Attempt, LossReason, Origin, Outcome, Run
     from toolspan.telemetry.histograms import Example
     from toolspan.telemetry.ids import DerivedIds
 
@@ -135,16 +135,19 @@ class Spans:
             run.recording = Recording(process, with_span(process, parent), call_id, common, offset_ns, before)
 
     def executing(self, run: Run) -> AbstractContextManager[None]:
-        """Make `execute_tool` the current span while the tool runs, so that its own spans land below."""
+        """Make `execute_tool` the current span while the tool runs, so that its own spans land below.
+
+        Where nothing is done any more in the context of the run, it need not be left: then it ends with that.
+        """
         recording: Recording | None = run.recording
         if self._tracer is None:
             return _NOTHING
         if recording is None:
-            return _attached(self._unsampled(run))
-        return self._executing(run, recording, self._tracer)
+            return Inside(self._unsampled(run))
+        return Inside(self._begun(run, recording, self._tracer))
 
-    @contextmanager
-    def _executing(self, run: Run, recording: Recording, tracer: Tracer) -> Iterator[None]:
+    def _begun(self, run: Run, recording: Recording, tracer: Tracer) -> Context:
+        """Start `execute_tool`, and give the context in which it is the current span."""
         self._use(run, recording.call_id, "execute_tool", 0)
         recording.tool = tracer.start_span(
             f"execute_tool {recording.common[at.TOOL_NAME]}",
@@ -156,8 +159,7 @@ class Spans:
         if self.captured is not None and run.call is not None:
             arguments = self.captured(dumps(run.call.args).decode())
             recording.tool.set_attribute(at.TOOL_CALL_ARGUMENTS, _cut(arguments))
-        with _attached(with_span(recording.tool, recording.context)):
-            yield
+        return with_span(recording.tool, recording.context)
 
     def traceparent(self, run: Run) -> str | None:
         """Give the context of the `process` span of *run*."""
@@ -189,10 +191,12 @@ class Spans:
             )
         return propagation.write(recording.reply.get_span_context())
 
-    def end(
-        self, run: Run, *, outcome: str, timings: Timings, ended_ns: int = 0, batch: int = 1, sent: bool = True
-    ) -> None:
-        """End the spans of *run*; *batch* is how many were settled with it."""
+    def end(self, runs: Sequence[Run], *, outcome: str, ended_ns: int, batch: int = 1, sent: bool = True) -> None:
+        """End the spans of *runs*, which ended in the same way; *batch* is how many were settled with them."""
+        for run in runs:
+            self._end(run, outcome=outcome, ended_ns=ended_ns, batch=batch, sent=sent)
+
+    def _end(self, run: Run, *, outcome: str, ended_ns: int, batch: int, sent: bool) -> None:
         recording: Recording | None = run.recording
         if recording is None:
             return
@@ -208,7 +212,7 @@ class Spans:
         if recording.reply is not None and sent:
             recording.reply.set_attribute(at.BATCH_COUNT, batch)
             recording.reply.end(end_ns)
-        process = recording.process
+        process, timings = recording.process, run.told or run.timings
         phases = {f"{at.PHASE}.{name}": ms for name in at.PHASES if (ms := getattr(timings, name)) is not None}
         process.set_attributes({at.OUTCOME: outcome, **phases})
         fail(process, run.outcome)
@@ -298,13 +302,19 @@ class Spans:
         return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
-@contextmanager
-def _attached(context: Context) -> Iterator[None]:
-    token = otel_context.attach(context)
-    try:
-        yield
-    finally:
-        otel_context.detach(token)
+class Inside:
+    """Makes *context* the current one."""
+
+    __slots__ = ("_context", "_token")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def __enter__(self) -> None:
+        self._token = otel_context.attach(self._context)
+
+    def __exit__(self, *_: object) -> None:
+        otel_context.detach(self._token)
 
 
 def _cut(text: str) -> str:

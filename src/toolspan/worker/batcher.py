@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Item]):
-    """Sends what is submitted; while one batch is on its way, the next one gathers.
+    """Sends what is submitted; while one batch is on its way, the next one gathers, and as long as more comes at once.
 
     A batch has at most *most* items, and stops growing when their sizes add up to *most_bytes*.
     """
@@ -43,6 +43,10 @@ class Batcher(Generic[Item]):
         """Send batches until cancelled. *send* must not fail: an item that it loses would wait for ever."""
         while True:
             await self._wake.wait()
+            gathered = 0
+            while gathered < len(self._waiting) < self._most:
+                gathered = len(self._waiting)
+                await asyncio.sleep(0)
             await self._send(self._take())
 
     def _take(self) -> list[Item]:

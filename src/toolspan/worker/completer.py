@@ -297,6 +297,7 @@ class Completer:
         run = work.run
         call, outcome, delivery = run.call, run.outcome, run.delivery
         run.settled_ns = now_ns
+        run.told = run.timings
         if call is None or outcome is None:
             message = "a reply needs a call and its outcome"
             raise RuntimeError(message)
@@ -332,7 +333,7 @@ class Completer:
             outcome=outcome,
             attempt=run.delivery.attempt,
             consumer=self._store.me,
-            timings=run.timings,
+            timings=run.told or run.timings,
             traceparent=self._probe.reply_traceparent(run),
         )
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from toolspan.store import Redis
     from toolspan.telemetry.probe import Probe
     from toolspan.telemetry.setup import Telemetry
-    from toolspan.worker.inflight import Story, Work
+    from toolspan.worker.inflight import Work
     from toolspan.worker.roles import Parts
 
 _BACKOFF = (1.0, 60.0)
@@ -100,8 +100,8 @@ class ToolExecConsumer:
             connection,
             settings,
             telemetry.probe,
-            lambda parts: (
-                PayloadProcessor(parts, self._process_fn, telemetry.probe, max_attempts=settings.max_attempts).process
+            lambda parts: PayloadProcessor(
+                parts, self._process_fn, telemetry.probe, max_attempts=settings.max_attempts
             ),
             me=me,
             tools={},
@@ -180,9 +180,13 @@ class PayloadProcessor:
         self._probe = probe
         self._max_attempts = max_attempts
 
-    def process(self, work: Work, story: Story | None = None) -> Coroutine[None, None, None]:
-        """Hand the payload over; settle without a reply, try again later, or quarantine. Or do what *story* does."""
-        return kept_apart(work, story or self._process, self._probe, self._parts.completer, self._try_again)
+    def begin(self, work: Work) -> Coroutine[Any, Any, None]:
+        """Hand the payload over; settle without a reply, try again later, or quarantine; see `Process`."""
+        return self.contained(work, self._process(work))
+
+    def contained(self, work: Work, story: Awaitable[None]) -> Coroutine[Any, Any, None]:
+        """Work on a delivery by another *story* than our own; see `Process`."""
+        return kept_apart(work, story, self._probe, self._parts.completer, self._try_again)
 
     async def _process(self, work: Work) -> None:
         delivery = work.run.delivery

@@ -6,10 +6,10 @@ import asyncio
 import math
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from toolspan.codec import NotJsonError, dumps, nested_within
-from toolspan.model import Failed, Outcome, Succeeded, value
+from toolspan.model import Failed, Succeeded
 from toolspan.tools.context import CurrentCall, run_for
 from toolspan.tools.registry import Retry
 from toolspan.tools.signature import InvalidArgumentsError
@@ -18,21 +18,16 @@ from toolspan.worker.line import NotAdmittedError
 from toolspan.worker.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Coroutine
+    from contextlib import AbstractContextManager
+
     from toolspan.codec import Limits
-    from toolspan.model import ErrorType, Run, ToolCall
+    from toolspan.model import ErrorType, Outcome, Run, ToolCall
     from toolspan.store.clock import RedisClock
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Tool
     from toolspan.worker.progress import ProgressWriter
     from toolspan.worker.threads import Threads
-
-
-@value
-class Execution:
-    """How a run ended, and whether the tool itself asked for another attempt."""
-
-    outcome: Outcome
-    retry: Retry | None = None
 
 
 class Executor:
@@ -91,48 +86,68 @@ class Executor:
         if not tool.is_async:
             self._threads.dismiss()
 
-    async def run(
+    def begin(
         self, run: Run, task: asyncio.Task[None] | None, call: ToolCall, tool: Tool, arguments: dict[str, Any]
-    ) -> Execution:
-        """Run a *tool* that was admitted in *task*, the current one, and note in *run* when it began and ended.
+    ) -> Outcome | Coroutine[Any, Any, Outcome]:
+        """Run a *tool* that was admitted as far as it gets without waiting, in *task*, which is the current one.
 
-        Raises:
-            asyncio.CancelledError: if we have cancelled the run.
+        Give how it ended or, where it waits, what gives that, and raises asyncio.CancelledError if we have cancelled
+        the run. When the tool began and ended is noted in *run*, and whether it asks for another attempt.
         """
-        seconds: float = tool.timeout or self._timeout
-        expiry: ErrorType = "timeout"
+        limit: tuple[float, ErrorType] = (tool.timeout or self._timeout, "timeout")
         if call.deadline_ms is not None:
-            seconds, expiry = self._time_left(call, tool)
-            if seconds <= 0:
+            limit = self._time_left(call, tool)
+            if limit[0] <= 0:
                 self.dismiss(tool)
-                return Execution(too_late())
+                return too_late()
         run_for(CurrentCall(call, run, self._clock.now_ms, self._progress))
+        inside = None
         if self._probe.tracing:
-            with self._probe.executing(run):
-                result = await self._result(run, task, tool, arguments, seconds)
-        else:
-            result = await self._result(run, task, tool, arguments, seconds)
-        if not isinstance(result, Raised):
-            return Execution(self._encode(tool, result))
-        if run.expired:
-            message = f"{tool.name} did not end within {seconds:.3g} s"
-            return Execution(Failed(expiry, message, retryable=expiry == "timeout"))
-        retry = result.error if isinstance(result.error, Retry) else None
-        return Execution(failed("tool_error", result.error, self._probe.redact, retryable=retry is not None), retry)
-
-    async def _result(
-        self, run: Run, task: asyncio.Task[None] | None, tool: Tool, arguments: dict[str, Any], seconds: float
-    ) -> Any:
-        """Give what the tool returns, or `Raised`."""
+            inside = self._probe.executing(run)
+            inside.__enter__()
+        theirs: Awaitable[Any]
         run.tool_began_ns = time.monotonic_ns()
         try:
             if tool.is_async:
                 running = tool.function(**arguments)
             else:
                 running = self._threads.run(partial(tool.function, **arguments))
-            return await contained(run, task, self._timekeeper.limited(run, seconds, running))
+            waits_for = running.send(None)
+        except StopIteration as end:
+            if task is None or not task.cancelling():
+                run.tool_ended_ns = time.monotonic_ns()
+                return self._encode(tool, end.value)
+            theirs = _given(end.value)
+        except BaseException as exc:  # noqa: BLE001
+            theirs = _raised(exc)
+        else:
+            theirs = self._timekeeper.limited(run, limit[0], running, waits_for)
+        return self._ended(run, task, tool, limit, theirs, inside)
+
+    async def _ended(  # noqa: PLR0917
+        self,
+        run: Run,
+        task: asyncio.Task[None] | None,
+        tool: Tool,
+        limit: tuple[float, ErrorType],
+        theirs: Awaitable[Any],
+        inside: AbstractContextManager[None] | None,
+    ) -> Outcome:
+        """Await the rest of what is *theirs*, and make an outcome of it."""
+        try:
+            result = await contained(run, task, theirs)
         finally:
             run.tool_ended_ns = time.monotonic_ns()
+            if inside is not None:
+                inside.__exit__(None, None, None)
+        if not isinstance(result, Raised):
+            return self._encode(tool, result)
+        if run.expired:
+            seconds, expiry = limit
+            message = f"{tool.name} did not end within {seconds:.3g} s"
+            return Failed(expiry, message, retryable=expiry == "timeout")
+        run.retry = result.error if isinstance(result.error, Retry) else None
+        return failed("tool_error", result.error, self._probe.redact, retryable=run.retry is not None)
 
     async def _admit(self) -> None:
         try:
@@ -167,3 +182,11 @@ class Executor:
 def too_late() -> Failed:
     """Give the failure of a call that nobody waits for any more, and that was not begun."""
     return Failed("deadline_exceeded", "the deadline had passed before the tool was begun")
+
+
+async def _given(result: Any) -> Any:
+    return result
+
+
+async def _raised(error: BaseException) -> NoReturn:
+    raise error

@@ -94,10 +94,19 @@ class Work:
 
 
 class Process(Protocol):
-    """Works on a delivery until it is settled, parked or quarantined; or does so by another *story* than its own."""
+    """Works on deliveries until they are settled, parked or quarantined.
 
-    def __call__(self, work: Work, story: Story | None = None, /) -> Coroutine[None, None, None]:
-        """Whatever goes wrong in there is that delivery's own trouble."""
+    Whatever goes wrong with one is that delivery's own trouble.
+    """
+
+    def begin(self, work: Work) -> Coroutine[None, None, None] | None:
+        """Work on a delivery as far as that goes without waiting, and give what is left to be done.
+
+        None, if it was handed to the completer: most calls end here.
+        """
+
+    def contained(self, work: Work, story: Awaitable[None]) -> Coroutine[None, None, None]:
+        """Work on a delivery by another *story* than our own."""
 
 
 class InFlight:
@@ -115,7 +124,7 @@ class InFlight:
         self.sweep_sooner = asyncio.Event()
         """Set where orphans should be looked for now: a suspect has ended, and others may have had to wait for that."""
         self._process = process
-        self._lanes = Lanes(process, self._ended)
+        self._lanes = Lanes(process.begin, self._ended)
         self._works: dict[str, Work] = {}
         self._ended_lately: list[Work] = []
         self._newest = (0, 0)
@@ -276,7 +285,7 @@ class InFlight:
                 # A tool that did not let itself be cancelled keeps its place.
                 await asyncio.wait({before})
 
-        self._lanes.run_apart(work, self._process(work, whole))
+        self._lanes.run_apart(work, self._process.contained(work, whole(work)))
 
     async def wait_for_adoption(self, work: Work, seconds: float) -> None:
         """Wait until some run took over a new delivery of its entry, at most *seconds*.

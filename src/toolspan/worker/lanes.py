@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _MOST: Final = 1_024
 """How many lanes are open at once."""
 
+_IN_A_ROW: Final = 25
+"""After so many stories the loop has a turn: while they run, Redis shall settle the last ones and hand out the next."""
+
 
 class Runnable(Protocol):
     """What a story is told of. *task* is the one that runs it; None before it is begun, and once it has ended."""
@@ -37,13 +40,18 @@ Work = TypeVar("Work", bound=Runnable)
 class Lanes(Generic[Work]):
     """Runs one story for each work, in the order in which they come, and each in a context of its own.
 
+    *begin* goes as far as it gets without waiting, and gives the coroutine of the rest; None, if that was all and
+    nobody need be told. Otherwise *ended* is told.
+
     A lane is a task that runs one story after the other, for as long as none has to wait. The first that does keeps
     the task, and those behind it go on in new lanes. So every story has a task that is its own for as long as it can
     be cancelled: what has never waited has ended before anybody could ask for it.
     """
 
     def __init__(
-        self, begin: Callable[[Work], Coroutine[Any, None, None]], ended: Callable[[Work, BaseException | None], None]
+        self,
+        begin: Callable[[Work], Coroutine[Any, None, None] | None],
+        ended: Callable[[Work, BaseException | None], None],
     ) -> None:
         self._begin = begin
         self._ended = ended
@@ -81,7 +89,13 @@ class Lanes(Generic[Work]):
 
     async def _run(self) -> None:
         lane = asyncio.current_task()
+        left = _IN_A_ROW
         while self._queue:
+            if not left:
+                await asyncio.sleep(0)
+                left = _IN_A_ROW
+                continue
+            left -= 1
             work = self._queue.popleft()
             if work.run.cancelled:
                 self._ended(work, None)
@@ -91,13 +105,17 @@ class Lanes(Generic[Work]):
             waited = False
             error: BaseException | None = None
             try:
-                story = self._begin(work)
+                story = step(self._begin, work)
+                if story is None:
+                    work.task = None
+                    self._wanted = 1
+                    continue
                 waits_for = step(story.send, None)
                 waited = True
                 self._leave_to(work)
                 await rest(step, story, waits_for)
             except StopIteration:
-                # It has ended without having had to wait, as most do.
+                # It has ended without having had to wait.
                 self._wanted = 1
             except (asyncio.CancelledError, Exception) as exc:  # noqa: BLE001
                 error = exc

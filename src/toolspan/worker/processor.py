@@ -6,19 +6,21 @@ import asyncio
 import random
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from toolspan.errors import MalformedEntryError
-from toolspan.model import OTHER_TOOL, Failed, NewerCall, ToolCall
+from toolspan.model import OTHER_TOOL, Failed, NewerCall, Succeeded, ToolCall
 from toolspan.store.steps import Started
+from toolspan.tools.registry import Retry
 from toolspan.worker.containment import failed
-from toolspan.worker.executor import Execution, too_late
+from toolspan.worker.executor import too_late
 from toolspan.worker.line import NotAdmittedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
     from toolspan.codec import Codec
+    from toolspan.model import Outcome
     from toolspan.store.clock import RedisClock
     from toolspan.telemetry.probe import Probe
     from toolspan.tools.registry import Registry, Tool
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from toolspan.worker.completer import Completer
     from toolspan.worker.controls import Controls
     from toolspan.worker.executor import Executor
-    from toolspan.worker.inflight import Story, Work
+    from toolspan.worker.inflight import Work
     from toolspan.worker.neighbours import Neighbours
 
 _OWN_BACKOFF: Final = (1.0, 60.0)
@@ -64,65 +66,82 @@ class Processor:
         self._probe = probe
         self._max_attempts = max_attempts
 
-    def process(self, work: Work, story: Story | None = None) -> Coroutine[None, None, None]:
-        """Work on a delivery until it is settled, parked or quarantined; by another *story* than ours, where given."""
-        return kept_apart(work, story or self._process, self._probe, self._completer, self._fail)
+    def begin(self, work: Work) -> Coroutine[Any, Any, None] | None:
+        """Work on a delivery as far as that goes without waiting, and give what is left to be done; see `Process`.
 
-    async def _process(self, work: Work) -> None:
-        delivery = work.run.delivery
+        Functions as far as possible: a coroutine for each step would cost more than what is done in it.
+        """
         try:
-            call = self._codec.decode_call(delivery.entry_id, delivery.fields)
+            story = self._begin(work)
+        except Exception as exc:  # noqa: BLE001
+            story = raising(exc)
+        return None if story is None else self.contained(work, story)
+
+    def contained(self, work: Work, story: Awaitable[None]) -> Coroutine[Any, Any, None]:
+        """Work on a delivery by another *story* than our own; see `Process`."""
+        return kept_apart(work, story, self._probe, self._completer, self._fail)
+
+    def _begin(self, work: Work) -> Coroutine[Any, Any, None] | None:
+        run = work.run
+        try:
+            call = self._codec.decode_call(run.delivery.entry_id, run.delivery.fields)
         except MalformedEntryError as exc:
-            self._probe.began(work.run)
-            verdict = work.verdict
-            reason = verdict.reason if verdict else "malformed"
-            failure = verdict.failure if verdict else Failed("malformed", self._probe.redact(str(exc)))
-            await self._completer.quarantine(work, reason, failure, malformed=exc)
-            return
+            return self._malformed(work, exc)
         if isinstance(call, NewerCall):
-            await self._pass_on(work, call)
-            return
-        work.run.is_of(call)
+            return self._pass_on(work, call)
+        run.is_of(call)
         tool = self._registry.find(call.tool)
         if tool is not None:
-            work.run.tool = tool.name
-        self._probe.began(work.run)
+            run.tool = tool.name
+        self._probe.began(run)
         if work.verdict is not None:
-            await self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
-        elif call.id in self._cancellations:
+            return self._completer.quarantine(work, work.verdict.reason, work.verdict.failure)
+        if call.id in self._cancellations:
             self._completer.cancel(work)
-        elif call.tool in self._controls.paused:
-            await self._hold_back(work, call)
-        elif tool is None:
-            await self._unknown(work, call)
-        else:
-            await self._run(work, call, tool)
+            return None
+        if call.tool in self._controls.paused:
+            return self._hold_back(work, call)
+        return self._unknown(work, call) if tool is None else self._run(work, call, tool)
 
-    async def _run(self, work: Work, call: ToolCall, tool: Tool) -> None:
+    def _run(self, work: Work, call: ToolCall, tool: Tool) -> Coroutine[Any, Any, None] | None:
         arguments = self._executor.check(call, tool)
         if isinstance(arguments, Failed):
-            await self._conclude(work, call, tool, Execution(arguments))
-        elif tool.immediate:
-            execution = await self._executor.run(work.run, work.task, call, tool, arguments)
-            await self._conclude(work, call, tool, execution)
-        else:
-            await self._run_admitted(work, call, tool, arguments)
+            return self._conclude(work, call, tool, arguments)
+        if not tool.immediate:
+            return self._run_admitted(work, call, tool, arguments)
+        outcome = self._executor.begin(work.run, work.task, call, tool, arguments)
+        if isinstance(outcome, Succeeded | Failed):
+            return self._conclude(work, call, tool, outcome)
+        return self._await(work, call, tool, outcome)
+
+    def _malformed(self, work: Work, exc: MalformedEntryError) -> Coroutine[Any, Any, None]:
+        self._probe.began(work.run)
+        verdict = work.verdict
+        reason = verdict.reason if verdict else "malformed"
+        failure = verdict.failure if verdict else Failed("malformed", self._probe.redact(str(exc)))
+        return self._completer.quarantine(work, reason, failure, malformed=exc)
+
+    async def _await(self, work: Work, call: ToolCall, tool: Tool, running: Coroutine[Any, Any, Outcome]) -> None:
+        await _all_of(self._conclude(work, call, tool, await running))
 
     async def _run_admitted(self, work: Work, call: ToolCall, tool: Tool, arguments: dict[str, Any]) -> None:
         """Run a tool that may have to wait until it can begin."""
+        outcome: Outcome | Coroutine[Any, Any, Outcome]
         try:
             if tool.limited:
                 await self._admission.enter(work, tool, seconds=self._executor.seconds_until_deadline(call))
             refused = await self._executor.admit(call, tool)
             if refused is not None:
-                execution = Execution(refused)
+                outcome = refused
             elif call.tool in self._controls.paused:
                 # While it waited for its turn or for a thread.
                 self._executor.dismiss(tool)
                 await self._hold_back(work, call)
                 return
             elif await self._may_begin(work, tool):
-                execution = await self._executor.run(work.run, work.task, call, tool, arguments)
+                outcome = self._executor.begin(work.run, work.task, call, tool, arguments)
+                if not isinstance(outcome, Succeeded | Failed):
+                    outcome = await outcome
             else:
                 return
         except NotAdmittedError:
@@ -131,12 +150,12 @@ class Processor:
         finally:
             if work.slot:
                 self._admission.leave(work, tool)
-        await self._conclude(work, call, tool, execution)
+        await _all_of(self._conclude(work, call, tool, outcome))
 
     async def _turn_away(self, work: Work, call: ToolCall, tool: Tool) -> None:
         left = self._executor.seconds_until_deadline(call)
         if left <= 0:
-            await self._conclude(work, call, tool, Execution(too_late()))
+            await _all_of(self._conclude(work, call, tool, too_late()))
             return
         # So that it is answered when its time is up, and not long after.
         delay_ms = int(min(self._admission.turned_away(work, tool), left * 1000))
@@ -147,20 +166,20 @@ class Processor:
         left_ms = None if call.deadline_ms is None else call.deadline_ms - self._clock.now_ms()
         if left_ms is not None and left_ms <= 0:
             work.run.outcome = Failed("deadline_exceeded", f"{call.tool} is paused, and the deadline has passed")
-            await self._end(work, call)
+            await _all_of(self._end(work, call))
         elif not await self._completer.hold_back(work, call.tool, at_most_ms=left_ms):
             self._controls.forget(call.tool)
 
-    async def _conclude(self, work: Work, call: ToolCall, tool: Tool, execution: Execution) -> None:
-        work.run.outcome = execution.outcome
-        if not isinstance(execution.outcome, Failed):
+    def _conclude(self, work: Work, call: ToolCall, tool: Tool, outcome: Outcome) -> Coroutine[Any, Any, None] | None:
+        """Give what is left to be done once it is known how an attempt has ended; None where it was settled."""
+        work.run.outcome = outcome
+        if isinstance(outcome, Succeeded):
             self._completer.settle(work)
-            return
-        delay_ms = self._retry_delay_ms(work, call, tool, execution, execution.outcome)
-        if delay_ms is not None:
-            await self._completer.retry(work, execution.outcome, delay_ms=delay_ms)
-        else:
-            await self._end(work, call)
+            return None
+        delay_ms = self._retry_delay_ms(work, call, tool, outcome)
+        if delay_ms is None:
+            return self._end(work, call)
+        return self._completer.retry(work, outcome, delay_ms=delay_ms)
 
     async def _may_begin(self, work: Work, tool: Tool) -> bool:
         """Put the mark on a call that runs at most once, as the last thing before it does."""
@@ -188,13 +207,13 @@ class Processor:
             return False
         return status is Started.DONE
 
-    async def _end(self, work: Work, call: ToolCall) -> None:
+    def _end(self, work: Work, call: ToolCall) -> Coroutine[Any, Any, None] | None:
         outcome = work.run.outcome
         if call.reply_to is None and isinstance(outcome, Failed) and outcome.type != "cancelled":
             # Nobody waits for it: the dead letter is how its failure is heard of.
-            await self._completer.quarantine(work, "tool_failed", outcome)
-        else:
-            self._completer.settle(work)
+            return self._completer.quarantine(work, "tool_failed", outcome)
+        self._completer.settle(work)
+        return None
 
     async def _pass_on(self, work: Work, newer: NewerCall) -> None:
         tool = newer.tool or OTHER_TOOL
@@ -211,14 +230,14 @@ class Processor:
             await self._completer.release(work, reason="of a higher version")
         else:
             work.run.outcome = Failed("unknown_tool", f"no worker reads version {newer.version} of the protocol")
-            await self._end(work, call)
+            await _all_of(self._end(work, call))
 
     async def _unknown(self, work: Work, call: ToolCall) -> None:
         if await self._neighbours.serve(call.tool):
             await self._completer.release(work, reason="served by another worker")
         else:
             work.run.outcome = Failed("unknown_tool", f"no worker serves {call.tool}")
-            await self._end(work, call)
+            await _all_of(self._end(work, call))
 
     async def _fail(self, work: Work, failure: Failed) -> None:
         """End an attempt that a bug of ours ended: it must not take its neighbours down."""
@@ -231,22 +250,20 @@ class Processor:
             await self._completer.quarantine(work, "max_attempts", failure)
         elif call is not None and self._is_too_late(call, delay_ms):
             work.run.outcome = failure
-            await self._end(work, call)
+            await _all_of(self._end(work, call))
         else:
             await self._completer.retry(work, failure, delay_ms=delay_ms)
 
-    def _retry_delay_ms(
-        self, work: Work, call: ToolCall, tool: Tool, execution: Execution, outcome: Failed
-    ) -> int | None:
+    def _retry_delay_ms(self, work: Work, call: ToolCall, tool: Tool, outcome: Failed) -> int | None:
         """Give the milliseconds until the next attempt; None: there is none."""
         attempt = work.run.delivery.attempt
         if tool.delivery == "at_most_once" or attempt >= self._max_attempts:
             return None
-        asked = execution.retry is not None
-        if not asked and (outcome.type not in {"tool_error", "timeout"} or attempt > tool.retries):
+        retry = work.run.retry
+        if retry is None and (outcome.type not in {"tool_error", "timeout"} or attempt > tool.retries):
             return None
-        if execution.retry is not None and execution.retry.after is not None:
-            delay_ms = int(execution.retry.after * 1000)
+        if isinstance(retry, Retry) and retry.after is not None:
+            delay_ms = int(retry.after * 1000)
         else:
             delay_ms = jittered_ms(attempt, first=tool.backoff[0], longest=tool.backoff[1])
         if self._is_too_late(call, delay_ms):
@@ -261,7 +278,7 @@ class Processor:
 
 async def kept_apart(
     work: Work,
-    story: Callable[[Work], Awaitable[None]],
+    story: Awaitable[None],
     probe: Probe,
     completer: Completer,
     fail: Callable[[Work, Failed], Awaitable[None]],
@@ -272,7 +289,7 @@ async def kept_apart(
     is known is held until Redis takes it, never thrown away to be run again.
     """
     try:
-        await story(work)
+        await story
     except asyncio.CancelledError:
         if not work.run.given_up or (work.lost and not work.ended):
             if work.lost:
@@ -287,6 +304,16 @@ async def kept_apart(
     except Exception as exc:  # noqa: BLE001
         probe.bug("process", exc)
         await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
+
+
+async def raising(error: Exception) -> NoReturn:
+    """Make a story of what went wrong before there was one."""
+    raise error
+
+
+async def _all_of(story: Coroutine[Any, Any, None] | None) -> None:
+    if story is not None:
+        await story
 
 
 def outcome_unknown(why: str = "its worker was lost") -> Failed:

@@ -32,16 +32,12 @@ class Timekeeper:
         self._next = 0
 
     @types.coroutine
-    def limited(self, run: Run, seconds: float, tool: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
-        """Await the *tool* of *run*; once it has been at it for *seconds*, the current task is cancelled.
+    def limited(self, run: Run, seconds: float, tool: Coroutine[Any, Any, T], waits_for: Any) -> Generator[Any, Any, T]:
+        """Await the *tool* of *run*, which has begun and *waits_for* something; after *seconds*, its task is cancelled.
 
         Then *run* has `expired`, and the cancellation is to be taken back. Only what waits can be cancelled: nothing is
         kept of a tool before it does so for the first time, and most end before.
         """
-        try:
-            waits_for = tool.send(None)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
         due = int((run.tool_began_ns + seconds * 1_000_000_000) / _NS_PER_GRAIN) + 1
         with Limit(self, run, asyncio.current_task(self._loop), due):
             return (yield from rest(operator.call, tool, waits_for))

@@ -79,4 +79,4 @@ class Worker:
             clock=parts.clock,
             probe=self._probe,
             max_attempts=settings.max_attempts,
-        ).process
+        )

@@ -92,21 +92,24 @@ class Outbox(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span of the SDK."""
         if span.context is not None and span.context.trace_flags.sampled:
-            self._put(span, 1)
+            self._put([(span, 1)])
 
-    def put(self, call: Plain) -> None:
-        """Take the spans of one call."""
-        self._put(call, call[0])
+    def put(self, calls: Sequence[Plain]) -> None:
+        """Take the spans of some calls."""
+        self._put([(call, call[0]) for call in calls])
 
-    def _put(self, item: ReadableSpan | Plain, count: int) -> None:
+    def _put(self, items: Sequence[tuple[ReadableSpan | Plain, int]]) -> None:
+        dropped = 0
         with self._lock:
-            taken = not self._closed and self._size + count <= self._most
-            if taken:
-                self._size += count
-                self._queue.append(item)
-        if not taken:
-            self._dropped(count)
-        elif self._size >= self._batch and not self._awake.is_set():
+            for item, count in items:
+                if self._closed or self._size + count > self._most:
+                    dropped += count
+                else:
+                    self._size += count
+                    self._queue.append(item)
+        if dropped:
+            self._dropped(dropped)
+        if self._size >= self._batch and not self._awake.is_set():
             self._awake.set()
 
     def _dropped(self, count: int) -> None:
