@@ -59,7 +59,7 @@ class Ledger:
     called: Counter[str] = field(default_factory=Counter)
     """What the gateway's calls came to, by its own files."""
     longest_wait: float = 0.0
-    """The longest time in seconds that one of them took."""
+    """The longest time in seconds after which one of them was answered."""
     answered: int = 0
     """How many calls have at least one reply."""
     wrong: list[str] = field(default_factory=list)
@@ -141,7 +141,8 @@ class Ledger:
         for file in folder.glob("called-*"):
             for line in file.read_text().splitlines():
                 _, seconds, end = line.split(" ", 2)
-                self.longest_wait = max(self.longest_wait, float(seconds))
+                if end == "ok":
+                    self.longest_wait = max(self.longest_wait, float(seconds))
                 self.called[end if end in _CALLED else "wrong"] += 1
                 if end not in _CALLED:
                     self.wrong.append(f"the gateway's {line}")

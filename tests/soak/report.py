@@ -28,7 +28,7 @@ def tell(ledger: Ledger, faults: Faults, verdicts: Mapping[str, Any], rates: lis
         table.add_row(f"dead letters: {what}", str(times))
     for what, times in sorted(ledger.called.items()):
         table.add_row(f"calls of the gateway: {what}", str(times))
-    table.add_row("the longest of them, in seconds", f"{ledger.longest_wait:.1f}")
+    table.add_row("the longest that one waited for its answer, in seconds", f"{ledger.longest_wait:.1f}")
     table.add_row("append not answered, and no reply", str(sum(not ledger.replies[n] for n in ledger.unsure)))
     table.add_section()
     for what, found in verdicts.items():

@@ -130,7 +130,7 @@ def test_what_ran_for_nobody_is_found_in_the_files_of_its_tool(ledger: Ledger, t
 
 
 def test_what_the_gateway_did_not_expect_is_wrong(ledger: Ledger, tmp_path: Path) -> None:
-    (tmp_path / "called-1").write_text("1 0.1 ok\n2 12.5 unsure\n4 0.0 refused\n3 9.0 ToolTimeout('no reply')\n")
+    (tmp_path / "called-1").write_text("1 12.5 ok\n2 600.0 unsure\n4 0.0 refused\n3 9.0 ToolTimeout('no reply')\n")
     ledger.read(tmp_path)
 
     assert ledger.called == {"ok": 1, "refused": 1, "unsure": 1, "wrong": 1}
