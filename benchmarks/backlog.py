@@ -28,19 +28,48 @@ _WARM: Final = 0.9
 _APPEND: Final = "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) end"
 _APPEND_AT_ONCE: Final = 10_000
 
+HELD_BACK: Final = "benchmark:held-back"
+"""A stream that nobody reads: what lies there can be let in within a moment."""
 
-def fill(stage: Stage, count: int, *, tool: str = "echo", args: Mapping[str, Any] | None = None) -> None:
-    """Append *count* calls, as our callers would."""
+_LET_IN: Final = """
+local entries = redis.call('XRANGE', KEYS[1], '-', '+')
+for i = 1, #entries do
+  redis.call('XADD', KEYS[2], '*', unpack(entries[i][2]))
+end
+redis.call('DEL', KEYS[1])
+"""
+WARM_UP: Final = 2_000
+_IDLE_SECONDS: Final = 0.5
+
+
+def fill(
+    stage: Stage, count: int, *, tool: str = "echo", args: Mapping[str, Any] | None = None, stream: str | None = None
+) -> None:
+    """Append *count* calls, as our callers would; to another *stream* than ours, if that is named."""
     call = ToolCall("018f", tool, {"n": 1} if args is None else dict(args), reply_to=stage.keys.replies("bench"))
     fields: Any = Codec(stage.keys, Limits()).encode_call(call)
-    append(stage, count, fields)
+    append(stage, count, fields, stream=stream)
 
 
-def append(stage: Stage, count: int, fields: list[Any]) -> None:
-    """Append *count* entries with these *fields*, to a stream that has our group."""
+def append(stage: Stage, count: int, fields: list[Any], *, stream: str | None = None) -> None:
+    """Append *count* entries with these *fields*, and see that our stream has our group."""
     make_group(stage)
     for done in range(0, count, _APPEND_AT_ONCE):
-        stage.look.eval(_APPEND, 1, stage.keys.calls, min(_APPEND_AT_ONCE, count - done), *fields)
+        stage.look.eval(_APPEND, 1, stream or stage.keys.calls, min(_APPEND_AT_ONCE, count - done), *fields)
+
+
+def warm(stage: Stage, start: Callable[[Stage], Program]) -> Program:
+    """Start a worker, have it settle some calls, and wait a moment, until it does nothing any more."""
+    fill(stage, WARM_UP)
+    worker = start(stage)
+    reached(stage, worker, 0)
+    time.sleep(_IDLE_SECONDS)
+    return worker
+
+
+def let_in(stage: Stage) -> None:
+    """Have all calls wait at once that were held back so far."""
+    stage.look.eval(_LET_IN, 2, HELD_BACK, stage.keys.calls)
 
 
 def make_group(stage: Stage) -> None:

@@ -60,6 +60,13 @@ def not_acknowledged(stage: Stage, stream: str) -> int:
 
 
 TOOLSPAN: Final = Contender("toolspan", ours, lambda: python("benchmarks.callers.toolspan"), fill, left)
+WIDE: Final = Contender(
+    "toolspan, 200 at once",
+    lambda: ours("--concurrency", "200"),
+    lambda: python("benchmarks.callers.toolspan"),
+    fill,
+    left,
+)
 REFERENCE: Final = Contender(
     "reference", lambda: python("benchmarks.reference"), lambda: python("benchmarks.callers.reference"), fill, left
 )

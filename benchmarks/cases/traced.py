@@ -8,10 +8,10 @@ import urllib.request
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from benchmarks.backlog import CPU, RATE, between, make_group, mark, reached
+from benchmarks.backlog import CPU, HELD_BACK, RATE, WARM_UP, between, let_in, mark, reached, warm
 from benchmarks.case import Case, Goal, Measure
-from benchmarks.cases.drain import draining
-from benchmarks.contenders import REFERENCE, TOOLSPAN, ours, python
+from benchmarks.cases.drain import bursting
+from benchmarks.contenders import REFERENCE, WIDE, python
 from benchmarks.processes import Failure
 from toolspan.codec import Codec, Limits
 from toolspan.model import ToolCall, TraceFields
@@ -40,10 +40,14 @@ def tracing(sampled: float, calls: int, *, quick: int) -> Run:
 
     def run(stage: Stage, scale: Scale) -> Figures:
         count = scale.of(calls, quick=quick)
-        spans = _fill(stage, count, sampled) * _SPANS_A_CALL
+        chosen = _fill(stage, count, sampled)
         sink = stage.start(python("benchmarks.sink"), hears=True)
         endpoint = f"http://127.0.0.1:{sink.line()}"
-        worker = stage.start(ours(), {**_VARIABLES, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint})
+        variables = {**_VARIABLES, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        worker = warm(stage, lambda stage: stage.start(WIDE.worker(), variables))
+        # Those that warm it up have no trace of their own, and are all recorded.
+        spans = (chosen + WARM_UP) * _SPANS_A_CALL
+        let_in(stage)
         begun = reached(stage, worker, int(count * _WARM))
         settled = reached(stage, worker, 0)
         stage.until(
@@ -51,15 +55,14 @@ def tracing(sampled: float, calls: int, *, quick: int) -> Run:
         )
         ended = replace(mark(stage, worker, 0), at=max(settled.at, _seen(endpoint)["last_span"]))
         worker.stop()
-        _check(_seen(endpoint), count, spans)
+        _check(_seen(endpoint), count + WARM_UP, spans)
         return between(begun, ended)
 
     return run
 
 
 def _fill(stage: Stage, count: int, sampled: float) -> int:
-    """Append *count* calls, each with a trace of its own, and tell how many of these are sampled."""
-    make_group(stage)
+    """Hold *count* calls back, each with a trace of its own, and tell how many of these are sampled."""
     codec, chance, chosen = Codec(stage.keys, Limits()), random.Random(7), 0  # noqa: S311
     for start in range(0, count, _FILL_AT_ONCE):
         pipeline = stage.look.pipeline(transaction=False)
@@ -69,7 +72,7 @@ def _fill(stage: Stage, count: int, sampled: float) -> int:
             trace = TraceFields(f"00-{chance.getrandbits(128):032x}-{chance.getrandbits(64):016x}-{flag:02x}")
             call = ToolCall(f"{number:08}", "echo", {"n": 1}, reply_to=stage.keys.replies("bench"), trace=trace)
             fields: Any = codec.encode_call(call)
-            pipeline.execute_command("XADD", stage.keys.calls, "*", *fields)
+            pipeline.execute_command("XADD", HELD_BACK, "*", *fields)
         pipeline.execute()
     return chosen
 
@@ -98,7 +101,7 @@ CASE: Final = Case(
     "What does complete telemetry cost?",
     (RATE, CPU),
     {
-        **{contender.name: draining(contender, 40_000, quick=10_000) for contender in (REFERENCE, TOOLSPAN)},
+        **{contender.name: bursting(contender, 40_000, quick=10_000) for contender in (REFERENCE, WIDE)},
         TRACED: tracing(1.0, 40_000, quick=10_000),
         _SAMPLED: tracing(0.1, 40_000, quick=10_000),
     },

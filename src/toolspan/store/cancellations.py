@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 
 class CancellationStore:
-    """Finds what was given up before. Raises StoreError, nothing else of Redis."""
+    """Finds what was given up before. Raises StoreError, nothing else of Redis; `given_up` is for one asker at a time."""
 
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self._redis = connection.commands
+        self._asking = connection.private()
         self._calls = keys.calls
         self._cancel = keys.cancel
 
@@ -27,7 +28,7 @@ class CancellationStore:
         """Tell which of *call_ids* were given up."""
         with translated():
             found = await cast(
-                "Any", self._redis.execute_command("MGET", *(self._cancel(call_id) for call_id in call_ids))
+                "Any", self._asking.execute_command("MGET", *(self._cancel(call_id) for call_id in call_ids))
             )
         return [call_id for call_id, value in zip(call_ids, found, strict=True) if value is not None]
 

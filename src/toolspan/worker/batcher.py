@@ -12,59 +12,11 @@ Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
-class Batcher(Generic[Item]):
-    """Sends what is submitted; while one batch is on its way, the next one gathers, and as long as more comes at once.
+class Batcher(Generic[Item, Answer]):
+    """Sends what is submitted, and gives each its answer; while one batch is on its way, the next one gathers.
 
     A batch has at most *most* items, and stops growing when their sizes add up to *most_bytes*.
     """
-
-    def __init__(
-        self,
-        send: Callable[[list[Item]], Awaitable[None]],
-        *,
-        most: int,
-        most_bytes: int,
-        size: Callable[[Item], int],
-    ) -> None:
-        self._send = send
-        self._most = most
-        self._most_bytes = most_bytes
-        self._size = size
-        self._waiting: list[Item] = []
-        self._wake = asyncio.Event()
-
-    def submit(self, item: Item) -> None:
-        """Have *item* sent with the next batch; what becomes of it is for the sender to tell."""
-        if not self._waiting:
-            self._wake.set()
-        self._waiting.append(item)
-
-    async def run(self) -> None:
-        """Send batches until cancelled. *send* must not fail: an item that it loses would wait for ever."""
-        while True:
-            await self._wake.wait()
-            gathered = 0
-            while gathered < len(self._waiting) < self._most:
-                gathered = len(self._waiting)
-                await asyncio.sleep(0)
-            await self._send(self._take())
-
-    def _take(self) -> list[Item]:
-        batch = self._waiting[: self._most]
-        room = self._most_bytes
-        for count, item in enumerate(batch, start=1):
-            room -= self._size(item)
-            if room <= 0:
-                batch = batch[:count]
-                break
-        del self._waiting[: len(batch)]
-        if not self._waiting:
-            self._wake.clear()
-        return batch
-
-
-class AnsweringBatcher(Generic[Item, Answer]):
-    """Does the same where somebody waits for the answer of each item."""
 
     def __init__(
         self,
@@ -76,20 +28,39 @@ class AnsweringBatcher(Generic[Item, Answer]):
     ) -> None:
         self._send = send
         self._loop = asyncio.get_running_loop()
-        self._batcher: Batcher[tuple[Item, asyncio.Future[Answer]]] = Batcher(
-            self._send_and_tell, most=most, most_bytes=most_bytes, size=lambda asked: size(asked[0])
-        )
-        self.run = self._batcher.run
+        self._most = most
+        self._most_bytes = most_bytes
+        self._size = size
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._wake = asyncio.Event()
 
     def submit(self, item: Item) -> asyncio.Future[Answer]:
         """Have *item* sent with the next batch, and give what will be its answer."""
         answer: asyncio.Future[Answer] = self._loop.create_future()
-        self._batcher.submit((item, answer))
+        self._waiting.append((item, answer))
+        self._wake.set()
         return answer
 
-    async def _send_and_tell(self, asked: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
-        answers = await self._send([item for item, _ in asked])
-        for (_, future), answer in zip(asked, answers, strict=True):
-            # Whoever was cancelled does not wait any more.
-            if not future.done():
-                future.set_result(answer)
+    async def run(self) -> None:
+        """Send batches until cancelled. *send* must not fail: an item that it loses would wait for ever."""
+        while True:
+            await self._wake.wait()
+            asked = self._take()
+            answers = await self._send([item for item, _ in asked])
+            for (_, future), answer in zip(asked, answers, strict=True):
+                # Whoever was cancelled does not wait any more.
+                if not future.done():
+                    future.set_result(answer)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch = self._waiting[: self._most]
+        room = self._most_bytes
+        for count, (item, _) in enumerate(batch, start=1):
+            room -= self._size(item)
+            if room <= 0:
+                batch = batch[:count]
+                break
+        del self._waiting[: len(batch)]
+        if not self._waiting:
+            self._wake.clear()
+        return batch

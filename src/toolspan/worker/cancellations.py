@@ -62,7 +62,10 @@ class Cancellations:
         Raises:
             StoreError: if Redis cannot be asked.
         """
-        unsure = [call_id_in(d.entry_id, d.fields) for d in deliveries if not self.knows(d)]
-        asked = [call_id for call_id in unsure if call_id is not None]
+        unsure = deliveries
+        if deliveries and self.knows(deliveries[-1]):
+            unsure = [delivery for delivery in deliveries if not self.knows(delivery)]
+        found = [call_id_in(delivery.entry_id, delivery.fields) for delivery in unsure]
+        asked = [call_id for call_id in found if call_id is not None]
         if asked:
             self.add(await self._store.given_up(asked))

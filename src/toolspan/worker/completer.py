@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from toolspan.codec import FORGOTTEN, NOTHING, dead_letter_fields, encode_outcome, encode_remembered, once_digest
-from toolspan.errors import GroupMissingError, ServerFullError, StoreError, StoreUnavailableError
 from toolspan.model import OTHER_TOOL, Failed, Succeeded
 from toolspan.store.steps import Burial, Buried, Ending, Parked, Quarantined, Settled, Settlement, Start, Started
-from toolspan.worker.batcher import AnsweringBatcher, Batcher
+from toolspan.worker.batcher import Batcher
+from toolspan.worker.persistence import Persistence
+from toolspan.worker.settler import MAX_BATCH, MAX_BATCH_BYTES, Settler
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Coroutine
 
     from toolspan.codec import Codec, Form
     from toolspan.errors import MalformedEntryError
     from toolspan.model import DeadLetterReason, Delivery, Outcome, Run, ToolCall
     from toolspan.store.stream import StreamStore
-    from toolspan.telemetry.catalog import Step
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.inflight import InFlight, Work
 
 T = TypeVar("T")
 
-MAX_BATCH: Final = 100
-MAX_BATCH_BYTES: Final = 1_048_576
 _START_BYTES: Final = 128
-_FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
 _RELEASE_MS: Final = 1_000
 _LONGEST_RELEASE_MS: Final = 30_000
@@ -41,20 +37,33 @@ _SILENT: Final = frozenset({"reply_failed", "tool_failed"})
 class Completer:
     """Writes how deliveries begin to count and how they end. Redis being away is waited out, by every method."""
 
-    def __init__(self, store: StreamStore, codec: Codec, probe: Probe) -> None:
-        self.inflight: InFlight
+    def __init__(self, store: StreamStore, codec: Codec, probe: Probe, *, concurrency: int) -> None:
         self._store = store
         self._codec = codec
         self._probe = probe
-        self._batch = 0
-        self._settling = Batcher(self._settle, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=_reply_bytes)
-        self._starting = AnsweringBatcher(
-            self._start, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=lambda _: _START_BYTES
+        self._persistence = Persistence(store, probe)
+        self._settler = Settler(
+            store,
+            probe,
+            self._persistence,
+            encode=self._settlement,
+            refused=self._refused,
+            concurrency=concurrency,
         )
+        self._starting = Batcher(self._start, most=MAX_BATCH, most_bytes=MAX_BATCH_BYTES, size=lambda _: _START_BYTES)
+
+    @property
+    def inflight(self) -> InFlight:
+        """What this worker holds; set once that is made, for it is made of us."""
+        return self._settler.inflight
+
+    @inflight.setter
+    def inflight(self, inflight: InFlight) -> None:
+        self._settler.inflight = inflight
 
     def runs(self) -> list[Coroutine[None, None, None]]:
         """Give what has to run, until cancelled, for batches to be sent."""
-        return [self._settling.run(), self._starting.run()]
+        return [*self._settler.runs(), self._starting.run()]
 
     async def start(self, work: Work) -> Started:
         """Mark an at-most-once attempt as begun."""
@@ -74,13 +83,13 @@ class Completer:
         """
         work.decided = work.settling = True
         work.run.settling_ns = time.monotonic_ns()
-        self._settling.submit(work)
+        self._settler.submit(work)
 
     async def _adopted(self, work: Work) -> None:
         """Settle *work* once more: its group was made anew, and its outcome waits for whoever gets the entry now."""
         await self.inflight.wait_for_adoption(work, _LONGEST_WAIT)
         work.settling = True
-        self._settling.submit(work)
+        self._settler.submit(work)
 
     async def _unwritable(self, work: Work) -> None:
         message = f"the reply stream {_reply_to(work)} cannot be written"
@@ -125,7 +134,7 @@ class Completer:
         """
         work.decided = work.parting = True
         delivery = work.run.delivery
-        status = await self._held(
+        status = await self._persistence.held(
             "park",
             lambda: self._store.hold_back(
                 work.entry_id, delivery.attempt, count=_given_back(delivery), tool=tool, at_most_ms=at_most_ms
@@ -185,7 +194,7 @@ class Completer:
             )
             return buried.status
 
-        status = await self._held(
+        status = await self._persistence.held(
             "quarantine",
             write,
             done=Quarantined.DONE,
@@ -209,7 +218,7 @@ class Completer:
             self._probe.stale(run)
 
     async def _park(self, work: Work, *, count: int, delay_ms: int, reason: str) -> bool:
-        parked = await self._held(
+        parked = await self._persistence.held(
             "park",
             lambda: self._store.park(
                 work.entry_id, work.run.delivery.attempt, count=count, delay_ms=delay_ms, reason=reason
@@ -220,67 +229,6 @@ class Completer:
         if not parked:
             self._probe.stale(work.run)
         return parked
-
-    async def _held(
-        self, step: Step, write: Callable[[], Awaitable[T]], *, done: T | None = None, refused: T | None = None
-    ) -> T:
-        """Do *write* until Redis takes it; an answer *refused* means that it could not be written for now.
-
-        After a lost answer, *done* stands for one that says no longer ours: it was done, by us.
-        """
-        wait = _FIRST_WAIT
-        unsure = False
-        while True:
-            try:
-                answer = await write()
-            except StoreError as exc:
-                unsure = unsure or (isinstance(exc, StoreUnavailableError) and exc.maybe_ran)
-                await self._outage(step, exc)
-            else:
-                if answer != refused or refused is None:
-                    self._probe.recovered(step)
-                    return done if unsure and done is not None and not answer else answer
-                self._probe.outage(step, ServerFullError("the dead letters cannot be written"))
-            await asyncio.sleep(wait * random.uniform(0.5, 1))  # noqa: S311
-            wait = min(wait * 2, _LONGEST_WAIT)
-
-    async def _outage(self, step: Step, exc: StoreError) -> None:
-        self._probe.outage(step, exc)
-        if isinstance(exc, GroupMissingError):
-            try:
-                if await self._store.ensure_group():
-                    self._probe.group_created()
-            except StoreError as again:
-                self._probe.outage(step, again)
-
-    # ── batches ────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _settle(self, works: list[Work]) -> None:
-        self._batch += 1
-        batch = self._batch
-        began_ns = 0
-
-        async def write() -> list[Settled]:
-            nonlocal began_ns
-            began_ns = time.monotonic_ns()
-            # Encoded at each try: a run may have taken over a new delivery's attempt meanwhile.
-            settlements = [self._settlement(work, began_ns) for work in works]
-            try:
-                return await self._store.settle(batch, settlements, held=len(self.inflight))
-            except StoreError as exc:
-                self._probe.settle_failed(exc, began_ns=began_ns, ended_ns=time.monotonic_ns())
-                raise
-
-        statuses = await self._held("settle", write)
-        ended_ns = time.monotonic_ns()
-        done = [work for work, status in zip(works, statuses, strict=True) if status is Settled.DONE]
-        self._probe.settled([work.run for work in done], began_ns=began_ns, ended_ns=ended_ns)
-        for work in done:
-            work.ended = True
-        self.inflight.settled(*done)
-        if len(done) < len(works):
-            for work, status in zip(works, statuses, strict=True):
-                self._refused(work, status)
 
     def _refused(self, work: Work, status: Settled) -> None:
         """Do what is left to do for a delivery that was not settled, if it was not."""
@@ -320,7 +268,7 @@ class Completer:
         starts = [
             Start(work.entry_id, work.run.delivery.attempt, work.run.delivery.attempt, work.token) for work in works
         ]
-        return await self._held("start", lambda: self._store.start(starts))
+        return await self._persistence.held("start", lambda: self._store.start(starts))
 
     def _reply(self, run: Run, call_id: str, outcome: Outcome) -> list[str | bytes]:
         form, values = self._encoded(run, call_id, outcome)
@@ -346,10 +294,3 @@ def _given_back(delivery: Delivery) -> int:
 
 def _reply_to(work: Work) -> str | None:
     return work.run.call.reply_to if work.run.call else None
-
-
-def _reply_bytes(work: Work) -> int:
-    outcome, call = work.run.outcome, work.run.call
-    size = len(outcome.result) if isinstance(outcome, Succeeded) else len(outcome.message) if outcome else 0
-    # Under an idempotency key it is written twice.
-    return 2 * size if call is not None and call.idem is not None else size

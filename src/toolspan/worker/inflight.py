@@ -154,6 +154,11 @@ class InFlight:
         """How many suspects may be taken now: one, unless there is one already."""
         return 0 if any(work.suspect for work in self._works.values()) else 1
 
+    @property
+    def busy(self) -> bool:
+        """Whether works are still to be begun that need not wait for anything."""
+        return self._lanes.busy
+
     def entry_ids(self) -> list[str]:
         """Name all entries that are held."""
         return list(self._works)

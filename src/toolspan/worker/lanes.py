@@ -63,6 +63,11 @@ class Lanes(Generic[Work]):
         self._wanted = 1
         """How many of them there shall be: where one had to wait, the next ones will, and each of them takes a lane."""
 
+    @property
+    def busy(self) -> bool:
+        """Whether stories are still to be begun, each of them within a few turns of the loop."""
+        return bool(self._queue)
+
     def add(self, *works: Work) -> None:
         """Run the stories of *works* once their turn has come; one that is cancelled before is not begun."""
         self._queue.extend(works)
@@ -92,7 +97,8 @@ class Lanes(Generic[Work]):
         left = _IN_A_ROW
         while self._queue:
             if not left:
-                await asyncio.sleep(0)
+                for _ in range(2):
+                    await asyncio.sleep(0)
                 left = _IN_A_ROW
                 continue
             left -= 1

@@ -9,7 +9,7 @@ from toolspan.codec import dumps, encode_progress, nested_within
 from toolspan.errors import StoreError
 from toolspan.model import value as data
 from toolspan.store.progress import Progressed, ProgressReply
-from toolspan.worker.batcher import AnsweringBatcher
+from toolspan.worker.batcher import Batcher
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -42,7 +42,7 @@ class ProgressWriter:
         self._probe = probe
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._writing = AnsweringBatcher(
+        self._writing = Batcher(
             self._write, most=_MAX_BATCH, most_bytes=_MAX_BATCH_BYTES, size=lambda step: len(step.value)
         )
 

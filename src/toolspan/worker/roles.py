@@ -102,7 +102,7 @@ class Roles:
         )
         self._cancelled = CancellationStore(connection, settings.keys)
         self._cancellations = Cancellations(self._cancelled)
-        self.completer = Completer(self.store, codec, probe)
+        self.completer = Completer(self.store, codec, probe, concurrency=settings.concurrency)
         self.controls = Controls(probe, me=me, drain=to_go)
         self.admission = self._admission()
         self.progress = self._progress(codec.limits)

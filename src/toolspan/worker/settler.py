@@ -1,0 +1,137 @@
+"""Settles in batches: while Redis writes the replies of one, those of the next are encoded."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Final
+
+from toolspan.model import Succeeded
+from toolspan.store.steps import Settled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from toolspan.store.steps import Settlement
+    from toolspan.store.stream import StreamStore
+    from toolspan.telemetry.probe import Probe
+    from toolspan.worker.inflight import InFlight, Work
+    from toolspan.worker.persistence import Persistence
+
+MAX_BATCH: Final = 100
+MAX_BATCH_BYTES: Final = 1_048_576
+_PARTS: Final = 2
+"""While one part of what is held is settled, another one is run."""
+
+_FRESH_NS: Final = 5_000_000
+"""For how long the phases are right that an encoded reply tells of."""
+
+
+class Settler:
+    """Writes replies and acknowledges. What is not ours any more is dropped, and counted as stale."""
+
+    def __init__(
+        self,
+        store: StreamStore,
+        probe: Probe,
+        persistence: Persistence,
+        *,
+        encode: Callable[[Work, int], Settlement],
+        refused: Callable[[Work, Settled], None],
+        concurrency: int,
+    ) -> None:
+        self.inflight: InFlight
+        self._store = store
+        self._probe = probe
+        self._persistence = persistence
+        self._encode = encode
+        self._refused = refused
+        self._most = min(MAX_BATCH, max(1, concurrency // _PARTS))
+        self._number = 0
+        self._waiting: list[Work] = []
+        self._wake = asyncio.Event()
+        self._encoded: asyncio.Queue[tuple[list[Work], list[Settlement]]] = asyncio.Queue(1)
+
+    def submit(self, work: Work) -> None:
+        """Have *work* settled with the next batch: it is ours to let go of from here on."""
+        if not self._waiting:
+            self._wake.set()
+        self._waiting.append(work)
+
+    def runs(self) -> list[Coroutine[None, None, None]]:
+        """Give what has to run, until cancelled, for batches to be sent."""
+        return [self._gather(), self._send()]
+
+    async def _gather(self) -> None:
+        while True:
+            await self._wake.wait()
+            while len(self._waiting) < self._most and self.inflight.busy:  # noqa: ASYNC110 - a turn of the loop
+                # More is about to come, and it is cheaper together.
+                await asyncio.sleep(0)
+            works = self._take()
+            await self._encoded.put((works, self._settlements(works)))
+
+    def _take(self) -> list[Work]:
+        works = self._waiting[: self._most]
+        room = MAX_BATCH_BYTES
+        for count, work in enumerate(works, start=1):
+            room -= _reply_bytes(work)
+            if room <= 0:
+                works = works[:count]
+                break
+        del self._waiting[: len(works)]
+        if not self._waiting:
+            self._wake.clear()
+        return works
+
+    def _settlements(self, works: Sequence[Work]) -> list[Settlement]:
+        now_ns = time.monotonic_ns()
+        return [self._encode(work, now_ns) for work in works]
+
+    async def _send(self) -> None:
+        while True:
+            await self._settle(*await self._encoded.get())
+
+    async def _settle(self, works: list[Work], settlements: list[Settlement]) -> None:
+        self._number += 1
+        number = self._number
+        began_ns = 0
+
+        async def write() -> list[Settled]:
+            nonlocal began_ns, settlements
+            began_ns = time.monotonic_ns()
+            if not _is_true(works, settlements, began_ns):
+                settlements = self._settlements(works)
+            try:
+                return await self._store.settle(number, settlements, held=len(self.inflight))
+            except Exception as exc:
+                self._probe.settle_failed(exc, began_ns=began_ns, ended_ns=time.monotonic_ns())
+                raise
+
+        statuses = await self._persistence.held("settle", write)
+        ended_ns = time.monotonic_ns()
+        done = [work for work, status in zip(works, statuses, strict=True) if status is Settled.DONE]
+        for work in done:
+            work.ended = True
+        self.inflight.settled(*done)
+        # Whoever waits for room reads on before the next batch is sent.
+        await asyncio.sleep(0)
+        self._probe.settled([work.run for work in done], began_ns=began_ns, ended_ns=ended_ns)
+        if len(done) < len(works):
+            for work, status in zip(works, statuses, strict=True):
+                self._refused(work, status)
+
+
+def _is_true(works: Sequence[Work], settlements: Sequence[Settlement], now_ns: int) -> bool:
+    """Whether what was encoded is still so: a run may have taken over a new delivery, a heartbeat written a record."""
+    return now_ns - works[0].run.settled_ns < _FRESH_NS and all(
+        one.attempt == work.run.delivery.attempt and one.recorded == work.recorded
+        for one, work in zip(settlements, works, strict=True)
+    )
+
+
+def _reply_bytes(work: Work) -> int:
+    outcome, call = work.run.outcome, work.run.call
+    size = len(outcome.result) if isinstance(outcome, Succeeded) else len(outcome.message) if outcome else 0
+    # Under an idempotency key it is written twice.
+    return 2 * size if call is not None and call.idem is not None else size
