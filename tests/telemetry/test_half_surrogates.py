@@ -64,8 +64,7 @@ async def test_nothing_that_is_told_to_the_probe_can_fail_what_is_exported_with_
     call = ToolCall(HALF, HALF, {}, tool_call_id=HALF)
     run = Run(Delivery("1-0", [], 1, "first", 1, 0, 0), call, HALF)
     probe.began(run)
-    with probe.executing(run):
-        pass
+    probe.executed(probe.execute(run))
     failure = Failed("tool_error", HALF, detail={"exception": HALF}, stack=HALF)
     run.outcome = failure
     letter = {"dlq.error_message": HALF, "dlq.stack": HALF}

@@ -101,7 +101,7 @@ def test_many_at_once_are_counted_as_one_by_one(seconds: list[float], exemplary:
     }
     for one in seconds:
         histogram.record(one, "settle", "", sampled=examples.get(one))
-    histogram.bound("queue", "")(list(seconds), examples)
+    histogram.bound("queue", "")(list(seconds), examples.items())
     singly, at_once = histogram.points(0, 1)
 
     for field in ("count", "bucket_counts", "min", "max"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.eventually import eventually
 from toolspan.periodic import ended
-from toolspan.worker.batcher import AnsweringBatcher, Batcher
+from toolspan.worker.batcher import Batcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,17 +21,18 @@ class Sender:
         self.batches: list[list[int]] = []
         self.go = asyncio.Event()
 
-    async def send(self, items: list[int]) -> None:
+    async def send(self, items: list[int]) -> list[int]:
         self.batches.append(items)
         await self.go.wait()
+        return [2 * item for item in items]
 
     async def has_sent(self, count: int) -> None:
         await eventually(lambda: sum(map(len, self.batches)) == count, because="everything goes at some time")
 
 
 @asynccontextmanager
-async def batching(sender: Sender, *, most: int = 100, most_bytes: int = 1_000) -> AsyncIterator[Batcher[int]]:
-    batcher: Batcher[int] = Batcher(sender.send, most=most, most_bytes=most_bytes, size=lambda item: item)
+async def batching(sender: Sender, *, most: int = 100, most_bytes: int = 1_000) -> AsyncIterator[Batcher[int, int]]:
+    batcher: Batcher[int, int] = Batcher(sender.send, most=most, most_bytes=most_bytes, size=lambda item: item)
     running = asyncio.create_task(batcher.run())
     yield batcher
     await ended(running)
@@ -48,18 +49,6 @@ async def test_what_comes_while_a_batch_is_on_its_way_goes_with_the_next() -> No
         await sender.has_sent(4)
 
     assert sender.batches == [[1], [2, 3, 4]]
-
-
-async def test_what_comes_in_the_next_turns_of_the_loop_goes_with_it() -> None:
-    sender = Sender()
-    sender.go.set()
-    async with batching(sender, most=7) as batcher:
-        for _ in range(10):
-            batcher.submit(1)
-            await asyncio.sleep(0)
-        await sender.has_sent(10)
-
-    assert [len(batch) for batch in sender.batches] == [7, 3]
 
 
 async def test_a_batch_has_no_more_items_than_allowed() -> None:
@@ -85,33 +74,21 @@ async def test_a_batch_stops_growing_at_its_size() -> None:
     assert sender.batches == [[4, 4, 4], [1, 30], [2]]
 
 
-@asynccontextmanager
-async def answering(go: asyncio.Event) -> AsyncIterator[AnsweringBatcher[int, int]]:
-    async def double(items: list[int]) -> list[int]:
-        await go.wait()
-        return [item * 2 for item in items]
-
-    batcher = AnsweringBatcher(double, most=100, most_bytes=1_000, size=lambda item: item)
-    running = asyncio.create_task(batcher.run())
-    yield batcher
-    await ended(running)
-
-
 async def test_each_item_gets_its_own_answer() -> None:
-    go = asyncio.Event()
-    go.set()
-    async with answering(go) as batcher:
+    sender = Sender()
+    sender.go.set()
+    async with batching(sender) as batcher:
         answers = await asyncio.gather(*(batcher.submit(item) for item in range(50)))
 
     assert answers == [item * 2 for item in range(50)]
 
 
 async def test_whoever_does_not_wait_any_more_holds_up_nobody() -> None:
-    go = asyncio.Event()
-    async with answering(go) as batcher:
+    sender = Sender()
+    async with batching(sender) as batcher:
         first, second = batcher.submit(1), batcher.submit(2)
         first.cancel()
-        go.set()
+        sender.go.set()
 
         assert await second == 4
         assert await batcher.submit(3) == 6

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class CancellationStore:
-    """Finds what was given up before. Raises StoreError, nothing else of Redis; `given_up` is for one asker at a time."""
+    """Finds what was given up before. Raises StoreError, nothing else of Redis."""
 
     def __init__(self, connection: Connection, keys: Keys) -> None:
         self._redis = connection.commands
@@ -25,7 +25,7 @@ class CancellationStore:
         self._cancel = keys.cancel
 
     async def given_up(self, call_ids: Sequence[str]) -> list[str]:
-        """Tell which of *call_ids* were given up."""
+        """Tell which of *call_ids* were given up; nobody else may ask meanwhile."""
         with translated():
             found = await cast(
                 "Any", self._asking.execute_command("MGET", *(self._cancel(call_id) for call_id in call_ids))

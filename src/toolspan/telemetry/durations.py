@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from toolspan.keys import Keys
     from toolspan.model import Run
@@ -31,8 +31,8 @@ class Durations:
         )
         self._execute = instruments.execute_duration.bound(tool, of_tool)
 
-    def record(self, runs: Sequence[Run], examples: Sequence[Example | None], *, ended_ns: int) -> None:
-        """Record *runs* that ended at *ended_ns*; *examples* has the span of each, as far as that is exported."""
+    def record(self, runs: Sequence[Run], examples: Mapping[int, Example], *, ended_ns: int) -> None:
+        """Record *runs* that ended at *ended_ns*; *examples* are spans of theirs, by the place of the run."""
         timings = [run.told or run.timings for run in runs]
         _add(self._process, [(ended_ns - run.delivery.read_ns) / _NS for run in runs], examples)
         _add(self._queue, [None if one.queue is None else one.queue / _MS for one in timings], examples)
@@ -41,7 +41,7 @@ class Durations:
         _add(self._settle, [None if one.settle is None else one.settle / _MS for one in timings], examples)
 
     def record_margin(
-        self, runs: Sequence[Run], examples: Sequence[Example | None], *, ended_ns: int, lease_ns: int, renewed_ns: int
+        self, runs: Sequence[Run], examples: Mapping[int, Example], *, ended_ns: int, lease_ns: int, renewed_ns: int
     ) -> None:
         """Record how much of the lease was left when *runs* were settled; what is held was renewed at *renewed_ns*."""
         left_ns = lease_ns - ended_ns
@@ -49,9 +49,11 @@ class Durations:
         _add(self._margin, margins, examples)
 
 
-def _add(bound: Bound, seconds: Iterable[float | None], examples: Sequence[Example | None]) -> None:
-    """Record those *seconds* that are known; *examples* are in the same order, or none at all."""
+def _add(bound: Bound, seconds: Sequence[float | None], examples: Mapping[int, Example]) -> None:
+    """Record those *seconds* that are known. Of *examples*, the quickest and the slowest are worth being kept."""
     known = [one for one in seconds if one is not None]
-    if known:
-        pairs = zip(seconds, examples, strict=False)
-        bound(known, {one: example for one, example in pairs if one is not None and example is not None})
+    if not known:
+        return
+    exemplary = {one: place for place in examples if (one := seconds[place]) is not None} if examples else {}
+    chosen = {min(exemplary), max(exemplary)} if exemplary else ()
+    bound(known, [(one, examples[exemplary[one]]) for one in chosen])

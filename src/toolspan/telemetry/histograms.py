@@ -24,7 +24,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from toolspan.telemetry.catalog import Metric
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class Bound(Protocol):
     """Counts seconds in one series of a histogram, many at once, with examples of some of them."""
 
-    def __call__(self, seconds: list[float], examples: Mapping[float, Example], /) -> None:
+    def __call__(self, seconds: list[float], examples: Iterable[tuple[float, Example]], /) -> None:
         """Count them; the list is ours from here on."""
 
 
@@ -112,11 +112,10 @@ class _Series:
         if example is not None:
             self.examples[bucket] = (seconds, example, time.time_ns())
 
-    def add_all(self, seconds: list[float], examples: Mapping[float, Example]) -> None:
-        """Count all of *seconds*, some of which have *examples*; one of each bucket is kept."""
+    def add_all(self, seconds: list[float], examples: Iterable[tuple[float, Example]]) -> None:
+        """Count all of *seconds*, and keep the *examples* of some."""
         # In their order, those of a bucket stand together: one look-up for each bucket, not for each of them.
         seconds.sort()
-        exemplary = sorted(examples)
         boundaries, counts = self.boundaries, self.counts
         end = 0
         while end < len(seconds):
@@ -124,9 +123,8 @@ class _Series:
             bucket = bisect_left(boundaries, seconds[begin])
             end = bisect_right(seconds, boundaries[bucket], begin) if bucket < len(boundaries) else len(seconds)
             counts[bucket] += end - begin
-            last = bisect_right(exemplary, seconds[end - 1]) - 1
-            if last >= 0 and exemplary[last] >= seconds[begin]:
-                self.examples[bucket] = (exemplary[last], examples[exemplary[last]], time.time_ns())
+        for one, example in examples:
+            self.examples[bisect_left(boundaries, one)] = (one, example, time.time_ns())
         self.sum += sum(seconds)
         self.least = min(self.least, seconds[0])
         self.most = max(self.most, seconds[-1])

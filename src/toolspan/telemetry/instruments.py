@@ -12,7 +12,7 @@ from toolspan.telemetry import catalog
 from toolspan.telemetry.histograms import named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from opentelemetry import metrics as api
     from opentelemetry.metrics import CallbackOptions, Meter
@@ -71,9 +71,10 @@ class Histogram:
     def bound(self, *values: str) -> Bound:
         """Give what records many under *values* at once: for whoever records so often that a look-up costs."""
 
-        def record(seconds: list[float], examples: Mapping[float, Example], /) -> None:
+        def record(seconds: list[float], examples: Iterable[tuple[float, Example]], /) -> None:
+            of = dict(examples)
             for one in seconds:
-                self.record(one, *values, sampled=examples.get(one))
+                self.record(one, *values, sampled=of.get(one))
 
         return record
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace import set_span_in_context as with_span
@@ -17,12 +18,11 @@ from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.ids import first_span_ids_of, trace_id_of
 from toolspan.telemetry.otlp.calls import Calls
 from toolspan.telemetry.record import Record
-from toolspan.telemetry.spans import NOT_AN_ERROR, Inside, Spans, fail
+from toolspan.telemetry.spans import NOT_AN_ERROR, Spans, fail
 from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import AbstractContextManager
 
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from toolspan.telemetry.otlp.calls import Error, Plain
     from toolspan.telemetry.otlp.outbox import Outbox
     from toolspan.telemetry.sampling import Rule
+    from toolspan.telemetry.spans import Entered
 
 _SPAN_KEY: Final = next(iter(with_span(INVALID_SPAN, Context())))
 """Under which name a context holds its span; setting it by the API copies the context twice."""
@@ -93,13 +94,13 @@ class LeanSpans(Spans):
         counts.live += sampled
         run.recording = Record(self, run, trace_id, parent, known & _RANDOM | sampled, sampled)
 
-    def executing(self, run: Run) -> AbstractContextManager[None]:
-        """Make the record the current span while the tool runs, and nothing else of what is around."""
+    def execute(self, run: Run) -> Entered:
+        """Make the record the current span from here on, and nothing else of what is around."""
         record = run.recording
         if type(record) is not Record:
-            return super().executing(run)
+            return super().execute(run)
         record.executed = True
-        return Inside(Context({_SPAN_KEY: record}))
+        return otel_context.attach(Context({_SPAN_KEY: record}))
 
     def traceparent(self, run: Run) -> str | None:
         """Give the context of the `process` span of *run*."""
@@ -208,6 +209,19 @@ class LeanSpans(Spans):
         if type(record) is not Record:
             return super().sampled(run)
         return record if (record.sampled or _has_failed(run)) else None
+
+    def examples(self, runs: Sequence[Run]) -> dict[int, Example]:
+        """Name the `process` spans of those *runs* whose spans are exported, by their place among them."""
+        found: dict[int, Example] = {}
+        for place, run in enumerate(runs):
+            record = run.recording
+            if type(record) is not Record:
+                example = super().sampled(run)
+                if example is not None:
+                    found[place] = example
+            elif record.sampled or _has_failed(run):
+                found[place] = record
+        return found
 
     def ids(self, run: Run) -> tuple[bytes, bytes, bytes]:
         """Derive the ids of `process`, `execute_tool` and `send` of the reply."""

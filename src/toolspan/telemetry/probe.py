@@ -91,8 +91,9 @@ class Probe:
         self._claimed: _Readable = ([0], [0])
         self._lease_ns = self._renewed_ns = 0
         self.tracing = tracer is not None
-        """Whether `executing` does anything."""
-        self.executing = spans.executing
+        """Whether `execute` does anything."""
+        self.execute = spans.execute
+        self.executed = spans.executed
         self.traceparent = spans.traceparent
         self.reply_traceparent = spans.reply_traceparent
         self.worker_lost = spans.worker_lost
@@ -651,7 +652,7 @@ class Probe:
             durations = self._durations.get(kind)
             if durations is None:
                 durations = self._durations[kind] = Durations(self._instruments, self._keys, *kind)
-            examples = [self._spans.sampled(run) for run in runs] if self.tracing else ()
+            examples = self._spans.examples(runs)
             durations.record(runs, examples, ended_ns=ended_ns)
             if settled and self._lease_ns:
                 durations.record_margin(

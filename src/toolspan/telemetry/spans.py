@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from opentelemetry import context as otel_context
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode, TraceFlags
@@ -23,7 +22,7 @@ from toolspan.telemetry.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from contextlib import AbstractContextManager
+    from contextvars import Token
 
     from opentelemetry.context import Context
     from opentelemetry.sdk.resources import Resource
@@ -35,10 +34,12 @@ if TYPE_CHECKING:
     from toolspan.telemetry.histograms import Example
     from toolspan.telemetry.ids import DerivedIds
 
+Entered: TypeAlias = "Token[Context] | None"
+"""What has to be known to leave a context again; None if none was entered."""
+
 NOT_AN_ERROR: Final = frozenset({"deadline_exceeded", "cancelled"})
 """Ways for a call to fail that say nothing bad of the worker."""
 
-_NOTHING: Final = nullcontext()
 _LONGEST_CAPTURED: Final = 8_192
 """Characters of arguments or of a result that a span carries at most."""
 
@@ -134,17 +135,21 @@ class Spans:
         if process.is_recording():
             run.recording = Recording(process, with_span(process, parent), call_id, common, offset_ns, before)
 
-    def executing(self, run: Run) -> AbstractContextManager[None]:
-        """Make `execute_tool` the current span while the tool runs, so that its own spans land below.
+    def execute(self, run: Run) -> Entered:
+        """Make `execute_tool` the current span from here on, so that the tool's own spans land below.
 
-        Where nothing is done any more in the context of the run, it need not be left: then it ends with that.
+        What is given is to be given to `executed`, unless nothing more is done in the context of the run.
         """
         recording: Recording | None = run.recording
         if self._tracer is None:
-            return _NOTHING
-        if recording is None:
-            return Inside(self._unsampled(run))
-        return Inside(self._begun(run, recording, self._tracer))
+            return None
+        context = self._unsampled(run) if recording is None else self._begun(run, recording, self._tracer)
+        return otel_context.attach(context)
+
+    def executed(self, entered: Entered) -> None:
+        """Make the span current no more."""
+        if entered is not None:
+            otel_context.detach(entered)
 
     def _begun(self, run: Run, recording: Recording, tracer: Tracer) -> Context:
         """Start `execute_tool`, and give the context in which it is the current span."""
@@ -261,6 +266,13 @@ class Spans:
         context = recording.process.get_span_context()
         return Sampled(context.trace_id, context.span_id) if context.trace_flags.sampled else None
 
+    def examples(self, runs: Sequence[Run]) -> dict[int, Example]:
+        """Name the `process` spans of those *runs* whose spans are exported, by their place among them."""
+        if self._tracer is None:
+            return {}
+        found = ((place, self.sampled(run)) for place, run in enumerate(runs))
+        return {place: example for place, example in found if example is not None}
+
     def context_before(self, run: Run) -> Context | None:
         """The trace context of the attempt before *run*; that of *run*, if it is not known."""
         recording: Recording | None = run.recording
@@ -300,21 +312,6 @@ class Spans:
         attempt = history[-back]
         span_id = span_id_of(run.delivery, call_id, attempt.consumer, attempt=attempt.attempt)
         return SpanContext(trace_id, span_id, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-
-
-class Inside:
-    """Makes *context* the current one."""
-
-    __slots__ = ("_context", "_token")
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    def __enter__(self) -> None:
-        self._token = otel_context.attach(self._context)
-
-    def __exit__(self, *_: object) -> None:
-        otel_context.detach(self._token)
 
 
 def _cut(text: str) -> str:

@@ -223,12 +223,13 @@ class PayloadProcessor:
     async def _hand_over(self, work: Work, payload: dict[str, Any]) -> Failed | None:
         """Let the program work, and tell what it raised."""
         run = work.run
+        entered = self._probe.execute(run)
+        run.tool_began_ns = time.monotonic_ns()
         try:
-            with self._probe.executing(run):
-                run.tool_began_ns = time.monotonic_ns()
-                result = await contained(run, work.task, self._program(payload))
+            result = await contained(run, work.task, self._program(payload))
         finally:
             run.tool_ended_ns = time.monotonic_ns()
+            self._probe.executed(entered)
         if not isinstance(result, Raised):
             return None
         return failed("worker_error", result.error, self._probe.redact, retryable=True)

@@ -19,12 +19,12 @@ from toolspan.worker.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Coroutine
-    from contextlib import AbstractContextManager
 
     from toolspan.codec import Limits
     from toolspan.model import ErrorType, Outcome, Run, ToolCall
     from toolspan.store.clock import RedisClock
     from toolspan.telemetry.probe import Probe
+    from toolspan.telemetry.spans import Entered
     from toolspan.tools.registry import Tool
     from toolspan.worker.progress import ProgressWriter
     from toolspan.worker.threads import Threads
@@ -101,10 +101,8 @@ class Executor:
                 self.dismiss(tool)
                 return too_late()
         run_for(CurrentCall(call, run, self._clock.now_ms, self._progress))
-        inside = None
-        if self._probe.tracing:
-            inside = self._probe.executing(run)
-            inside.__enter__()
+        # Where the tool does not wait, nothing more is done in the context of its run.
+        entered = self._probe.execute(run) if self._probe.tracing else None
         theirs: Awaitable[Any]
         run.tool_began_ns = time.monotonic_ns()
         try:
@@ -122,7 +120,7 @@ class Executor:
             theirs = _raised(exc)
         else:
             theirs = self._timekeeper.limited(run, limit[0], running, waits_for)
-        return self._ended(run, task, tool, limit, theirs, inside)
+        return self._ended(run, task, tool, limit, theirs, entered)
 
     async def _ended(  # noqa: PLR0917
         self,
@@ -131,15 +129,14 @@ class Executor:
         tool: Tool,
         limit: tuple[float, ErrorType],
         theirs: Awaitable[Any],
-        inside: AbstractContextManager[None] | None,
+        entered: Entered,
     ) -> Outcome:
         """Await the rest of what is *theirs*, and make an outcome of it."""
         try:
             result = await contained(run, task, theirs)
         finally:
             run.tool_ended_ns = time.monotonic_ns()
-            if inside is not None:
-                inside.__exit__(None, None, None)
+            self._probe.executed(entered)
         if not isinstance(result, Raised):
             return self._encode(tool, result)
         if run.expired:
