@@ -72,6 +72,16 @@ class Ordinary(Scenario):
         await stage.entry(*fields, call_id="malformed", ends=("malformed",))
 
 
+class Many(Scenario):
+    """More quick calls than are run in a row."""
+
+    concurrency = 40
+
+    async def prepare(self, stage: Stage) -> None:
+        for number in range(40):
+            await stage.call("echo", f"echo-{number}")
+
+
 class TriedAgain(Scenario):
     """Calls that fail at first, and ask for more."""
 
@@ -565,6 +575,7 @@ class Crowded(Scenario):
 SCENARIOS = (
     *(
         Ordinary,
+        Many,
         TriedAgain,
         Deserted,
         LastChance,

@@ -12,8 +12,9 @@ from toolspan import tool
 from toolspan.worker.executor import Executor
 
 if TYPE_CHECKING:
-    from toolspan.model import Run
-    from toolspan.worker.executor import Execution
+    from collections.abc import Coroutine
+
+    from toolspan.model import Outcome, Run
 
 
 @tool(name="until.once", delivery="at_most_once")
@@ -69,15 +70,15 @@ async def bug_once(on: int) -> str:
     return f"not on attempt {on}"
 
 
-_theirs = Executor.run
+_theirs = Executor.begin
 
 
-async def _run(self: Executor, run: Run, *rest: Any) -> Execution:
+def _begin(self: Executor, run: Run, *rest: Any) -> Outcome | Coroutine[Any, Any, Outcome]:
     arguments = rest[-1]
     if run.call and run.call.tool.startswith("bug") and run.delivery.attempt == arguments["on"]:
         message = "on purpose"
         raise RuntimeError(message)
-    return await _theirs(self, run, *rest)
+    return _theirs(self, run, *rest)
 
 
-Executor.run = _run  # type: ignore[assignment]
+Executor.begin = _begin  # type: ignore[assignment]
