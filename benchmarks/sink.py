@@ -1,4 +1,7 @@
-"""Somebody who is sent OTLP over HTTP, decodes all of it, and says what has come: a collector for timings."""
+"""Somebody who is sent OTLP over HTTP, decodes all of it, and says what has come: a collector for timings.
+
+Or one of those who do not: the one argument says in which way.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,20 @@ import json
 import sys
 import threading
 import time
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Final
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+SLOW: Final = "slow"
+REFUSING: Final = "refusing"
+HANGING: Final = "hanging"
+GARBAGE: Final = "garbage"
+
+SLOW_SECONDS: Final = 2.0
 
 
 class _Seen:
@@ -53,7 +64,7 @@ class _Seen:
                             self.sums[name] = getattr(point, point.WhichOneof("value"))
 
 
-def main() -> None:
+def main(trouble: str = "") -> None:
     """Listen on a free port, say which, and go on until killed."""
     seen = _Seen()
 
@@ -61,8 +72,23 @@ def main() -> None:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            seen.take(self.path, self.rfile.read(int(self.headers["Content-Length"])))
-            self._answer(b"")
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if trouble:
+                self._fail()
+            else:
+                seen.take(self.path, body)
+                self._answer(b"")
+
+        def _fail(self) -> None:
+            if trouble == HANGING:
+                threading.Event().wait()
+            elif trouble == SLOW:
+                time.sleep(SLOW_SECONDS)
+                self._answer(b"")
+            elif trouble == REFUSING:
+                self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+            else:
+                self._answer(b"what it says is no message of the protocol")
 
         def do_GET(self) -> None:
             counts = {"spans": seen.spans, "records": seen.records, "last_span": seen.last_span, "sums": seen.sums}
@@ -84,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.cases import drain, gateway, growth, latency, memory, peers, reclaim, scaling, startup, traced
+from benchmarks.cases import (
+    collector,
+    drain,
+    gateway,
+    growth,
+    latency,
+    memory,
+    peers,
+    reclaim,
+    scaling,
+    startup,
+    traced,
+)
 
 if TYPE_CHECKING:
     from benchmarks.case import Case
@@ -12,6 +24,7 @@ if TYPE_CHECKING:
 CASES: Final[tuple[Case, ...]] = (
     drain.CASE,
     traced.CASE,
+    collector.CASE,
     peers.CASE,
     latency.CASE,
     gateway.CASE,

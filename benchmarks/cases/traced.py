@@ -40,7 +40,7 @@ def tracing(sampled: float, calls: int, *, quick: int) -> Run:
 
     def run(stage: Stage, scale: Scale) -> Figures:
         count = scale.of(calls, quick=quick)
-        chosen = _fill(stage, count, sampled)
+        chosen = fill_traced(stage, count, sampled)
         sink = stage.start(python("benchmarks.sink"), hears=True)
         endpoint = f"http://127.0.0.1:{sink.line()}"
         variables = {**_VARIABLES, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
@@ -61,7 +61,7 @@ def tracing(sampled: float, calls: int, *, quick: int) -> Run:
     return run
 
 
-def _fill(stage: Stage, count: int, sampled: float) -> int:
+def fill_traced(stage: Stage, count: int, sampled: float) -> int:
     """Hold *count* calls back, each with a trace of its own, and tell how many of these are sampled."""
     codec, chance, chosen = Codec(stage.keys, Limits()), random.Random(7), 0  # noqa: S311
     for start in range(0, count, _FILL_AT_ONCE):
