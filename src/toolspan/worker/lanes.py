@@ -19,7 +19,10 @@ _MOST: Final = 1_024
 """How many lanes are open at once."""
 
 _IN_A_ROW: Final = 25
-"""After so many stories the loop has a turn: while they run, Redis shall settle the last ones and hand out the next."""
+"""After so many stories the loop goes on: while they run, Redis shall settle the last ones and hand out the next."""
+
+_TURNS: Final = 2
+"""So many turns of the loop does it take from an answer of Redis to the command that follows from it."""
 
 
 class Runnable(Protocol):
@@ -97,7 +100,7 @@ class Lanes(Generic[Work]):
         left = _IN_A_ROW
         while self._queue:
             if not left:
-                for _ in range(2):
+                for _ in range(_TURNS):
                     await asyncio.sleep(0)
                 left = _IN_A_ROW
                 continue

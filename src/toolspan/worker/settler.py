@@ -114,9 +114,11 @@ class Settler:
         for work in done:
             work.ended = True
         self.inflight.settled(*done)
-        # Whoever waits for room reads on before the next batch is sent.
-        await asyncio.sleep(0)
-        self._probe.settled([work.run for work in done], began_ns=began_ns, ended_ns=ended_ns)
+        try:
+            # Whoever waits for room reads on before the next batch is sent.
+            await asyncio.sleep(0)
+        finally:
+            self._probe.settled([work.run for work in done], began_ns=began_ns, ended_ns=ended_ns)
         if len(done) < len(works):
             for work, status in zip(works, statuses, strict=True):
                 self._refused(work, status)
