@@ -33,6 +33,13 @@ is dropped, and counted by `otel.sdk.processor.span.processed` and `otel.sdk.pro
 `telemetry.up` when all signals pass again. What a collector rejects of a request that it otherwise takes is counted
 by `otel.sdk.exporter.span.exported` with `error.type` = `rejected`, and the log says `telemetry.rejected` with the
 reason. A process that ends exports what it has for at most 5 seconds."""
+WHEN_A_WORKER_IS_KILLED = """\
+A worker that dies without a drain takes with it what it has counted since it last exported metrics
+(`OTEL_METRIC_EXPORT_INTERVAL`, a minute unless it says otherwise), and the spans and records of its last seconds
+(`OTEL_BSP_SCHEDULE_DELAY`, `OTEL_BLRP_SCHEDULE_DELAY`): counts of calls, attempts and replies, and durations. Shorter
+intervals lose less. Nothing else is lost. The attempts that it was running stand in their traces, for whoever takes
+over exports them in its name, at once. Claims, losses, reaps, retries, dead letters and the ends of all that it held are
+counted by those who survive it; gauges of the group are read from Redis; and the exceptional steps lie there, too."""
 ON_EVENTS = (
     "Each is an OpenTelemetry log record with an event name, in the trace of its call; and a line of the log, "
     "named as here."
@@ -99,6 +106,8 @@ def page() -> str:
             table(("field", "attribute"), [(f"`{field}`", f"`{name}`") for field, name in lines.ATTRIBUTES.items()]),
             "## When telemetry fails\n",
             f"{WHEN_IT_FAILS}\n",
+            "## When a worker is killed\n",
+            f"{WHEN_A_WORKER_IS_KILLED}\n",
         )
     )
 
