@@ -5,7 +5,21 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.backlog import CPU, RATE, SERVER, append, between, fill, left, make_group, mark, reached
+from benchmarks.backlog import (
+    CPU,
+    HELD_BACK,
+    RATE,
+    SERVER,
+    append,
+    between,
+    fill,
+    left,
+    let_in,
+    make_group,
+    mark,
+    reached,
+    warm,
+)
 from benchmarks.case import Case, Goal, Measure
 from benchmarks.contenders import TOOLSPAN
 
@@ -38,7 +52,8 @@ def _drained_after(prepare: Callable[[Stage, int], None], *, waiting: int = 0) -
         shrink = scale.of(1, quick=10)
         make_group(stage)
         prepare(stage, shrink)
-        worker = TOOLSPAN.start(stage)
+        worker = warm(stage, TOOLSPAN.start)
+        let_in(stage)
         reached(stage, worker, waiting // shrink)
         _, *stretches = [_stretch(stage, worker, shrink) for _ in range(1 + _STRETCHES)]
         return {name: statistics.median(stretch[name] for stretch in stretches) for name in stretches[0]}
@@ -73,7 +88,9 @@ CASE: Final = Case(
     (RATE, CPU, SERVER),
     {
         FEW: _drained_after(lambda _, __: None),
-        MANY: _drained_after(lambda stage, shrink: fill(stage, _MANY // shrink), waiting=_MANY - _FEW),
+        MANY: _drained_after(
+            lambda stage, shrink: fill(stage, _MANY // shrink, stream=HELD_BACK), waiting=_MANY - _FEW
+        ),
         LETTERS: _drained_after(_letters),
         CONSUMERS: _drained_after(_consumers),
     },

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from tests.stack.backends import Backends
     from tests.support.plane import Plane
     from tests.support.processes import WorkerProcess, Workers
-    from toolspan.settings import Settings
 
 OTEL: Final = Path(__file__).parent.parent.parent / "otel"
-ROUNDS: Final = 16
+ROUNDS: Final = 12
 QUICK: Final = 250
 HELD: Final = 10
 SILENT: Final = 4
 FROZEN_EVERY: Final = 4
 WORKERS: Final = 3
 PATIENCE: Final = 60.0
+_REAPED_AFTER_MS: Final = 2_000
 
 _TO_BACKENDS: Final = """
 exporters:
@@ -74,16 +74,11 @@ def collector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backe
             },
         )
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{otlp}")
-        monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "200")
+        monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "500")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         yield backends
         running.check()
         running.end()
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"reap_after_ms": 4_000})
 
 
 class Run:
@@ -102,12 +97,12 @@ class Run:
         self._killed: list[str] = []
         self._silent = 0
 
-    async def start_worker(self) -> None:
-        """Start one more."""
+    async def start_worker(self, **more: Any) -> None:
+        """Start one more, with *more* variables."""
         known = set(await self._plane.beating())
         self._started += 1
         variables: dict[str, Any] = {name: os.environ[name] for name in os.environ if name.startswith("OTEL_")}
-        worker = await self._workers.start("--log-level", "info", name=f"w{self._started}", **variables)
+        worker = await self._workers.start("--log-level", "info", name=f"w{self._started}", **variables, **more)
         [name] = set(await self._plane.beating()) - known
         self._running[name] = worker
 
@@ -187,6 +182,8 @@ class Run:
 
     async def end(self) -> None:
         """Have those that are dead be reaped, and the others drain."""
+        # Only now: one who is killed takes with him that he has reaped another a moment before.
+        await self.start_worker(TOOLSPAN_REAP_AFTER_MS=_REAPED_AFTER_MS)
         await eventually(self._reaped_all, because="the dead are reaped", within=PATIENCE)
         for worker in self._running.values():
             worker.signal(signal.SIGTERM)
@@ -221,6 +218,7 @@ class Run:
         )
 
 
+@pytest.mark.timeout(300)
 async def test_after_kills_and_freezes_redis_counters_spans_and_events_agree(
     plane: Plane, workers: Workers, collector: Backends, tmp_path: Path
 ) -> None:

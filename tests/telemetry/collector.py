@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,7 +32,7 @@ class Collector:
         self.seconds = 0.0
         """How long it takes to answer."""
         self._spans: list[tuple[Attributes, Any]] = []
-        self._points: list[tuple[Attributes, str, float, Attributes]] = []
+        self._points: defaultdict[str, list[tuple[Attributes, float, Attributes]]] = defaultdict(list)
         self._times: list[tuple[str, float]] = []
         self._histograms: list[tuple[Attributes, str, Any]] = []
         self._records: list[tuple[Attributes, Any]] = []
@@ -46,7 +47,7 @@ class Collector:
 
     def points(self, metric: str) -> list[tuple[Attributes, float, Attributes]]:
         """The points of a metric that were exported, in order: resource, value (a histogram's count), attributes."""
-        return [(resource, value, more) for resource, name, value, more in self._points if name == metric]
+        return list(self._points[metric])
 
     def histograms(self, metric: str) -> list[tuple[Attributes, Any]]:
         """The points of a histogram that were exported, in order, each after its resource."""
@@ -55,7 +56,8 @@ class Collector:
     def metrics(self) -> dict[str, set[str]]:
         """The names of all metrics that were exported, by `service.name`."""
         found: dict[str, set[str]] = {}
-        named = [(point[0], point[1]) for point in self._points] + [(one[0], one[1]) for one in self._histograms]
+        named = [(point[0], name) for name, points in list(self._points.items()) for point in points]
+        named += [(resource, name) for resource, name, _ in self._histograms]
         for resource, name in named:
             found.setdefault(resource["service.name"], set()).add(name)
         return found
@@ -105,8 +107,8 @@ class Collector:
                             (plain(metrics.resource.attributes), metric.name, point)
                             for point in metric.histogram.data_points
                         ]
-                        self._points += [
-                            (plain(metrics.resource.attributes), metric.name, _value(point), plain(point.attributes))
+                        self._points[metric.name] += [
+                            (plain(metrics.resource.attributes), _value(point), plain(point.attributes))
                             for point in (
                                 metric.sum.data_points or metric.gauge.data_points or metric.histogram.data_points
                             )

@@ -81,6 +81,7 @@ async def settling(redis: Redis, *, concurrency: int = 200) -> AsyncIterator[tup
 def work(number: int, *, result: bytes = b"1") -> Work:
     run = Run(Delivery(f"{number}-0", [], 1, "first", 0, 0, 0), ToolCall(str(number), "echo", {}))
     run.outcome = Succeeded(result)
+    run.settling_ns = time.monotonic_ns()
     return Work(run)
 
 
@@ -110,7 +111,10 @@ async def test_the_next_batch_is_encoded_while_one_is_on_its_way_and_sent_behind
     assert all(one.ended for one in works)
 
 
-async def test_it_waits_for_what_is_about_to_come_but_not_for_more_than_a_batch() -> None:
+async def test_it_waits_for_what_is_about_to_come_but_not_for_more_than_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(settler, "_LONGEST_GATHERING_NS", 60_000_000_000)
     redis = Redis()
     redis.go.set()
     redis.busy = True
@@ -128,6 +132,15 @@ async def test_it_waits_for_what_is_about_to_come_but_not_for_more_than_a_batch(
 
     assert (waiting, whole) == ([], [3, 3])
     assert redis.sizes == [3, 3, 2]
+
+
+async def test_no_reply_waits_for_long_for_those_of_others() -> None:
+    redis = Redis()
+    redis.go.set()
+    redis.busy = True
+    async with settling(redis) as (made, _):
+        made.submit(work(1))
+        await eventually(lambda: len(redis.let_go) == 1, because="others take too long")
 
 
 @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (100, 50), (200, 100), (1_000, 100)])

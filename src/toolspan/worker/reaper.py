@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from toolspan.store.names import printable
+from toolspan.store.steps import PARKED
 
 if TYPE_CHECKING:
     from toolspan.store.inspect import Inspector
@@ -42,7 +43,10 @@ class Reaper:
             return False
         for name in await self._inspector.silent_consumers(self._silent_ms):
             # The store looks again before deleting: the consumer may have come back.
-            if name != self._store.me and await self._store.reap(name, silent_ms=self._silent_ms):
+            if name == self._store.me or not await self._store.reap(name, silent_ms=self._silent_ms):
+                continue
+            if name != PARKED:
+                # Nobody was ever behind that one: it is there as long as calls are parked.
                 self._probe.reaped(printable(name))
         await self._store.forget_gone()
         return True

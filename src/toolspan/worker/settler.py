@@ -23,6 +23,8 @@ MAX_BATCH_BYTES: Final = 1_048_576
 _PARTS: Final = 2
 """While one part of what is held is settled, another one is run."""
 
+_LONGEST_GATHERING_NS: Final = 2_000_000
+
 _FRESH_NS: Final = 5_000_000
 """For how long the phases are right that an encoded reply tells of."""
 
@@ -65,11 +67,16 @@ class Settler:
     async def _gather(self) -> None:
         while True:
             await self._wake.wait()
-            while len(self._waiting) < self._most and self.inflight.busy:  # noqa: ASYNC110 - a turn of the loop
-                # More is about to come, and it is cheaper together.
+            while self._gathers():  # noqa: ASYNC110 - a turn of the loop
                 await asyncio.sleep(0)
             works = self._take()
             await self._encoded.put((works, self._settlements(works)))
+
+    def _gathers(self) -> bool:
+        """Whether more is about to come: together it is cheaper, but no reply waits for long for those of others."""
+        if len(self._waiting) >= self._most or not self.inflight.busy:
+            return False
+        return time.monotonic_ns() - self._waiting[0].run.settling_ns < _LONGEST_GATHERING_NS
 
     def _take(self) -> list[Work]:
         works = self._waiting[: self._most]
