@@ -38,8 +38,9 @@ A worker that dies without a drain takes with it what it has counted since it la
 (`OTEL_METRIC_EXPORT_INTERVAL`, a minute unless it says otherwise), and the spans and records of its last seconds
 (`OTEL_BSP_SCHEDULE_DELAY`, `OTEL_BLRP_SCHEDULE_DELAY`): counts of calls, attempts and replies, and durations. Shorter
 intervals lose less. Nothing else is lost. The attempts that it was running stand in their traces, for whoever takes
-over exports them in its name, at once. Claims, losses, reaps, retries, dead letters and the ends of all that it held are
-counted by those who survive it; gauges of the group are read from Redis; and the exceptional steps lie there, too."""
+over exports them in its name, at once. Claims, losses, reaps, retries, dead letters and the ends of all that it held
+are counted by those who survive it; gauges of the group are read from Redis; and the exceptional steps lie there,
+too."""
 ON_EVENTS = (
     "Each is an OpenTelemetry log record with an event name, in the trace of its call; and a line of the log, "
     "named as here."

@@ -40,11 +40,11 @@ class Codec:
         Raises:
             MalformedEntryError: whatever the bytes are, and nothing else.
         """
+        return calls.from_usual(fields, self._rules) or self._decode_unusual(entry_id, fields)
+
+    def _decode_unusual(self, entry_id: str, fields: Sequence[bytes]) -> ToolCall | NewerCall:
         values: dict[bytes, bytes] = {}
         try:
-            call = calls.from_usual(fields, self._rules)
-            if call is not None:
-                return call
             values = by_name(fields)
             if is_payload(values):
                 return from_payload(entry_id, fields, values, self._rules)

@@ -53,16 +53,12 @@ class Executor:
         self._timeout = timeout
         self._admission = admission
 
-    def check(self, call: ToolCall, tool: Tool) -> dict[str, Any] | Failed:
-        """Give the arguments with which *tool* can be run, or why it cannot."""
-        try:
-            return tool.validate(call.args)
-        except InvalidArgumentsError as exc:
-            redact = self._probe.redact
+    def refused(self, exc: Exception) -> Failed:
+        """Say why a tool cannot be run, whose validation has raised *exc*: its validators are a part of it."""
+        redact = self._probe.redact
+        if isinstance(exc, InvalidArgumentsError):
             return Failed("invalid_arguments", clip(redact(str(exc))), detail=redact.within(exc.errors))
-        except Exception as exc:  # noqa: BLE001
-            # A validator is a part of the tool.
-            return failed("tool_error", exc, self._probe.redact)
+        return failed("tool_error", exc, redact)
 
     async def admit(self, call: ToolCall, tool: Tool) -> Failed | None:
         """Make sure that *tool* can begin now, or say why it cannot; then `run` or `dismiss` it.

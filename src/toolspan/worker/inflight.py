@@ -132,6 +132,8 @@ class InFlight:
         self._undelivered = 0
         self._freed = asyncio.Event()
         self._adopted = asyncio.Event()
+        self.adoptions = 0
+        """How often a run has taken over a new delivery of its entry."""
         self._released: dict[str, tuple[str, int]] = {}
 
     def __len__(self) -> int:
@@ -200,6 +202,7 @@ class InFlight:
             known.successor = Work(run, verdict, recorded=recorded, noted=noted)
         else:
             known.run.delivery.attempt = delivery.attempt
+            self.adoptions += 1
             known.noted = False
             known.recorded = known.recorded or recorded
             self._takes_room(known)

@@ -104,9 +104,10 @@ class Processor:
         return self._unknown(work, call) if tool is None else self._run(work, call, tool)
 
     def _run(self, work: Work, call: ToolCall, tool: Tool) -> Coroutine[Any, Any, None] | None:
-        arguments = self._executor.check(call, tool)
-        if isinstance(arguments, Failed):
-            return self._conclude(work, call, tool, arguments)
+        try:
+            arguments = tool.validate(call.args)
+        except Exception as exc:  # noqa: BLE001
+            return self._conclude(work, call, tool, self._executor.refused(exc))
         if not tool.immediate:
             return self._run_admitted(work, call, tool, arguments)
         outcome = self._executor.begin(work.run, work.task, call, tool, arguments)

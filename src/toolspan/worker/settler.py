@@ -6,11 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-from toolspan.model import Succeeded
+from toolspan.model import Succeeded, value
 from toolspan.store.steps import Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine
 
     from toolspan.store.steps import Settlement
     from toolspan.store.stream import StreamStore
@@ -27,6 +27,16 @@ _LONGEST_GATHERING_NS: Final = 2_000_000
 
 _FRESH_NS: Final = 5_000_000
 """For how long the phases are right that an encoded reply tells of."""
+
+
+@value
+class _Batch:
+    """Works to be settled, and how it was when their replies were encoded."""
+
+    works: list[Work]
+    settlements: list[Settlement]
+    encoded_ns: int
+    adoptions: int
 
 
 class Settler:
@@ -52,7 +62,7 @@ class Settler:
         self._number = 0
         self._waiting: list[Work] = []
         self._wake = asyncio.Event()
-        self._encoded: asyncio.Queue[tuple[list[Work], list[Settlement]]] = asyncio.Queue(1)
+        self._encoded: asyncio.Queue[_Batch] = asyncio.Queue(1)
 
     def submit(self, work: Work) -> None:
         """Have *work* settled with the next batch: it is ours to let go of from here on."""
@@ -69,8 +79,7 @@ class Settler:
             await self._wake.wait()
             while self._gathers():  # noqa: ASYNC110 - a turn of the loop
                 await asyncio.sleep(0)
-            works = self._take()
-            await self._encoded.put((works, self._settlements(works)))
+            await self._encoded.put(self._encoded_of(self._take()))
 
     def _gathers(self) -> bool:
         """Whether more is about to come: together it is cheaper, but no reply waits for long for those of others."""
@@ -91,26 +100,31 @@ class Settler:
             self._wake.clear()
         return works
 
-    def _settlements(self, works: Sequence[Work]) -> list[Settlement]:
+    def _encoded_of(self, works: list[Work]) -> _Batch:
         now_ns = time.monotonic_ns()
-        return [self._encode(work, now_ns) for work in works]
+        return _Batch(works, [self._encode(work, now_ns) for work in works], now_ns, self.inflight.adoptions)
+
+    def _is_true(self, batch: _Batch, now_ns: int) -> bool:
+        """Whether what was encoded is still so: meanwhile a run may have taken over a new delivery of its entry."""
+        return batch.adoptions == self.inflight.adoptions and now_ns - batch.encoded_ns < _FRESH_NS
 
     async def _send(self) -> None:
         while True:
-            await self._settle(*await self._encoded.get())
+            await self._settle(await self._encoded.get())
 
-    async def _settle(self, works: list[Work], settlements: list[Settlement]) -> None:
+    async def _settle(self, batch: _Batch) -> None:
+        works = batch.works
         self._number += 1
         number = self._number
         began_ns = 0
 
         async def write() -> list[Settled]:
-            nonlocal began_ns, settlements
+            nonlocal began_ns, batch
             began_ns = time.monotonic_ns()
-            if not _is_true(works, settlements, began_ns):
-                settlements = self._settlements(works)
+            if not self._is_true(batch, began_ns):
+                batch = self._encoded_of(works)
             try:
-                return await self._store.settle(number, settlements, held=len(self.inflight))
+                return await self._store.settle(number, batch.settlements, held=len(self.inflight))
             except Exception as exc:
                 self._probe.settle_failed(exc, began_ns=began_ns, ended_ns=time.monotonic_ns())
                 raise
@@ -129,14 +143,6 @@ class Settler:
         if len(done) < len(works):
             for work, status in zip(works, statuses, strict=True):
                 self._refused(work, status)
-
-
-def _is_true(works: Sequence[Work], settlements: Sequence[Settlement], now_ns: int) -> bool:
-    """Whether what was encoded is still so: a run may have taken over a new delivery, a heartbeat written a record."""
-    return now_ns - works[0].run.settled_ns < _FRESH_NS and all(
-        one.attempt == work.run.delivery.attempt and one.recorded == work.recorded
-        for one, work in zip(settlements, works, strict=True)
-    )
 
 
 def _reply_bytes(work: Work) -> int:
