@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.backlog import CPU, RATE, SERVER, drained, fill
+from benchmarks.backlog import CPU, HELD_BACK, RATE, SERVER, drained, fill, let_in, warm
 from benchmarks.case import Case, Figure, Goal, Measure
 from benchmarks.contenders import ours
 
 if TYPE_CHECKING:
     from benchmarks.case import Figures, Run, Scale
+    from benchmarks.processes import Program
     from benchmarks.stage import Stage
 
 _COMPUTING: Final = "benchmarks.busy"
 
 
+def _started(stage: Stage, *, count: int, tools: str) -> Program:
+    worker = stage.start(ours("--processes", str(count), "--concurrency", "200", tools=tools))
+    stage.until(lambda: stage.look.zcard(stage.keys.workers) == count, f"there are {count} workers", worker)
+    return worker
+
+
 def _processes(count: int, tools: str, calls: int) -> Run:
     def run(stage: Stage, scale: Scale) -> Figures:
         waiting = scale.of(calls, quick=calls // 10)
-        worker = stage.start(ours("--processes", str(count), tools=tools))
-        stage.until(lambda: stage.look.zcard(stage.keys.workers) == count, f"there are {count} workers", worker)
         if tools == _COMPUTING:
-            fill(stage, waiting, tool="compute", args={})
+            fill(stage, waiting, tool="compute", args={}, stream=HELD_BACK)
         else:
-            fill(stage, waiting)
+            fill(stage, waiting, stream=HELD_BACK)
+        worker = warm(stage, partial(_started, count=count, tools=tools))
+        let_in(stage)
         figures = drained(stage, worker, waiting)
         cores = len(os.sched_getaffinity(0))
         return {**figures, "machine": figures["busy"] / cores * 100, "core": figures["server_busy"] * 100}
