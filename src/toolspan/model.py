@@ -223,7 +223,8 @@ class Timings:
 class Run:
     """What is known about the work on one delivery, as it becomes known. Times are monotonic ns; 0: not yet.
 
-    *settling_ns* is when it was known how the call ends, *settled_ns* when the script that writes this was sent.
+    *settling_ns* is when it was known how the call ends, *settled_ns* when its reply was encoded, to be sent at once or
+    within milliseconds, behind the batch before.
     """
 
     delivery: Delivery

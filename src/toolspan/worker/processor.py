@@ -74,7 +74,7 @@ class Processor:
         try:
             story = self._begin(work)
         except Exception as exc:  # noqa: BLE001
-            story = raising(exc)
+            story = _raising(exc)
         return None if story is None else self.contained(work, story)
 
     def contained(self, work: Work, story: Awaitable[None]) -> Coroutine[Any, Any, None]:
@@ -307,7 +307,7 @@ async def kept_apart(
         await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
 
 
-async def raising(error: Exception) -> NoReturn:
+async def _raising(error: Exception) -> NoReturn:
     """Make a story of what went wrong before there was one."""
     raise error
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
+from toolspan.errors import StoreError
 from toolspan.model import Succeeded, value
 from toolspan.store.steps import Settled
 
@@ -125,7 +126,7 @@ class Settler:
                 batch = self._encoded_of(works)
             try:
                 return await self._store.settle(number, batch.settlements, held=len(self.inflight))
-            except Exception as exc:
+            except StoreError as exc:
                 self._probe.settle_failed(exc, began_ns=began_ns, ended_ns=time.monotonic_ns())
                 raise
 
