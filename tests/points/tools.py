@@ -17,15 +17,9 @@ if TYPE_CHECKING:
     from toolspan.model import Outcome, Run
 
 
-@tool(name="until.once", delivery="at_most_once")
-async def until_once(path: str, release: str) -> int:
-    """Mark the start and wait until a file is there, at most once."""
-    return await toolbox.until(path, release)
-
-
 @tool(name="until.sync")
 def until_sync(path: str, release: str) -> None:
-    """Do the same in a thread, and more than once."""
+    """Mark the start and wait until a file is there, in a thread."""
     with Path(path).open("a") as file:
         file.write("\n")
     while not Path(release).exists():

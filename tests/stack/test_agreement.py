@@ -18,7 +18,7 @@ from tests.stack.process import Process, free_port
 from tests.support.eventually import eventually
 from tests.support.runs import starts
 from tests.support.variables import not_ours, saying
-from tests.telemetry.agreement import Story, figures, show, strays
+from tests.telemetry.agreement import Figure, Story, figures, show, strays
 from toolspan import ToolClient, ToolspanError
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ SILENT: Final = 4
 FROZEN_EVERY: Final = 4
 WORKERS: Final = 3
 PATIENCE: Final = 60.0
+_LATER: Final = {"reaps", "calls of callers, by outcome"}
+"""What is looked at in the end only."""
+
 _REAPED_AFTER_MS: Final = 2_000
 
 _TO_BACKENDS: Final = """
@@ -111,7 +114,7 @@ class Run:
         runs, release = self._folder / f"runs-{number}", self._folder / f"release-{number}"
         for n in range(HELD):
             await self._plane.append("until", f"{number}-{n}", path=str(runs), release=str(release))
-        await self._plane.append("once", f"{number}-once", path=str(runs), seconds=2.5)
+        await self._plane.append("until.once", f"{number}-once", path=str(runs), release=str(release))
         for n in range(SILENT):
             await self._plane.append("fails", f"{number}-silent-{n}", reply=False)
         self._silent += SILENT
@@ -158,15 +161,19 @@ class Run:
     async def _agreed(self) -> None:
         """Wait until all that has happened was exported: whoever is killed takes nothing else with him."""
 
+        differing: list[Figure] = []
+
         async def agree() -> bool:
             # Whatever is looked at grows with every call.
             await asyncio.sleep(0.2)
             story = await self.story()
-            return all(
-                one.agrees for one in figures(story) if one.name not in {"reaps", "calls of callers, by outcome"}
-            )
+            differing[:] = [one for one in figures(story) if not one.agrees and one.name not in _LATER]
+            return not differing
 
-        await eventually(agree, because="what has ended was exported", within=PATIENCE)
+        try:
+            await eventually(agree, because="what has ended was exported", within=PATIENCE)
+        except AssertionError:
+            pytest.fail("\n".join(map(repr, differing)))
 
     async def replay(self) -> None:
         """Put the dead letters of failed tools back; they fail once more."""

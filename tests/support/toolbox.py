@@ -58,6 +58,12 @@ async def until(path: str, release: str) -> int:
     return count
 
 
+@tool(name="until.once", delivery="at_most_once")
+async def until_once(path: str, release: str) -> int:
+    """Do the same, at most once."""
+    return await until(path, release)
+
+
 @tool
 async def asks_again(path: str, release: str) -> None:
     """Do the same, and then ask for another attempt."""
