@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,7 +81,8 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path
     before = root.handlers[:], root.level
     path = tmp_path / "stderr"
     with path.open("w", buffering=1) as file:
-        monkeypatch.setattr(sys, "stderr", file)
+        # What captures stderr for the tests puts its own there once more when the test begins.
+        monkeypatch.setattr(logs, "_STDERR", file)
         logs.configure("info", json=True)
         yield path
         root.handlers[:], root.level = before

@@ -83,6 +83,24 @@ def test_a_program_that_has_not_said_what_it_wants_has_its_stdout_for_itself(
     assert "call.settled" not in told.err
 
 
+def test_lines_go_to_what_stderr_is_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever captures it for a while closes what he has put there."""
+    structlog.reset_defaults()
+    with monkeypatch.context() as meanwhile:
+        before = io.StringIO()
+        meanwhile.setattr("sys.stderr", before)
+        leave_stdout_alone()
+        logger = log().bind()
+        logger.info("worker.started")
+        before.close()
+    after = io.StringIO()
+    monkeypatch.setattr("sys.stderr", after)
+    logger.info("worker.stopped")
+    structlog.reset_defaults()
+
+    assert "worker.stopped" in after.getvalue()
+
+
 def test_what_a_program_has_configured_is_left_as_it_is() -> None:
     with structlog.testing.capture_logs() as lines:
         structlog.configure()

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 import structlog
 from opentelemetry.trace import get_current_span
@@ -18,6 +18,7 @@ from toolspan.telemetry.outages import told
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
+    from typing import TextIO
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: Final[tuple[Level, ...]] = ("debug", "info", "warning", "error")
@@ -37,6 +38,21 @@ _OUTAGE: Final = ("Transient error ", "Failed to export ")
 _JSON_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
+
+
+class _Stderr:
+    """Whatever stderr is when a line is written: programs put something else there, and tests do for a while."""
+
+    def write(self, text: str) -> int:
+        """Write *text*."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Have it written now."""
+        sys.stderr.flush()
+
+
+_STDERR: Final = cast("TextIO", _Stderr())
 
 
 def configure(
@@ -64,7 +80,7 @@ def configure(
             structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_STDERR),
         cache_logger_on_first_use=True,
     )
     # What libraries have to say goes the same way; what the exporters say, no further than to us.
@@ -88,7 +104,7 @@ def leave_stdout_alone() -> None:
         structlog.configure(
             processors=[*structlog.get_config()["processors"][:-1], _STACKS, partial(_redacted, Redactor()), _PLAIN],
             wrapper_class=structlog.make_filtering_bound_logger("info"),
-            logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+            logger_factory=structlog.WriteLoggerFactory(file=_STDERR),
         )
 
 
