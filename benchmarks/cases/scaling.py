@@ -66,5 +66,6 @@ CASE: Final = Case(
     ),
     note="A no-op call takes the server nearly as long as the worker, so that one process and the server come close to "
     "two cores already. The last columns say how much of the machine and how much of one core for the server that was: "
-    "where either is used up, that is the limit, and not what we do.",
+    "where either is used up, that is the limit, and not what we do. With two processes of no-op calls neither is: "
+    "three processes take turns on two cores, and what they wait for meanwhile is not known yet.",
 )
