@@ -72,7 +72,7 @@ async def test_a_quick_call_takes_few_calls_of_functions(plane: Plane, settings:
             sys.setprofile(None)
 
     each = calls / CALLS
-    assert each <= 52, f"{each:.1f} calls of our functions for each call of a tool, those for its batch included"
+    assert each <= 44, f"{each:.1f} calls of our functions for each call of a tool, those for its batch included"
 
 
 async def test_quick_calls_share_their_tasks(plane: Plane, settings: Settings) -> None:
