@@ -259,6 +259,11 @@ class Run:
         if self.delivery.origin == "first" and call.replay_of is not None:
             self.delivery.origin = "replay"
 
+    def replies(self, now_ns: int) -> None:
+        """Note that its reply is encoded now, and what that tells of the phases."""
+        self.settled_ns = now_ns
+        self.told = self.timings
+
     @property
     def timings(self) -> Timings:
         """The phases that have happened so far. A tool that was left behind at the drain has not ended."""

@@ -179,7 +179,7 @@ class Completer:
 
         async def write() -> Quarantined:
             nonlocal buried
-            run.settled_ns = time.monotonic_ns()
+            run.replies(time.monotonic_ns())
             buried = await self._store.quarantine(
                 Burial(
                     entry_id=work.entry_id,
@@ -244,8 +244,7 @@ class Completer:
     def _settlement(self, work: Work, now_ns: int) -> Settlement:
         run = work.run
         call, outcome, delivery = run.call, run.outcome, run.delivery
-        run.settled_ns = now_ns
-        run.told = run.timings
+        run.replies(now_ns)
         if call is None or outcome is None:
             message = "a reply needs a call and its outcome"
             raise RuntimeError(message)
