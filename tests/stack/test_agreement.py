@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import signal
 import sys
 from collections import Counter
@@ -18,7 +17,7 @@ from tests.stack.process import Process, free_port
 from tests.support.eventually import eventually
 from tests.support.runs import starts
 from tests.support.variables import not_ours, saying
-from tests.telemetry.agreement import Figure, Story, figures, show, strays
+from tests.telemetry.agreement import Figure, Story, figures, show, steps_in, strays
 from toolspan import ToolClient, ToolspanError
 
 if TYPE_CHECKING:
@@ -93,19 +92,17 @@ class Run:
         self._collector = collector
         self._client = client
         self._folder = folder
-        self._chance = random.Random(7)
         self._running: dict[str, WorkerProcess] = {}
         self._started = 0
         self._outcomes: list[str] = []
         self._killed: list[str] = []
-        self._silent = 0
 
     async def start_worker(self, **more: Any) -> None:
         """Start one more, with *more* variables."""
         known = set(await self._plane.beating())
         self._started += 1
-        variables: dict[str, Any] = {name: os.environ[name] for name in os.environ if name.startswith("OTEL_")}
-        worker = await self._workers.start("--log-level", "info", name=f"w{self._started}", **variables, **more)
+        variables: dict[str, Any] = {**_exporting(), **more}
+        worker = await self._workers.start("--log-level", "info", name=f"w{self._started}", **variables)
         [name] = set(await self._plane.beating()) - known
         self._running[name] = worker
 
@@ -117,7 +114,6 @@ class Run:
         await self._plane.append("until.once", f"{number}-once", path=str(runs), release=str(release))
         for n in range(SILENT):
             await self._plane.append("fails", f"{number}-silent-{n}", reply=False)
-        self._silent += SILENT
         bad = ("v", "1", "id", f"{number}-bad", "tool", "echo", "args", "[]", "reply_to", self._plane.reply_to)
         await self._plane.add(*bad)
         await self._call_quick_ones(number)
@@ -127,13 +123,13 @@ class Run:
         [(name, _)] = held.most_common(1)
         if number % FROZEN_EVERY == FROZEN_EVERY - 1:
             self._running[name].signal(signal.SIGSTOP)
-            await eventually(lambda: self._holds_nothing(name), because="others take over", within=PATIENCE)
-            self._running[name].signal(signal.SIGCONT)
         else:
             self._running.pop(name).kill()
             self._killed.append(name)
             await self.start_worker()
-            await eventually(lambda: self._holds_nothing(name), because="others take over", within=PATIENCE)
+        await eventually(lambda: self._holds_nothing(name), because="others take over", within=PATIENCE)
+        if name in self._running:
+            self._running[name].signal(signal.SIGCONT)
         release.touch()
         await eventually(self._is_over, because="all has its end", within=PATIENCE)
 
@@ -177,11 +173,7 @@ class Run:
 
     async def replay(self) -> None:
         """Put the dead letters of failed tools back; they fail once more."""
-        variables = {
-            **not_ours(),
-            **saying(self._plane.settings),
-            **{name: os.environ[name] for name in os.environ if name.startswith("OTEL_")},
-        }
+        variables = {**not_ours(), **saying(self._plane.settings), **_exporting()}
         command = ("dlq", "replay", "--all-matching", "--reason", "tool_failed")
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "toolspan", *command, env=variables)
         assert await process.wait() == 0
@@ -200,22 +192,17 @@ class Run:
         return await self._reaped() == len(self._killed)
 
     async def _reaped(self) -> int:
-        keys = self._plane.keys
-        there: Any = await self._plane.redis.execute_command("XINFO", "CONSUMERS", keys.calls, keys.group)
-        names = {info[1].decode() if isinstance(info, list) else info["name"].decode() for info in there}
-        return len(set(self._killed) - names)
+        return len({*self._killed} - {*await self._plane.consumers()})
 
     async def story(self) -> Story:
         """Tell what is known so far."""
         keys, redis = self._plane.keys, self._plane.redis
-        steps: Any = await redis.execute_command("XRANGE", keys.events, "-", "+")
         audit: Any = await redis.execute_command("XRANGE", keys.audit, "-", "+")
-        named = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in steps]
         letters = Counter((letter.reason, letter.error_type) for letter in await self._plane.dead_letters())
         letters["tool_failed", "tool_error"] += len(audit)
         return Story(
             await self._plane.replies(),
-            Counter((step[b"event"].decode(), step[b"reason"].decode()) for step in named),
+            await steps_in(self._plane),
             +letters,
             {str(number): outcome for number, outcome in enumerate(self._outcomes)},
             self._collector,
@@ -223,6 +210,11 @@ class Run:
             reaped=await self._reaped(),
             replayed=len(audit),
         )
+
+
+def _exporting() -> dict[str, str]:
+    """Say where telemetry goes, as this process was told."""
+    return {name: value for name, value in os.environ.items() if name.startswith("OTEL_")}
 
 
 @pytest.mark.timeout(300)

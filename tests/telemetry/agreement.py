@@ -12,6 +12,7 @@ from rich.table import Table
 from tests.telemetry.collector import plain
 
 if TYPE_CHECKING:
+    from tests.support.plane import Plane
     from tests.telemetry.collector import Collector
     from toolspan.model import Reply
 
@@ -88,6 +89,13 @@ class Figure:
         """Whether all who tell it tell the same."""
         told = [one for one in (self.redis, self.counters, self.spans, self.events) if one is not None]
         return len(told) > 1 and all(one == told[0] for one in told)
+
+
+async def steps_in(plane: Plane) -> Count:
+    """Count the exceptional steps that lie in Redis, by name and reason."""
+    found: Any = await plane.redis.execute_command("XRANGE", plane.keys.events, "-", "+")
+    steps = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found]
+    return Counter((step[b"event"].decode(), step[b"reason"].decode()) for step in steps)
 
 
 def figures(story: Story) -> list[Figure]:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.eventually import eventually
 from tests.support.runs import starts
-from tests.telemetry.agreement import Story, figures, strays
+from tests.telemetry.agreement import Story, figures, steps_in, strays
 from toolspan import ToolClient, ToolspanError
 
 if TYPE_CHECKING:
@@ -63,11 +63,9 @@ async def story(plane: Plane, workers: Workers, collector: Collector, tmp_path: 
     for worker in (frozen, survivor):
         worker.signal(signal.SIGTERM)
         assert await worker.exited() == 0
-    steps: Any = await plane.redis.execute_command("XRANGE", plane.keys.events, "-", "+")
-    named = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in steps]
     return Story(
         await plane.replies(),
-        Counter((step[b"event"].decode(), step[b"reason"].decode()) for step in named),
+        await steps_in(plane),
         Counter((letter.reason, letter.error_type) for letter in await plane.dead_letters()),
         outcomes,
         collector,

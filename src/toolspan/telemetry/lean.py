@@ -84,11 +84,7 @@ class LeanSpans(Spans):
             trace_id, parent, flags = found
             known = int(flags, 16)
             sampled_above = bool(known & _SAMPLED)
-        rule = self._rule
-        if sampled_above is not None and rule.by_parent:
-            sampled = sampled_above
-        else:
-            sampled = rule.samples(trace_id, sampled_above)
+        sampled = self._rule.samples(trace_id, sampled_above)
         counts = self._counts
         counts.started[2 * (sampled_above is not None) + sampled] += 1
         counts.live += sampled
@@ -209,19 +205,6 @@ class LeanSpans(Spans):
         if type(record) is not Record:
             return super().sampled(run)
         return record if (record.sampled or _has_failed(run)) else None
-
-    def examples(self, runs: Sequence[Run]) -> dict[int, Example]:
-        """Name the `process` spans of those *runs* whose spans are exported, by their place among them."""
-        found: dict[int, Example] = {}
-        for place, run in enumerate(runs):
-            record = run.recording
-            if type(record) is not Record:
-                example = super().sampled(run)
-                if example is not None:
-                    found[place] = example
-            elif record.sampled or _has_failed(run):
-                found[place] = record
-        return found
 
     def ids(self, run: Run) -> tuple[bytes, bytes, bytes]:
         """Derive the ids of `process`, `execute_tool` and `send` of the reply."""

@@ -45,22 +45,26 @@ class Batcher(Generic[Item, Answer]):
         """Send batches until cancelled. *send* must not fail: an item that it loses would wait for ever."""
         while True:
             await self._wake.wait()
-            asked = self._take()
+            asked = take(
+                self._waiting, most=self._most, most_bytes=self._most_bytes, size=lambda one: self._size(one[0])
+            )
+            if not self._waiting:
+                self._wake.clear()
             answers = await self._send([item for item, _ in asked])
             for (_, future), answer in zip(asked, answers, strict=True):
                 # Whoever was cancelled does not wait any more.
                 if not future.done():
                     future.set_result(answer)
 
-    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
-        batch = self._waiting[: self._most]
-        room = self._most_bytes
-        for count, (item, _) in enumerate(batch, start=1):
-            room -= self._size(item)
-            if room <= 0:
-                batch = batch[:count]
-                break
-        del self._waiting[: len(batch)]
-        if not self._waiting:
-            self._wake.clear()
-        return batch
+
+def take(waiting: list[Item], *, most: int, most_bytes: int, size: Callable[[Item], int]) -> list[Item]:
+    """Take a batch away from what is *waiting*: at most *most*, and no more once their sizes add up to *most_bytes*."""
+    batch = waiting[:most]
+    room = most_bytes
+    for count, item in enumerate(batch, start=1):
+        room -= size(item)
+        if room <= 0:
+            batch = batch[:count]
+            break
+    del waiting[: len(batch)]
+    return batch

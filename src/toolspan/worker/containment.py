@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from toolspan.model import Failed, value
 
@@ -50,6 +50,11 @@ async def contained(run: Run, task: asyncio.Task[None] | None, theirs: Awaitable
         with suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
     return result
+
+
+async def raising(error: BaseException) -> NoReturn:
+    """Raise what was raised before there was anybody to await it."""
+    raise error
 
 
 def failed(kind: ErrorType, exc: BaseException, redact: Callable[[str], str], *, retryable: bool = False) -> Failed:

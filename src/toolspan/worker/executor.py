@@ -6,14 +6,14 @@ import asyncio
 import math
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from toolspan.codec import NotJsonError, dumps, nested_within
 from toolspan.model import Failed, Succeeded
 from toolspan.tools.context import CurrentCall, run_for
 from toolspan.tools.registry import Retry
 from toolspan.tools.signature import InvalidArgumentsError
-from toolspan.worker.containment import Raised, clip, contained, failed
+from toolspan.worker.containment import Raised, clip, contained, failed, raising
 from toolspan.worker.line import NotAdmittedError
 from toolspan.worker.timekeeper import Timekeeper
 
@@ -113,7 +113,7 @@ class Executor:
                 return self._encode(tool, end.value)
             theirs = _given(end.value)
         except BaseException as exc:  # noqa: BLE001
-            theirs = _raised(exc)
+            theirs = raising(exc)
         else:
             theirs = self._timekeeper.limited(run, limit[0], running, waits_for)
         return self._ended(run, task, tool, limit, theirs, entered)
@@ -179,7 +179,3 @@ def too_late() -> Failed:
 
 async def _given(result: Any) -> Any:
     return result
-
-
-async def _raised(error: BaseException) -> NoReturn:
-    raise error

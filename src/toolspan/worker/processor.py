@@ -6,13 +6,13 @@ import asyncio
 import random
 import secrets
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from toolspan.errors import MalformedEntryError
 from toolspan.model import OTHER_TOOL, Failed, NewerCall, Succeeded, ToolCall
 from toolspan.store.steps import Started
 from toolspan.tools.registry import Retry
-from toolspan.worker.containment import failed
+from toolspan.worker.containment import failed, raising
 from toolspan.worker.executor import too_late
 from toolspan.worker.line import NotAdmittedError
 
@@ -74,7 +74,7 @@ class Processor:
         try:
             story = self._begin(work)
         except Exception as exc:  # noqa: BLE001
-            story = _raising(exc)
+            story = raising(exc)
         return None if story is None else self.contained(work, story)
 
     def contained(self, work: Work, story: Awaitable[None]) -> Coroutine[Any, Any, None]:
@@ -305,11 +305,6 @@ async def kept_apart(
     except Exception as exc:  # noqa: BLE001
         probe.bug("process", exc)
         await fail(work, failed("worker_error", exc, probe.redact, retryable=True))
-
-
-async def _raising(error: Exception) -> NoReturn:
-    """Make a story of what went wrong before there was one."""
-    raise error
 
 
 async def _all_of(story: Coroutine[Any, Any, None] | None) -> None:

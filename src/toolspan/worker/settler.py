@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from toolspan.errors import StoreError
 from toolspan.model import Succeeded, value
 from toolspan.store.steps import Settled
+from toolspan.worker.batcher import take
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -80,26 +81,16 @@ class Settler:
             await self._wake.wait()
             while self._gathers():  # noqa: ASYNC110 - a turn of the loop
                 await asyncio.sleep(0)
-            await self._encoded.put(self._encoded_of(self._take()))
+            works = take(self._waiting, most=self._most, most_bytes=MAX_BATCH_BYTES, size=_reply_bytes)
+            if not self._waiting:
+                self._wake.clear()
+            await self._encoded.put(self._encoded_of(works))
 
     def _gathers(self) -> bool:
         """Whether more is about to come: together it is cheaper, but no reply waits for long for those of others."""
         if len(self._waiting) >= self._most or not self.inflight.busy:
             return False
         return time.monotonic_ns() - self._waiting[0].run.settling_ns < _LONGEST_GATHERING_NS
-
-    def _take(self) -> list[Work]:
-        works = self._waiting[: self._most]
-        room = MAX_BATCH_BYTES
-        for count, work in enumerate(works, start=1):
-            room -= _reply_bytes(work)
-            if room <= 0:
-                works = works[:count]
-                break
-        del self._waiting[: len(works)]
-        if not self._waiting:
-            self._wake.clear()
-        return works
 
     def _encoded_of(self, works: list[Work]) -> _Batch:
         now_ns = time.monotonic_ns()
