@@ -287,9 +287,9 @@ def test_after_the_end_nothing_is_taken_and_that_is_counted(receiver: Receiver, 
 @BY_HTTP
 def test_a_bug_costs_one_batch_and_not_all_that_follow(receiver: Receiver, exporting: Exporting) -> None:
     # Nothing of ours writes it so.
-    exporting.outbox.put([(3, "no call")])
+    exporting.outbox.put([(3, b"no spans")])
     with capture_logs() as lines:
-        exporting.outbox.writes_plain_by(lambda calls: [bytes(call[7]) for call in calls])
+        exporting.outbox.frames_by(lambda calls: [bytes(calls[7])])
         exporting.outbox.force_flush()
     exporting.export()
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.support.eventually import eventually
 from toolspan.codec import NOTHING
@@ -110,6 +111,40 @@ async def test_the_next_batch_is_encoded_while_one_is_on_its_way_and_sent_behind
     assert redis.sizes == [1, 2, 1]
     assert [number for number, _ in redis.batches] == [1, 2, 3]
     assert all(one.ended for one in works)
+
+
+async def test_a_batch_is_told_of_while_redis_has_the_next_one() -> None:
+    redis = Redis()
+    sent: list[int] = []
+    async with settling(redis) as (made, _):
+        made._probe.settled = lambda *_, **__: sent.append(len(redis.batches))  # type: ignore[method-assign]
+        made.submit(work(0))
+        await eventually(lambda: redis.sizes == [1], because="one is on its way")
+        made.submit(work(1))
+        await _some_turns()
+        redis.go.set()
+        await eventually(lambda: len(sent) == 2, because="both are told of")
+
+    assert sent == [2, 2]
+
+
+async def test_a_bug_in_telling_of_a_batch_costs_what_is_told_of_it_and_nothing_else() -> None:
+    redis = Redis()
+    redis.go.set()
+
+    def broken(*_: Any, **__: Any) -> None:
+        message = "a bug"
+        raise RuntimeError(message)
+
+    with capture_logs() as lines:
+        async with settling(redis) as (made, _):
+            made._probe.settled = broken  # type: ignore[method-assign]
+            for number in range(2):
+                made.submit(work(number))
+                await eventually(lambda: len(redis.let_go) == number + 1, because="it is settled")  # noqa: B023
+            await _some_turns()
+
+    assert [(line["event"], line["step"]) for line in lines] == [("toolspan.failed", "settle")] * 2
 
 
 async def test_it_waits_for_what_is_about_to_come_but_not_for_more_than_a_batch(

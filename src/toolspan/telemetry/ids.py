@@ -38,33 +38,24 @@ class DerivedIds(IdGenerator):
 def span_id_of(delivery: Delivery, call_id: str, consumer: str, *, attempt: int | None = None, role: str = "") -> int:
     """Derive the id of the `process` span of an attempt, or with *role* of a span below it."""
     number = delivery.attempt if attempt is None else attempt
-    return _digest(f"{call_id}\0{delivery.entry_id}\0{number}\0{consumer}", 8) ^ _ROLES[role] or 1
+    return int.from_bytes(_digest(f"{call_id}\0{delivery.entry_id}\0{number}\0{consumer}")[_PART_OF[role]])
 
 
 def first_span_ids_of(entry_id: str, call_id: str, consumer: str) -> tuple[bytes, bytes, bytes]:
     """Derive the ids of `process`, `execute_tool` and `send` of a first attempt, as `span_id_of` does."""
-    process = blake2b(_bytes(f"{call_id}\0{entry_id}\x001\0{consumer}"), digest_size=8).digest()
-    number = int.from_bytes(process)
-    return process, (number ^ _TOOL).to_bytes(8), (number ^ _SEND).to_bytes(8)
+    digest = _digest(f"{call_id}\0{entry_id}\x001\0{consumer}")
+    return digest[:8], digest[8:16], digest[16:24]
 
 
 def trace_id_of(call_id: str) -> int:
     """Derive the trace id of a call that brought no trace context."""
-    return _digest(call_id, 16)
-
-
-# Which they are does not matter: they tell the spans of one attempt from each other.
-_ROLES: Final = {
-    role: int.from_bytes(blake2b(role.encode(), digest_size=8).digest()) if role else 0
-    for role in ("", "execute_tool", "send", "settle")
-}
-_TOOL, _SEND = _ROLES["execute_tool"], _ROLES["send"]
-
-
-def _digest(text: str, size: int) -> int:
     # Zero is no valid id.
-    return int.from_bytes(blake2b(_bytes(text), digest_size=size).digest()) or 1
+    return int.from_bytes(_digest(call_id)[:16]) or 1
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode() if text.isascii() else text.encode(errors="replace")
+_PART_OF: Final = {"": slice(8), "execute_tool": slice(8, 16), "send": slice(16, 24), "settle": slice(24, 32)}
+"""Which part of one hash is the id of which span."""
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode() if text.isascii() else text.encode(errors="replace")).digest()

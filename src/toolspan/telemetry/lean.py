@@ -12,7 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import INVALID_SPAN, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace import set_span_in_context as with_span
 
-from toolspan.model import Failed
+from toolspan.model import Failed, Succeeded
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry import clock, propagation
 from toolspan.telemetry.ids import first_span_ids_of, trace_id_of
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
     from toolspan.keys import Keys
-    from toolspan.model import Outcome, Run, ToolCall
+    from toolspan.model import Outcome, Run
     from toolspan.telemetry.histograms import Example
-    from toolspan.telemetry.otlp.calls import Error, Plain
-    from toolspan.telemetry.otlp.outbox import Outbox
+    from toolspan.telemetry.otlp.calls import Error
+    from toolspan.telemetry.otlp.outbox import Outbox, Plain
     from toolspan.telemetry.sampling import Rule
     from toolspan.telemetry.spans import Entered
 
@@ -65,7 +65,9 @@ class LeanSpans(Spans):
         self._outbox = outbox
         self._rule = rule
         self._counts = outbox.spans
-        outbox.writes_plain_by(Calls(resource, scope, keys, self._consumer, self._server).write)
+        calls = Calls(resource, scope, keys, self._consumer, self._server)
+        self._write = calls.write
+        outbox.frames_by(calls.part_of_request)
 
     def begin(self, run: Run) -> None:
         """Begin to keep what is known of *run*."""
@@ -116,71 +118,30 @@ class LeanSpans(Spans):
         return _written(record, 2)
 
     def end(self, runs: Sequence[Run], *, outcome: str, ended_ns: int, batch: int = 1, sent: bool = True) -> None:
-        """Hand on what is known of *runs*."""
+        """Write the spans of *runs*, and hand them on."""
         # One offset for all of them, whatever was done to the clock meanwhile.
         offset_ns = clock.offset_ns()
-        calls: list[Plain] = []
+        counts, write = self._counts, self._write
+        written: list[Plain] = []
         for run in runs:
             record = run.recording
             if type(record) is not Record:
                 self._end(run, outcome=outcome, ended_ns=ended_ns, batch=batch, sent=sent)
                 continue
             run.recording = None
-            self._counts.live -= record.sampled
-            if run.call is not None and (record.sampled or _has_failed(run)):
-                calls.append(self._plain(run, run.call, record, outcome, offset_ns, ended_ns, batch, sent))
+            counts.live -= record.sampled
+            if (call := run.call) is not None and (record.sampled or _has_failed(run)):
+                result = run.outcome
+                errors = _NONE if type(result) is Succeeded else (_error_of(result), _error_of(run.unsent or result))
+                if record.taken_over is not None:
+                    record.executed = False
+                    fail(record.taken_over, run.unsent or result)
+                    record.taken_over.end(offset_ns + (run.tool_ended_ns or ended_ns))
+                record.replied = record.replied and sent
+                counts.below += record.executed + record.replied
+                written.append(write(run, call, record, outcome, offset_ns, ended_ns, batch, errors))
             record.ended()
-        self._outbox.put(calls)
-
-    def _plain(  # noqa: PLR0917 - done for every call
-        self,
-        run: Run,
-        call: ToolCall,
-        record: Record,
-        outcome: str,
-        offset_ns: int,
-        ended_ns: int,
-        batch: int,
-        sent: bool,
-    ) -> Plain:
-        delivery = run.delivery
-        process, tool, reply = record.ids
-        end_ns = offset_ns + ended_ns
-        error = _error_of(run.outcome)
-        tool_error = error if run.unsent is None else _error_of(run.unsent)
-        tool_ended_ns = offset_ns + run.tool_ended_ns if run.tool_ended_ns else end_ns
-        if record.taken_over is not None:
-            fail(record.taken_over, run.unsent or run.outcome)
-            record.taken_over.end(tool_ended_ns)
-        own_tool = record.executed and record.taken_over is None
-        replied = record.replied and sent
-        self._counts.below += own_tool + replied
-        timings = run.told or run.timings
-        return (
-            1 + own_tool + replied,
-            bytes.fromhex(record.trace),
-            bytes.fromhex(record.parent),
-            process,
-            tool if own_tool else b"",
-            reply if replied else b"",
-            offset_ns + delivery.read_ns,
-            offset_ns + run.tool_began_ns if run.tool_began_ns else end_ns,
-            tool_ended_ns,
-            offset_ns + run.settling_ns if run.settling_ns else end_ns,
-            end_ns,
-            delivery.entry_id,
-            call.id,
-            call.tool_call_id or call.id,
-            call.tool,
-            call.reply_to or self._reply_template,
-            sum(map(len, delivery.fields)),
-            delivery.origin,
-            outcome,
-            (timings.queue, timings.admission, timings.execute, timings.settle),
-            batch,
-            error,
-            tool_error,
-        )
+        self._outbox.put(written)
 
     def drop(self, run: Run) -> None:
         """Forget the spans of a run whose end somebody else tells."""
@@ -231,6 +192,9 @@ def _has_failed(run: Run) -> bool:
     """Tell whether *run* is exported even if it was not sampled, as far as that is known."""
     outcome = run.outcome
     return isinstance(outcome, Failed) and outcome.type not in NOT_AN_ERROR
+
+
+_NONE: Final = (None, None)
 
 
 def _error_of(outcome: Outcome | None) -> Error | None:

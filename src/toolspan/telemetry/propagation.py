@@ -13,10 +13,11 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Trace
 if TYPE_CHECKING:
     from toolspan.model import TraceFields
 
-# https://www.w3.org/TR/trace-context/#traceparent-header: later versions may append, version ff is none.
-_TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
-_NO_TRACE: Final = "0" * 32
-_NO_SPAN: Final = "0" * 16
+# https://www.w3.org/TR/trace-context/#traceparent-header: later versions may append, version ff is none, nor are ids of
+# nothing but zeros.
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
+).fullmatch
 _LOW: Final = 2**64 - 1
 _BAGGAGE: Final = W3CBaggagePropagator()
 
@@ -37,13 +38,8 @@ def parse(traceparent: str | None) -> Parent | None:
 
 def split(traceparent: str) -> tuple[str, str, str] | None:
     """Give the trace id, the span id and the flags of a `traceparent` as they stand there; None if it is not one."""
-    found = _TRACEPARENT.fullmatch(traceparent)
-    if found is None:
-        return None
-    trace, span, flags = found.groups()
-    if trace == _NO_TRACE or span == _NO_SPAN or (len(traceparent) > 55 and traceparent[:2] == "00"):  # noqa: PLR2004
-        return None
-    return trace, span, flags
+    found = _TRACEPARENT(traceparent)
+    return None if found is None else found.groups()  # type: ignore[return-value]
 
 
 def capped(traceparent: str, ratio: float) -> str:

@@ -267,11 +267,20 @@ class Spans:
         return Sampled(context.trace_id, context.span_id) if context.trace_flags.sampled else None
 
     def examples(self, runs: Sequence[Run]) -> dict[int, Example]:
-        """Name the `process` spans of those *runs* whose spans are exported, by their place among them."""
+        """Name the `process` spans of the slowest and the quickest of those *runs* whose spans are exported.
+
+        Each by its place among *runs*. These have ended together: how long one took is told by when it could begin.
+        """
         if self._tracer is None:
             return {}
-        found = ((place, self.sampled(run)) for place, run in enumerate(runs))
-        return {place: example for place, example in found if example is not None}
+        exported = {place: example for place, run in enumerate(runs) if (example := self.sampled(run)) is not None}
+        if not exported:
+            return {}
+
+        def ready_ms(place: int) -> int:
+            return runs[place].delivery.ready_ms
+
+        return {place: exported[place] for place in (min(exported, key=ready_ms), max(exported, key=ready_ms))}
 
     def context_before(self, run: Run) -> Context | None:
         """The trace context of the attempt before *run*; that of *run*, if it is not known."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from toolspan.errors import StoreError
@@ -14,6 +15,7 @@ from toolspan.worker.batcher import take
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from toolspan.model import Run
     from toolspan.store.steps import Settlement
     from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
@@ -127,14 +129,23 @@ class Settler:
         for work in done:
             work.ended = True
         self.inflight.settled(*done)
+        tell = partial(self._tell, [work.run for work in done], began_ns=began_ns, ended_ns=ended_ns)
         try:
             # Whoever waits for room reads on before the next batch is sent.
             await asyncio.sleep(0)
         finally:
-            self._probe.settled([work.run for work in done], began_ns=began_ns, ended_ns=ended_ns)
+            # While Redis writes that one, this one is told of.
+            asyncio.get_running_loop().call_soon(tell)
         if len(done) < len(works):
             for work, status in zip(works, statuses, strict=True):
                 self._refused(work, status)
+
+    def _tell(self, runs: list[Run], *, began_ns: int, ended_ns: int) -> None:
+        try:
+            self._probe.settled(runs, began_ns=began_ns, ended_ns=ended_ns)
+        except Exception as exc:  # noqa: BLE001
+            # Redis has taken their ends: what is not told of them must not stop the others.
+            self._probe.bug("settle", exc)
 
 
 def _reply_bytes(work: Work) -> int:

@@ -1,119 +1,45 @@
-"""The spans of ordinary calls as OTLP, from plain values: what they have in common was written once, before."""
+"""The spans of ordinary calls as OTLP: what those of calls that are alike have in common is written once."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from opentelemetry.trace import SpanKind
 
 from toolspan.telemetry import attributes as at
 from toolspan.telemetry.otlp import spans as otlp
-from toolspan.telemetry.otlp.wire import DOUBLE, any_value, key, pair, sized, text, varint
+from toolspan.telemetry.otlp.pattern import Blank, Pattern, framed
+from toolspan.telemetry.otlp.wire import pair, sized, text, varint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     from toolspan.keys import Keys
+    from toolspan.model import Origin, Run, ToolCall
+    from toolspan.telemetry.otlp.outbox import Plain
+    from toolspan.telemetry.otlp.pattern import Part
+    from toolspan.telemetry.record import Record
 
 Error: TypeAlias = tuple[str, str | None]
 """The `error.type` of a span, and the message of its status if that is one of an error."""
 
-Plain: TypeAlias = tuple[
-    int,  # how many spans these are
-    bytes,  # trace id
-    bytes,  # the parent's span id, empty without one
-    bytes,  # of `process`
-    bytes,  # of `execute_tool`, empty without one
-    bytes,  # of `send` of the reply, empty without one
-    int,  # unix nanoseconds: when the entry was read,
-    int,  # when the tool began,
-    int,  # when it ended,
-    int,  # when the outcome was known,
-    int,  # and when it was written
-    str,  # entry id
-    str,  # call id
-    str,  # the model's id of the call, or the call id again
-    str,  # the tool's name, as the call has it
-    str,  # the reply stream
-    int,  # bytes of the entry
-    str,  # how the delivery came
-    str,  # outcome
-    tuple[float | None, ...],  # milliseconds of each phase, in the order of `attributes.PHASES`
-    int,  # how many replies were written with this one
-    Error | None,  # of `process`
-    Error | None,  # of `execute_tool`
-]
-"""One attempt that was the first of its call, as `Calls` takes it. A plain tuple is a tenth of a named one to make."""
+_Failing: TypeAlias = tuple[str, int | None]
+"""The same with the length of the message."""
 
+_PATTERNS_KEPT: Final = 1_024
 _FIRST_ATTEMPT: Final = 1
-_TRACE: Final = sized(otlp.TRACE_ID, bytes(16))[:-16]
-_SPAN: Final = sized(otlp.SPAN_ID, bytes(8))[:-8]
-_PARENT: Final = sized(otlp.PARENT, bytes(8))[:-8]
-_TIMES: Final = Struct("<cQcQ").pack
-_NO_STATUS: Final = sized(otlp.STATUS, b"")
-_WHOLE_LINK: Final = sized(otlp.LINKS, otlp.link(bytes(16), bytes(8), remote=True))
-_LINK, _LINKED, _LINKED_REMOTE = _WHOLE_LINK[:4], _WHOLE_LINK[20:22], _WHOLE_LINK[30:]
-"""What stands before, between and behind the ids of a link."""
-_REMOTE: Final = otlp.FLAGS + otlp.REMOTE
-_LOCAL: Final = otlp.FLAGS + otlp.LOCAL
-
-
-class _Text:
-    """An attribute whose value is some other text in each call. What stands before that depends on its length only."""
-
-    def __init__(self, name: str) -> None:
-        self._key = key(name)
-        self._heads = [self._head(size) for size in range(128)]
-
-    def __call__(self, words: str) -> bytes:
-        value = text(words)
-        size = len(value)
-        return (self._heads[size] if size < len(self._heads) else self._head(size)) + value
-
-    def _head(self, size: int) -> bytes:
-        value = any_value("?" * size)
-        whole = sized(otlp.ATTRIBUTES, self._key + sized(b"", value))
-        return whole[: len(whole) - size]
-
-
-class _Phases:
-    """The attributes of the phases, nearly always all of them."""
-
-    def __init__(self) -> None:
-        self._heads = [attribute(f"{at.PHASE}.{name}", 0.0)[: -len(DOUBLE(0.0))] for name in at.PHASES]
-        self._pack = Struct("<" + "".join(f"{len(head)}sd" for head in self._heads)).pack
-        self._queue, self._admission, self._execute, self._settle = self._heads
-
-    def __call__(self, phases: tuple[float | None, ...]) -> bytes:
-        if None in phases:
-            found = zip(self._heads, phases, strict=True)
-            return b"".join(head + DOUBLE(ms) for head, ms in found if ms is not None)
-        queue, admission, execute, settle = phases
-        return self._pack(
-            self._queue, queue, self._admission, admission, self._execute, execute, self._settle, settle
-        )  # fmt: skip
-
-
-def attribute(name: str, value: Any) -> bytes:
-    """Write one attribute of a span."""
-    return sized(otlp.ATTRIBUTES, pair(name, value))
-
-
-_cached: Final = lru_cache(1024)(attribute)
-"""For what has few values."""
-
-
-def _together(pairs: Mapping[str, Any]) -> bytes:
-    return otlp.attributes(otlp.ATTRIBUTES, pairs)
+_TRACE, _SPAN, _TIME, _MILLISECONDS = Blank("16s"), Blank("8s"), Blank("Q"), Blank("d")
+_ERROR_CODE: Final = 2
+_ALL: Final = (True,) * len(at.PHASES)
+_FINE: Final = (None, ())
 
 
 class Calls:
-    """Writes the spans of a worker's calls."""
+    """Writes the spans of a worker's calls, each of which is the first attempt of its call."""
 
     def __init__(
         self,
@@ -125,89 +51,208 @@ class Calls:
     ) -> None:
         self._resource = resource
         self._scope = scope
-        template = keys.reply_prefix.removesuffix(":")
-        self._server = _together(server)
-        self._ids = (_Text(at.MESSAGE_ID), _Text(at.CONVERSATION_ID), _Text(at.TOOL_CALL_ID))
-        self._phases = _Phases()
+        self._server = server
+        self._template = template = keys.reply_prefix.removesuffix(":")
         self._process = _named(f"process {keys.calls}", SpanKind.CONSUMER)
-        self._process_attributes = _together({
+        self._processing = {
             at.DESTINATION: keys.calls,
             at.OPERATION_NAME: "process",
             at.OPERATION_TYPE: "process",
             at.GROUP: keys.group,
             at.CLIENT_ID: consumer,
-        })  # fmt: skip
-        self._execute_attributes = attribute(at.GEN_AI_OPERATION, "execute_tool")
+        }
         self._send = _named(f"send {template}", SpanKind.PRODUCER)
-        self._send_attributes = _together({at.OPERATION_NAME: "send", at.OPERATION_TYPE: "send"})
-        # What has few values, or the same ones for a while.
-        self._processed = lru_cache(1024)(self._write_processed)
-        self._sent = lru_cache(1024)(self._write_sent)
-        self._send_temporary = _together({at.DESTINATION_TEMPLATE: template, at.DESTINATION_TEMPORARY: True})
+        self._pattern = lru_cache(_PATTERNS_KEPT)(self._made)
 
-    def write(self, calls: Iterable[Plain]) -> list[bytes]:
-        """Write their spans as a part of a request, in pieces."""
-        spans: list[bytes] = []
-        for call in calls:
-            self._add(call, spans)
-        return otlp.group(self._resource, {self._scope: spans})
+    def part_of_request(self, written: Sequence[bytes]) -> Sequence[bytes]:
+        """Give what was written as a part of a request, in pieces."""
+        return otlp.group(self._resource, {self._scope: written})
 
-    def _add(self, call: Plain, spans: list[bytes]) -> None:
-        (
-            _, trace_id, parent, process, tool, reply,
-            read_ns, began_ns, tool_ended_ns, settling_ns, ended_ns,
-            entry_id, call_id, tool_call_id, tool_name, reply_to,
-            body_size, delivery, outcome, phases, batch, error, tool_error,
-        ) = call  # fmt: skip
-        entry, conversation, tool_call = self._ids
-        common = b"".join((
-            self._server, entry(entry_id), conversation(call_id), tool_call(tool_call_id),
-            _cached(at.TOOL_NAME, tool_name),
-        ))  # fmt: skip
-        if tool:
-            spans.append(b"".join((
-                _TRACE, trace_id, _SPAN, tool, _PARENT, process, _named(f"execute_tool {tool_name}", SpanKind.INTERNAL),
-                _TIMES(otlp.START, began_ns, otlp.END, tool_ended_ns),
-                common, self._execute_attributes, *_failed(tool_error), _LOCAL,
-            )))  # fmt: skip
-        if reply:
-            spans.append(b"".join((
-                _TRACE, trace_id, _SPAN, reply, _PARENT, process, self._send,
-                _TIMES(otlp.START, settling_ns, otlp.END, ended_ns),
-                common, self._sent(reply_to, batch), _NO_STATUS, _LOCAL,
-            )))  # fmt: skip
-        above = (_PARENT, parent) if parent else ()
-        linked = (_LINK, trace_id, _LINKED, parent, _LINKED_REMOTE) if parent else ()
-        error_attribute, state = _failed(error)
-        spans.append(b"".join((
-            _TRACE, trace_id, _SPAN, process, *above, self._process,
-            _TIMES(otlp.START, read_ns, otlp.END, ended_ns),
-            common, self._processed(body_size, delivery, outcome), self._phases(phases), error_attribute,
-            *linked, state, _REMOTE if parent else _LOCAL,
-        )))  # fmt: skip
+    def write(  # noqa: PLR0917 - done for every call
+        self,
+        run: Run,
+        call: ToolCall,
+        record: Record,
+        outcome: str,
+        offset_ns: int,
+        ended_ns: int,
+        batch: int,
+        errors: tuple[Error | None, Error | None],
+    ) -> Plain:
+        """Write the spans of *run*, of which *errors* are those of `process` and `execute_tool`.
 
-    def _write_processed(self, body_size: int, delivery: str, outcome: str) -> bytes:
-        attempt = _together({at.BODY_SIZE: body_size, at.ATTEMPT: _FIRST_ATTEMPT, at.DELIVERY: delivery})
-        return self._process_attributes + attempt + attribute(at.OUTCOME, outcome)
+        *offset_ns* turns its times into unix time.
+        """
+        delivery = run.delivery
+        executed, replied = record.executed, record.replied
+        process, tool, reply = record.ids
+        trace, parent = bytes.fromhex(record.trace), bytes.fromhex(record.parent)
+        entry_id, call_id = text(delivery.entry_id), text(call.id)
+        tool_call_id = text(call.tool_call_id) if call.tool_call_id else call_id
+        size, count = varint(sum(map(len, delivery.fields))), varint(batch)
+        timings = run.told or run.timings
+        phases = (timings.queue, timings.admission, timings.execute, timings.settle)
+        known = _ALL if None not in phases else tuple(phase is not None for phase in phases)
+        failing, message = _FINE if errors[0] is None else _failing(errors[0])
+        tool_failing, tool_message = _FINE if errors[1] is None else _failing(errors[1])
+        pattern = self._pattern(
+            call.tool, call.reply_to, delivery.origin, outcome, executed, replied, not parent, len(entry_id),
+            len(call_id), len(tool_call_id), len(size), len(count), known, failing, tool_failing,
+        )  # fmt: skip
+        end_ns = offset_ns + ended_ns
+        blanks: list[bytes | int | float | None] = []
+        if executed:
+            began_ns = offset_ns + run.tool_began_ns if run.tool_began_ns else end_ns
+            tool_ended_ns = offset_ns + run.tool_ended_ns if run.tool_ended_ns else end_ns
+            blanks += (trace, tool, process, began_ns, tool_ended_ns, entry_id, call_id, tool_call_id, *tool_message)
+        if replied:
+            settling_ns = offset_ns + run.settling_ns if run.settling_ns else end_ns
+            blanks += (trace, reply, process, settling_ns, end_ns, entry_id, call_id, tool_call_id, count)
+        above, link = ((parent,), (trace, parent)) if parent else ((), ())
+        read_ns = offset_ns + delivery.read_ns
+        blanks += (trace, process, *above, read_ns, end_ns, entry_id, call_id, tool_call_id, size)
+        blanks += phases if known is _ALL else [phase for phase in phases if phase is not None]
+        blanks += (*link, *message)
+        return 1 + executed + replied, pattern.filled(blanks)
 
-    def _write_sent(self, reply_to: str, batch: int) -> bytes:
-        to = attribute(at.DESTINATION, reply_to)
-        return self._send_attributes + to + self._send_temporary + attribute(at.BATCH_COUNT, batch)
+    def _made(  # noqa: PLR0917 - called in one place
+        self,
+        tool: str,
+        reply_to: str | None,
+        delivery: Origin,
+        outcome: str,
+        executed: bool,
+        replied: bool,
+        root: bool,
+        entry_id: int,
+        call_id: int,
+        tool_call_id: int,
+        size: int,
+        count: int,
+        phases: tuple[bool, ...],
+        failing: _Failing | None,
+        tool_failing: _Failing | None,
+    ) -> Pattern:
+        """Write all of the spans but their blanks; of what is a whole number here, that is the length."""
+        common: list[Part] = [
+            *_known(self._server),
+            *_text(at.MESSAGE_ID, entry_id),
+            *_text(at.CONVERSATION_ID, call_id),
+            *_text(at.TOOL_CALL_ID, tool_call_id),
+            *_known({at.TOOL_NAME: tool}),
+        ]
+        parts: list[Part] = []
+        if executed:
+            parts += _span(
+                _named(f"execute_tool {tool}", SpanKind.INTERNAL),
+                [*common, *_known({at.GEN_AI_OPERATION: "execute_tool"}), *_error_type(tool_failing)],
+                parent=True,
+                status=_status(tool_failing),
+            )
+        if replied:
+            sent = {
+                at.OPERATION_NAME: "send",
+                at.OPERATION_TYPE: "send",
+                at.DESTINATION: reply_to or self._template,
+                at.DESTINATION_TEMPLATE: self._template,
+                at.DESTINATION_TEMPORARY: True,
+            }
+            parts += _span(
+                self._send,
+                [*common, *_known(sent), *_number(at.BATCH_COUNT, count)],
+                parent=True,
+                status=_status(None),
+            )
+        about = {at.ATTEMPT: _FIRST_ATTEMPT, at.DELIVERY: delivery}
+        parts += _span(
+            self._process,
+            [
+                *common,
+                *_known(self._processing),
+                *_number(at.BODY_SIZE, size),
+                *_known({**about, at.OUTCOME: outcome}),
+                *_phases(phases),
+                *_error_type(failing),
+            ],
+            parent=not root,
+            links=() if root else _LINK,
+            status=_status(failing),
+            remote=not root,
+        )
+        return Pattern(parts)
 
 
-@lru_cache(1024)
+def _failing(error: Error) -> tuple[_Failing, Sequence[bytes]]:
+    """Tell what is said of an error, and the message to fill in if there is one."""
+    kind, message = error
+    if message is None:
+        return (kind, None), ()
+    written = text(message)
+    return (kind, len(written)), (written,) if written else ()
+
+
+@lru_cache(_PATTERNS_KEPT)
 def _named(name: str, kind: SpanKind) -> bytes:
     return sized(otlp.NAME, text(name)) + otlp.KIND + varint(kind.value + 1)
 
 
-_FINE: Final = (b"", _NO_STATUS)
+def _span(
+    named: bytes,
+    attributes: Sequence[Part],
+    *,
+    parent: bool,
+    status: Sequence[Part],
+    links: Sequence[Part] = (),
+    remote: bool = False,
+) -> list[Part]:
+    above = framed(otlp.PARENT, [_SPAN]) if parent else []
+    flags = otlp.FLAGS + (otlp.REMOTE if remote else otlp.LOCAL)
+    ids = [*framed(otlp.TRACE_ID, [_TRACE]), *framed(otlp.SPAN_ID, [_SPAN]), *above]
+    times: list[Part] = [otlp.START, _TIME, otlp.END, _TIME]
+    return framed(otlp.SPANS, [*ids, named, *times, *attributes, *links, *framed(otlp.STATUS, status), flags])
 
 
-def _failed(error: Error | None) -> tuple[bytes, bytes]:
-    """Write the attribute and the status of an error."""
-    if error is None:
-        return _FINE
-    kind, message = error
-    # Code 2 is an error; without a message it is none of ours.
-    state = _NO_STATUS if message is None else sized(otlp.STATUS, otlp.status(2, message))
-    return _cached(at.ERROR_TYPE, kind), state
+_LINKED: Final[list[Part]] = [
+    *framed(otlp.TRACE_ID, [_TRACE]),
+    *framed(otlp.SPAN_ID, [_SPAN]),
+    otlp.LINK_FLAGS + otlp.REMOTE,
+]
+_LINK: Final = framed(otlp.LINKS, _LINKED)
+
+
+def _status(failing: _Failing | None) -> list[Part]:
+    # Without a message it is none of ours.
+    if failing is None or failing[1] is None:
+        return []
+    message = framed(otlp.STATUS_MESSAGE, [Blank(f"{failing[1]}s")]) if failing[1] else []
+    return [*message, otlp.STATUS_CODE + varint(_ERROR_CODE)]
+
+
+def _error_type(failing: _Failing | None) -> list[Part]:
+    return [] if failing is None else _known({at.ERROR_TYPE: failing[0]})
+
+
+def _known(pairs: Mapping[str, Any]) -> list[Part]:
+    return [sized(otlp.ATTRIBUTES, pair(name, value)) for name, value in pairs.items()]
+
+
+def _text(name: str, size: int) -> list[Part]:
+    """Write an attribute whose value is a text of so many bytes."""
+    return _open(name, "?" * size, Blank(f"{size}s"))
+
+
+def _number(name: str, size: int) -> list[Part]:
+    """Write an attribute whose value is a whole number that takes so many bytes."""
+    return _open(name, 1 << 7 * (size - 1), Blank(f"{size}s"))
+
+
+def _phases(known: Sequence[bool]) -> list[Part]:
+    """Write the attributes of those phases that are *known*."""
+    names = [name for name, is_known in zip(at.PHASES_ON_SPANS, known, strict=True) if is_known]
+    return [part for name in names for part in _open(name, 0.0, _MILLISECONDS)]
+
+
+def _open(name: str, example: Any, blank: Blank) -> list[Part]:
+    """Write an attribute whose value is a *blank*, as long as that of the *example*; it comes last."""
+    written = sized(otlp.ATTRIBUTES, pair(name, example))
+    return [written[: len(written) - blank.size], blank]

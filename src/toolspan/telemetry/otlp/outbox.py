@@ -8,7 +8,7 @@ import time
 import weakref
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import structlog
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 log: Final = structlog.get_logger("toolspan")
 
-Plain: TypeAlias = tuple[Any, ...]
-"""The spans of one call as plain values; how many they are comes first."""
+Plain: TypeAlias = tuple[int, bytes]
+"""The spans of one call, which were written before: how many they are, and their bytes."""
+
+_Item: TypeAlias = tuple[int, "ReadableSpan | bytes"]
 
 _MOST_OF_A_CALL: Final = 3
 _FAREWELL_SECONDS: Final = 30.0
@@ -60,8 +62,8 @@ class Outbox(SpanProcessor):
         self._delay = batches.delay_ms / 1000
         self._exporter = exporter
         self._counts = counts
-        self._write_plain: Callable[[Sequence[Plain]], Sequence[bytes]] = lambda _: ()
-        self._queue: deque[ReadableSpan | Plain] = deque()
+        self._part: Callable[[Sequence[bytes]], Sequence[bytes]] = lambda _: ()
+        self._queue: deque[_Item] = deque()
         self._size = 0
         self._overflowing = False
         self._closed = self._given_up = False
@@ -75,9 +77,9 @@ class Outbox(SpanProcessor):
         self.spans.tell()
         return self._size
 
-    def writes_plain_by(self, write: Callable[[Sequence[Plain]], Sequence[bytes]]) -> None:
-        """Have what `put` is given written by *write*: as a part of a request."""
-        self._write_plain = write
+    def frames_by(self, part: Callable[[Sequence[bytes]], Sequence[bytes]]) -> None:
+        """Have *part* make a part of a request of what `put` is given."""
+        self._part = part
 
     def _begin(self) -> None:
         """Begin with an empty queue; so does a process that was forked, for its parent exports what it has."""
@@ -92,16 +94,17 @@ class Outbox(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Take a span of the SDK."""
         if span.context is not None and span.context.trace_flags.sampled:
-            self._put([(span, 1)])
+            self._put([(1, span)])
 
     def put(self, calls: Sequence[Plain]) -> None:
         """Take the spans of some calls."""
-        self._put([(call, call[0]) for call in calls])
+        self._put(calls)
 
-    def _put(self, items: Sequence[tuple[ReadableSpan | Plain, int]]) -> None:
+    def _put(self, items: Sequence[_Item]) -> None:
         dropped = 0
         with self._lock:
-            for item, count in items:
+            for item in items:
+                count = item[0]
                 if self._closed or self._size + count > self._most:
                     dropped += count
                 else:
@@ -135,7 +138,7 @@ class Outbox(SpanProcessor):
                 spans, plain, count = self._take()
                 self._counts.finished(count)
                 try:
-                    written = Written(request(spans, self._write_plain(plain) if plain else ()), count)
+                    written = Written(request(spans, self._part(plain) if plain else ()), count)
                     # It says itself what went wrong, if the collector is to blame.
                     self._exporter.export(written)  # type: ignore[arg-type]
                 except Exception:
@@ -143,22 +146,21 @@ class Outbox(SpanProcessor):
                     with kept_here():
                         log.exception("telemetry.failed", signal="traces", spans=count)
 
-    def _take(self) -> tuple[list[ReadableSpan], list[Plain], int]:
+    def _take(self) -> tuple[list[ReadableSpan], list[bytes], int]:
         spans: list[ReadableSpan] = []
-        plain: list[Plain] = []
+        plain: list[bytes] = []
         count = 0
         with self._lock:
             while self._queue:
-                item = self._queue[0]
-                size = 1 if isinstance(item, ReadableSpan) else item[0]
+                size, item = self._queue[0]
                 if count and count + size > self._batch:
                     break
                 count += size
                 self._queue.popleft()
-                if isinstance(item, ReadableSpan):
-                    spans.append(item)
-                else:
+                if isinstance(item, bytes):
                     plain.append(item)
+                else:
+                    spans.append(item)
             self._size -= count
             self._overflowing = False
         return spans, plain, count

@@ -20,7 +20,7 @@ _log: Final = logging.getLogger(__name__)
 
 _RESOURCE_SPANS: Final = tag(1, 2)
 _RESOURCE, _SCOPE_SPANS, _RESOURCE_SCHEMA = tag(1, 2), tag(2, 2), tag(3, 2)
-_SCOPE, _SPANS, _SCOPE_SCHEMA = tag(1, 2), tag(2, 2), tag(3, 2)
+_SCOPE, SPANS, _SCOPE_SCHEMA = tag(1, 2), tag(2, 2), tag(3, 2)
 _SCOPE_NAME, _SCOPE_VERSION, _SCOPE_ATTRIBUTES = tag(1, 2), tag(2, 2), tag(3, 2)
 
 TRACE_ID, SPAN_ID, TRACE_STATE, PARENT, NAME = (tag(field, 2) for field in range(1, 6))
@@ -30,7 +30,7 @@ _EVENTS, _DROPPED_EVENTS, LINKS, _DROPPED_LINKS = tag(11, 2), tag(12, 0), tag(13
 STATUS, FLAGS = tag(15, 2), tag(16, 5)
 _LINK_ATTRIBUTES, _LINK_DROPPED, LINK_FLAGS = tag(4, 2), tag(5, 0), tag(6, 5)
 _EVENT_TIME, _EVENT_NAME, _EVENT_ATTRIBUTES, _EVENT_DROPPED = tag(1, 1), tag(2, 2), tag(3, 2), tag(4, 0)
-_STATUS_MESSAGE, _STATUS_CODE = tag(2, 2), tag(3, 0)
+STATUS_MESSAGE, STATUS_CODE = tag(2, 2), tag(3, 0)
 
 LOCAL: Final = FIXED32(0x100)
 REMOTE: Final = FIXED32(0x300)
@@ -42,7 +42,7 @@ def request(spans: Sequence[ReadableSpan], more: Sequence[bytes] = ()) -> bytes:
     groups: dict[Resource, dict[InstrumentationScope | None, list[bytes]]] = {}
     for one in spans:
         try:
-            written = span(one)
+            written = sized(SPANS, span(one))
         except Exception as problem:  # noqa: BLE001
             # Anybody can have made it, of anything; the others are none the worse for it.
             _log.warning("span %s is left out: %s", one.name, problem)
@@ -56,15 +56,13 @@ def request(spans: Sequence[ReadableSpan], more: Sequence[bytes] = ()) -> bytes:
 
 
 def group(resource: Resource, scopes: Mapping[InstrumentationScope | None, Sequence[bytes]]) -> list[bytes]:
-    """Write the spans of one resource, each of which was written before, by what has recorded them.
+    """Write the spans of one resource, each of which was written before as a field of its own, by what recorded them.
 
     It is given in pieces: there may be a megabyte of it, which is copied once.
     """
     body = [sized(_RESOURCE, _resource(resource))]
     for scope, spans in scopes.items():
-        within = [sized(_SCOPE, _scope(scope) if scope else b"")]
-        for one in spans:
-            within += (_SPANS, varint(len(one)), one)
+        within = [sized(_SCOPE, _scope(scope) if scope else b""), *spans]
         if scope is not None and scope.schema_url:
             within.append(sized(_SCOPE_SCHEMA, text(scope.schema_url)))
         body += _sized(_SCOPE_SPANS, within)
@@ -142,8 +140,8 @@ def _copied(pairs: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def status(code: int, message: str | None) -> bytes:
     """Write a status; *code* 0 is unset, 1 is good, 2 is an error."""
-    words = sized(_STATUS_MESSAGE, text(message)) if message else b""
-    return words + _count(_STATUS_CODE, code)
+    words = sized(STATUS_MESSAGE, text(message)) if message else b""
+    return words + _count(STATUS_CODE, code)
 
 
 def link(trace_id: bytes, span_id: bytes, *, remote: bool) -> bytes:
