@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support.eventually import eventually
+from toolspan.errors import WrongTypeError
 from toolspan.store import CallerStore
 
 if TYPE_CHECKING:
@@ -29,37 +30,45 @@ async def test_replies_are_read_in_order_and_byte_for_byte(stage: Stage, caller:
     first = await _reply(stage, caller, "id", "1", b"\xff", b"\x00")
     second = await _reply(stage, caller, "id", "2", "id", "2")
 
-    replies = await caller.read_replies("0")
+    replies = await caller.read_replies()
 
     assert [reply.id for reply in replies] == [first, second]
     assert [reply.fields for reply in replies] == [[b"id", b"1", b"\xff", b"\x00"], [b"id", b"2", b"id", b"2"]]
 
 
-async def test_reading_goes_on_after_the_last_reply(stage: Stage, caller: CallerStore) -> None:
-    first = await _reply(stage, caller, "id", "1")
+async def test_what_one_read_gave_is_deleted_by_the_next_and_nothing_else(stage: Stage, caller: CallerStore) -> None:
+    await _reply(stage, caller, "id", "1")
+    await caller.read_replies()
     second = await _reply(stage, caller, "id", "2")
 
-    assert [reply.id for reply in await caller.read_replies(first)] == [second]
+    assert [reply.id for reply in await caller.read_replies()] == [second]
+    assert [reply["id"] for reply in await stage.entries(caller.reply_to)] == ["2"]
+
+
+async def test_replies_that_could_not_be_deleted_are_given_again(stage: Stage, caller: CallerStore) -> None:
+    await _reply(stage, caller, "id", "1")
+    [first] = await caller.read_replies()
+    await stage.call("RENAME", caller.reply_to, "elsewhere")
+    await stage.call("SET", caller.reply_to, "no stream")
+
+    with pytest.raises(WrongTypeError):
+        await caller.read_replies()
+    await stage.call("RENAME", "elsewhere", caller.reply_to)
+
+    assert [reply.id for reply in await caller.read_replies()] == [first.id]
 
 
 async def test_a_read_without_replies_ends_with_its_block(caller: CallerStore) -> None:
-    assert await caller.read_replies("0") == []
+    assert await caller.read_replies() == []
 
 
 async def test_a_read_waits_for_the_first_reply(stage: Stage, connection: Connection) -> None:
     caller = CallerStore(connection, stage.keys, gateway_id="on-purpose", block_ms=10_000)
-    reading = asyncio.create_task(caller.read_replies("0"))
+    reading = asyncio.create_task(caller.read_replies())
     await eventually(lambda: _blocked(stage), because="the read waits")
     await _reply(stage, caller, "id", "1")
 
     assert len(await reading) == 1
-
-
-async def test_what_was_read_is_trimmed_and_nothing_else(stage: Stage, caller: CallerStore) -> None:
-    ids = [await _reply(stage, caller, "id", str(number)) for number in range(3)]
-    await caller.trim_replies(ids[1])
-
-    assert [reply["id"] for reply in await stage.entries(caller.reply_to)] == ["2"]
 
 
 async def test_a_forgotten_reply_stream_is_gone(stage: Stage, caller: CallerStore) -> None:

@@ -85,7 +85,7 @@ class Answers:
                 self._probe.recovered("replies")
 
     async def _round(self) -> None:
-        entries = await self._store.read_replies("0")
+        entries = await self._store.read_replies()
         for entry in entries:
             try:
                 reply = self._codec.decode_answer(entry.fields)
@@ -95,6 +95,5 @@ class Answers:
             if isinstance(reply, Reply):
                 self._ended[reply.call_id] = reply.failure
         if entries:
-            await self._store.trim_replies(entries[-1].id)
             async with self._came:
                 self._came.notify_all()

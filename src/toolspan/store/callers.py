@@ -45,8 +45,10 @@ class CallerStore:
         self._backlog_limit = backlog_limit
         self._once_ttl_ms = once_ttl_seconds * 1000
         self._redis = connection.commands
-        self._reader = connection.blocking(block_ms)
+        self._reader = connection.private(block_ms=block_ms)
         self._block_ms = block_ms
+        self._read: str | None = None
+        """The last reply that was given, and is still to be deleted."""
         append = Script("append", replicas=wait_replicas)
         # What replicas have to confirm is on a connection alone.
         self._append = partial(append.run, self._redis) if wait_replicas else Appends(connection.private(), append).run
@@ -141,21 +143,28 @@ class CallerStore:
                 entry_id=entry_id,
             )
 
-    async def read_replies(self, after: str) -> list[Entry]:
-        """Give the replies after the entry id *after*, `0` for the first; wait for one as long as a block lasts."""
-        with translated():
-            answer = await cast("Any", self._reader.execute_command(
-                "XREAD", "COUNT", _PAGE, "BLOCK", self._block_ms, "STREAMS", self.reply_to, after
-            ))  # fmt: skip
-        return [Entry(entry_id.decode(), fields) for entry_id, fields in answer[0][1]] if answer else []
+    async def read_replies(self) -> list[Entry]:
+        """Give the replies that lie there; wait for one as long as a block lasts.
 
-    async def trim_replies(self, through: str) -> None:
-        """Delete the replies up to and with the entry id *through*, which have been read."""
-        ms, _, seq = through.partition("-")
+        Those that were given by the last read are deleted before; if that fails, so does this.
+        """
+        commands: list[tuple[Any, ...]] = [
+            ("XREAD", "COUNT", _PAGE, "BLOCK", self._block_ms, "STREAMS", self.reply_to, "0")
+        ]
+        if self._read is not None:
+            ms, _, seq = self._read.partition("-")
+            commands.insert(0, ("XTRIM", self.reply_to, "MINID", "=", f"{ms}-{int(seq) + 1}"))
+            self._read = None
         with translated():
-            await cast("Any", self._redis.execute_command(
-                "XTRIM", self.reply_to, "MINID", "=", f"{ms}-{int(seq) + 1}"
-            ))  # fmt: skip
+            answers = await self._reader.execute_commands(commands)
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        found = answers[-1]
+        entries = [Entry(entry_id.decode(), fields) for entry_id, fields in found[0][1]] if found else []
+        if entries:
+            self._read = entries[-1].id
+        return entries
 
     async def forget_replies(self) -> None:
         """Delete the reply stream: nobody reads it any more."""
