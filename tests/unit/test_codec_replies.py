@@ -40,7 +40,8 @@ def test_a_result_is_written_under_the_names_of_the_protocol() -> None:
         *("timings", b'{"queue":1.000,"admission":0.250,"settle":0.000}', "traceparent", PARENT),
     ]
     # The places of the id, the entry, the result, the timings and the trace, counted from 1.
-    assert form.blanks == [4, 6, 10, 16, 18]
+    assert form.parts[-6:] == (5, 4, 6, 10, 16, 18)
+    assert form.parts[:5] == (18, "v", "1", "id", "")
 
 
 def test_a_failure_is_written_without_its_stack() -> None:

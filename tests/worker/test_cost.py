@@ -16,6 +16,7 @@ from tests.support.eventually import eventually
 from tests.support.toolbox import echo, marked
 from toolspan.telemetry.setup import make_probe
 from toolspan.testing import running_worker
+from toolspan.worker import inflight, settler
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
@@ -36,6 +37,13 @@ _NOT_THE_WORKERS = ("info", "xlen", "config", "client", "hello", "select")
 @pytest.fixture
 def settings(own_server: EmbeddedServer) -> Settings:
     return settings_for(own_server.url, lease_ms=60_000, reap_after_ms=600_000)
+
+
+@pytest.fixture(autouse=True)
+def full_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have batches and reads wait for others for as long as any are about to come, however slow the machine is."""
+    monkeypatch.setattr(settler, "_LONGEST_GATHERING_NS", 60_000_000_000)
+    monkeypatch.setattr(inflight, "_GATHER_SECONDS", 60)
 
 
 async def test_a_call_of_a_full_batch_costs_little_more_than_its_reply(plane: Plane, settings: Settings) -> None:

@@ -14,12 +14,13 @@ class Form:
     Forms are told apart by identity: whoever makes them keeps them.
     """
 
-    __slots__ = ("blanks", "fields")
+    __slots__ = ("fields", "parts")
 
     def __init__(self, *fields: str | None) -> None:
         self.fields = fields
-        self.blanks = [place for place, field in enumerate(fields, start=1) if field is None]
-        """Which of the fields, counted from 1, each entry fills in by itself."""
+        blanks = [place for place, field in enumerate(fields, start=1) if field is None]
+        self.parts = (len(fields), *(field or "" for field in fields), len(blanks), *blanks)
+        """How many fields there are, these, how many of them each entry fills in by itself, and which, from 1 on."""
 
     def filled(self, values: Iterable[str | bytes]) -> list[str | bytes]:
         """Give the fields of an entry whose own *values* these are."""

@@ -83,8 +83,7 @@ class Holding:
         for attempt, recorded, kept, reply_to, form in kinds:
             flags = f"{recorded:d}" if kept is None else f"{recorded:d}{kept:d}"
             reply = 0 if reply_to is None else others.setdefault(reply_to, len(others) + 1)
-            fields = (field or "" for field in form.fields)
-            parts += (attempt, flags, reply, len(form.fields), *fields, len(form.blanks), *form.blanks)
+            parts += (attempt, flags, reply, *form.parts)
         first, last = _range([one.entry_id for one in settlements])
         with translated():
             answer: bytes = await self._settle.run(

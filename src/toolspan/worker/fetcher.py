@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from typing import TYPE_CHECKING, Final
@@ -10,8 +11,6 @@ from toolspan.errors import StoreError
 from toolspan.periodic import pause
 
 if TYPE_CHECKING:
-    import asyncio
-
     from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
     from toolspan.worker.cancellations import Cancellations
@@ -20,6 +19,9 @@ if TYPE_CHECKING:
 
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 1.0
+
+_TURNS: Final = 4
+"""So many turns of the loop does it take from a delivery to the command that carries its reply."""
 
 
 class Fetcher:
@@ -62,4 +64,8 @@ class Fetcher:
         if deliveries:
             self._probe.received(began_ns=began_ns, ended_ns=time.monotonic_ns())
             self._intake.take(deliveries)
+            if len(deliveries) < room:
+                # Nothing more is there now: until the replies to quick calls are sent, reading on can wait.
+                for _ in range(_TURNS):
+                    await asyncio.sleep(0)
         return True
