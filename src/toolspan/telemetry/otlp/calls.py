@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from opentelemetry.trace import SpanKind
 
 from toolspan.telemetry import attributes as at
+from toolspan.telemetry.otlp import layout
 from toolspan.telemetry.otlp import spans as otlp
-from toolspan.telemetry.otlp.pattern import Blank, Pattern, framed
-from toolspan.telemetry.otlp.wire import pair, sized, text, varint
+from toolspan.telemetry.otlp.pattern import Pattern
+from toolspan.telemetry.otlp.wire import text, varint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from toolspan.keys import Keys
     from toolspan.model import Origin, Run, ToolCall
+    from toolspan.telemetry.otlp.layout import Failing
     from toolspan.telemetry.otlp.outbox import Plain
     from toolspan.telemetry.otlp.pattern import Part
     from toolspan.telemetry.record import Record
@@ -27,13 +29,8 @@ if TYPE_CHECKING:
 Error: TypeAlias = tuple[str, str | None]
 """The `error.type` of a span, and the message of its status if that is one of an error."""
 
-_Failing: TypeAlias = tuple[str, int | None]
-"""The same with the length of the message."""
-
 _PATTERNS_KEPT: Final = 1_024
 _FIRST_ATTEMPT: Final = 1
-_TRACE, _SPAN, _TIME, _MILLISECONDS = Blank("16s"), Blank("8s"), Blank("Q"), Blank("d")
-_ERROR_CODE: Final = 2
 _ALL: Final = (True,) * len(at.PHASES)
 _FINE: Final = (None, ())
 
@@ -52,8 +49,8 @@ class Calls:
         self._resource = resource
         self._scope = scope
         self._server = server
-        self._template = template = keys.reply_prefix.removesuffix(":")
-        self._process = _named(f"process {keys.calls}", SpanKind.CONSUMER)
+        self._template = keys.reply_prefix.removesuffix(":")
+        self._process = f"process {keys.calls}"
         self._processing = {
             at.DESTINATION: keys.calls,
             at.OPERATION_NAME: "process",
@@ -61,7 +58,13 @@ class Calls:
             at.GROUP: keys.group,
             at.CLIENT_ID: consumer,
         }
-        self._send = _named(f"send {template}", SpanKind.PRODUCER)
+        self._sending = {
+            at.OPERATION_NAME: "send",
+            at.OPERATION_TYPE: "send",
+            at.DESTINATION: "",
+            at.DESTINATION_TEMPLATE: self._template,
+            at.DESTINATION_TEMPORARY: True,
+        }
         self._pattern = lru_cache(_PATTERNS_KEPT)(self._made)
 
     def part_of_request(self, written: Sequence[bytes]) -> Sequence[bytes]:
@@ -130,129 +133,42 @@ class Calls:
         size: int,
         count: int,
         phases: tuple[bool, ...],
-        failing: _Failing | None,
-        tool_failing: _Failing | None,
+        failing: Failing | None,
+        tool_failing: Failing | None,
     ) -> Pattern:
         """Write all of the spans but their blanks; of what is a whole number here, that is the length."""
-        common: list[Part] = [
-            *_known(self._server),
-            *_text(at.MESSAGE_ID, entry_id),
-            *_text(at.CONVERSATION_ID, call_id),
-            *_text(at.TOOL_CALL_ID, tool_call_id),
-            *_known({at.TOOL_NAME: tool}),
+        common = [
+            *layout.known(self._server),
+            *layout.text(at.MESSAGE_ID, entry_id),
+            *layout.text(at.CONVERSATION_ID, call_id),
+            *layout.text(at.TOOL_CALL_ID, tool_call_id),
+            *layout.known({at.TOOL_NAME: tool}),
         ]
         parts: list[Part] = []
         if executed:
-            parts += _span(
-                _named(f"execute_tool {tool}", SpanKind.INTERNAL),
-                [*common, *_known({at.GEN_AI_OPERATION: "execute_tool"}), *_error_type(tool_failing)],
-                parent=True,
-                status=_status(tool_failing),
-            )
+            about = [*common, *layout.known({at.GEN_AI_OPERATION: "execute_tool"})]
+            parts += layout.span(f"execute_tool {tool}", SpanKind.INTERNAL, about, parent="ours", failing=tool_failing)
         if replied:
-            sent = {
-                at.OPERATION_NAME: "send",
-                at.OPERATION_TYPE: "send",
-                at.DESTINATION: reply_to or self._template,
-                at.DESTINATION_TEMPLATE: self._template,
-                at.DESTINATION_TEMPORARY: True,
-            }
-            parts += _span(
-                self._send,
-                [*common, *_known(sent), *_number(at.BATCH_COUNT, count)],
-                parent=True,
-                status=_status(None),
-            )
-        about = {at.ATTEMPT: _FIRST_ATTEMPT, at.DELIVERY: delivery}
-        parts += _span(
-            self._process,
-            [
-                *common,
-                *_known(self._processing),
-                *_number(at.BODY_SIZE, size),
-                *_known({**about, at.OUTCOME: outcome}),
-                *_phases(phases),
-                *_error_type(failing),
-            ],
-            parent=not root,
-            links=() if root else _LINK,
-            status=_status(failing),
-            remote=not root,
+            sent = {**self._sending, at.DESTINATION: reply_to or self._template}
+            about = [*common, *layout.known(sent), *layout.number(at.BATCH_COUNT, count)]
+            parts += layout.span(f"send {self._template}", SpanKind.PRODUCER, about, parent="ours")
+        about = [
+            *common,
+            *layout.known(self._processing),
+            *layout.number(at.BODY_SIZE, size),
+            *layout.known({at.ATTEMPT: _FIRST_ATTEMPT, at.DELIVERY: delivery, at.OUTCOME: outcome}),
+            *layout.milliseconds([name for name, known in zip(at.PHASES_ON_SPANS, phases, strict=True) if known]),
+        ]
+        parts += layout.span(
+            self._process, SpanKind.CONSUMER, about, parent="none" if root else "remote", failing=failing
         )
         return Pattern(parts)
 
 
-def _failing(error: Error) -> tuple[_Failing, Sequence[bytes]]:
+def _failing(error: Error) -> tuple[Failing, Sequence[bytes]]:
     """Tell what is said of an error, and the message to fill in if there is one."""
     kind, message = error
     if message is None:
         return (kind, None), ()
     written = text(message)
     return (kind, len(written)), (written,) if written else ()
-
-
-@lru_cache(_PATTERNS_KEPT)
-def _named(name: str, kind: SpanKind) -> bytes:
-    return sized(otlp.NAME, text(name)) + otlp.KIND + varint(kind.value + 1)
-
-
-def _span(
-    named: bytes,
-    attributes: Sequence[Part],
-    *,
-    parent: bool,
-    status: Sequence[Part],
-    links: Sequence[Part] = (),
-    remote: bool = False,
-) -> list[Part]:
-    above = framed(otlp.PARENT, [_SPAN]) if parent else []
-    flags = otlp.FLAGS + (otlp.REMOTE if remote else otlp.LOCAL)
-    ids = [*framed(otlp.TRACE_ID, [_TRACE]), *framed(otlp.SPAN_ID, [_SPAN]), *above]
-    times: list[Part] = [otlp.START, _TIME, otlp.END, _TIME]
-    return framed(otlp.SPANS, [*ids, named, *times, *attributes, *links, *framed(otlp.STATUS, status), flags])
-
-
-_LINKED: Final[list[Part]] = [
-    *framed(otlp.TRACE_ID, [_TRACE]),
-    *framed(otlp.SPAN_ID, [_SPAN]),
-    otlp.LINK_FLAGS + otlp.REMOTE,
-]
-_LINK: Final = framed(otlp.LINKS, _LINKED)
-
-
-def _status(failing: _Failing | None) -> list[Part]:
-    # Without a message it is none of ours.
-    if failing is None or failing[1] is None:
-        return []
-    message = framed(otlp.STATUS_MESSAGE, [Blank(f"{failing[1]}s")]) if failing[1] else []
-    return [*message, otlp.STATUS_CODE + varint(_ERROR_CODE)]
-
-
-def _error_type(failing: _Failing | None) -> list[Part]:
-    return [] if failing is None else _known({at.ERROR_TYPE: failing[0]})
-
-
-def _known(pairs: Mapping[str, Any]) -> list[Part]:
-    return [sized(otlp.ATTRIBUTES, pair(name, value)) for name, value in pairs.items()]
-
-
-def _text(name: str, size: int) -> list[Part]:
-    """Write an attribute whose value is a text of so many bytes."""
-    return _open(name, "?" * size, Blank(f"{size}s"))
-
-
-def _number(name: str, size: int) -> list[Part]:
-    """Write an attribute whose value is a whole number that takes so many bytes."""
-    return _open(name, 1 << 7 * (size - 1), Blank(f"{size}s"))
-
-
-def _phases(known: Sequence[bool]) -> list[Part]:
-    """Write the attributes of those phases that are *known*."""
-    names = [name for name, is_known in zip(at.PHASES_ON_SPANS, known, strict=True) if is_known]
-    return [part for name in names for part in _open(name, 0.0, _MILLISECONDS)]
-
-
-def _open(name: str, example: Any, blank: Blank) -> list[Part]:
-    """Write an attribute whose value is a *blank*, as long as that of the *example*; it comes last."""
-    written = sized(otlp.ATTRIBUTES, pair(name, example))
-    return [written[: len(written) - blank.size], blank]
