@@ -18,7 +18,7 @@ from toolspan.keys import Keys
 from toolspan.model import Delivery, Run, Succeeded, Timings, ToolCall
 from toolspan.telemetry.ids import first_span_ids_of
 from toolspan.telemetry.otlp.calls import Calls, Error
-from toolspan.telemetry.otlp.pattern import Blank, Part, Pattern
+from toolspan.telemetry.otlp.pattern import Blank, Pattern
 from toolspan.telemetry.otlp.spans import request
 from toolspan.telemetry.record import Record
 
@@ -169,7 +169,7 @@ class _Ids:
 
 
 def test_constants_and_blanks_may_stand_in_any_order() -> None:
-    parts = [Blank("2s"), Blank("Q"), b"ab", b"cd", Blank("d"), b"e"]
+    parts: list[bytes | Blank] = [Blank("2s"), Blank("Q"), b"ab", b"cd", Blank("d"), b"e"]
 
     assert (
         Pattern(parts).filled([b"xy", 258, 1.5]) == b"xy\x02\x01" + bytes(6) + b"abcd" + struct.pack("<d", 1.5) + b"e"
