@@ -12,7 +12,7 @@ from toolspan.codec import Codec, Limits
 from toolspan.model import ToolCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from benchmarks.processes import Program
     from benchmarks.stage import Stage
@@ -25,7 +25,13 @@ COMMANDS: Final = Figure("commands", "commands a call", 2)
 _WARM: Final = 0.9
 """Counting begins when so much is left of the calls: until then modules are loaded and caches filled."""
 
-_APPEND: Final = "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) end"
+_APPEND: Final = """
+local fields, id = { unpack(ARGV, 4) }, tonumber(ARGV[3])
+for number = ARGV[1], ARGV[2] do
+  fields[id] = string.format('%032x', number)
+  redis.call('XADD', KEYS[1], '*', unpack(fields))
+end
+"""
 _APPEND_AT_ONCE: Final = 10_000
 
 HELD_BACK: Final = "benchmark:held-back"
@@ -49,16 +55,18 @@ def fill(
     stage: Stage, count: int, *, tool: str = "echo", args: Mapping[str, Any] | None = None, stream: str | None = None
 ) -> None:
     """Append *count* calls, as our callers would; to another *stream* than ours, if that is named."""
-    call = ToolCall("018f", tool, {"n": 1} if args is None else dict(args), reply_to=stage.keys.replies("bench"))
+    call = ToolCall("?", tool, {"n": 1} if args is None else dict(args), reply_to=stage.keys.replies("bench"))
     fields: Any = Codec(stage.keys, Limits()).encode_call(call)
     append(stage, count, fields, stream=stream)
 
 
-def append(stage: Stage, count: int, fields: list[Any], *, stream: str | None = None) -> None:
-    """Append *count* entries with these *fields*, and see that our stream has our group."""
+def append(stage: Stage, count: int, fields: Sequence[Any], *, stream: str | None = None) -> None:
+    """Append *count* entries with these *fields*, each with an id of its own, and see that our stream has our group."""
     make_group(stage)
+    place = fields.index("id") + 2
     for done in range(0, count, _APPEND_AT_ONCE):
-        stage.look.eval(_APPEND, 1, stream or stage.keys.calls, min(_APPEND_AT_ONCE, count - done), *fields)
+        last = min(done + _APPEND_AT_ONCE, count)
+        stage.look.eval(_APPEND, 1, stream or stage.keys.calls, done + 1, last, place, *fields)
 
 
 def warm(stage: Stage, start: Callable[[Stage], Program]) -> Program:

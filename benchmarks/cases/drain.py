@@ -9,6 +9,8 @@ from benchmarks.case import Case, Goal, Measure
 from benchmarks.contenders import REFERENCE, TOOLSPAN, WIDE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.case import Figures, Run, Scale
     from benchmarks.contenders import Contender
     from benchmarks.stage import Stage
@@ -28,12 +30,25 @@ def draining(contender: Contender, calls: int, *, quick: int) -> Run:
     return run
 
 
-def bursting(contender: Contender, calls: int, *, quick: int) -> Run:
-    """Make a run in which *calls* such calls come all at once to *contender*, who is up and waits for them."""
+def _hold(stage: Stage, count: int) -> None:
+    fill(stage, count, stream=HELD_BACK)
+
+
+def bursting(
+    contender: Contender,
+    calls: int,
+    *,
+    quick: int,
+    hold: Callable[[Stage, int], object] = _hold,
+) -> Run:
+    """Make a run in which *calls* come all at once to *contender*, who is up and waits for them.
+
+    *hold* holds them back until then.
+    """
 
     def run(stage: Stage, scale: Scale) -> Figures:
         count = scale.of(calls, quick=quick)
-        fill(stage, count, stream=HELD_BACK)
+        hold(stage, count)
         worker = warm(stage, contender.start)
         let_in(stage)
         return drained(stage, worker, count)

@@ -38,7 +38,7 @@ FEW: Final = "10 000 waiting"
 MANY: Final = "1 000 000 waiting"
 LETTERS: Final = "10 000 dead letters"
 CONSUMERS: Final = "1 000 consumers"
-_UNREADABLE: Final = ["v", "1", "id", "018f"]
+_UNREADABLE: Final = ["v", "1", "id", "?"]
 """An entry that names no tool: it becomes a dead letter, like every one that cannot be read."""
 
 
