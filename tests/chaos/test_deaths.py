@@ -47,6 +47,8 @@ async def test_who_takes_over_the_calls_of_a_dead_worker_says_once_how_many(
     await eventually(lambda: all(_starts(tmp_path / f"runs-{n}") for n in range(3)), because="the tools run")
     doomed.kill()
     release.touch()
+    # What was read at different times is orphaned at different times: one sweep is to find all.
+    await eventually(lambda: _orphans(plane, 3), because="nobody has renewed them, nor himself, for a lease")
     survivor = await workers.start(name="survivor")
     for number in range(3):
         await eventually(lambda number=number: plane.reply(str(number)), because="they are answered")  # type: ignore[misc]
@@ -223,6 +225,14 @@ async def test_two_workers_of_one_label_are_two_consumers(plane: Plane, workers:
 
     assert len(set(names)) == 2
     assert all(name.startswith("same-") for name in names)
+
+
+async def _orphans(plane: Plane, count: int) -> bool:
+    """Whether so many calls are pending, all of them orphans of workers that are lost."""
+    lease_ms, now_ms = plane.settings.lease_ms, await plane.now_ms()
+    silent = await plane.redis.zcount(plane.keys.workers, "-inf", now_ms - lease_ms) == len(await plane.beating())
+    command = ("XPENDING", plane.keys.calls, plane.keys.group, "IDLE", lease_ms, "-", "+", count)
+    return silent and len(await plane.redis.execute_command(*command)) == count
 
 
 async def _has(plane: Plane, label: str) -> bool:
