@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from itertools import count
@@ -16,7 +17,7 @@ from toolspan.store import Connection
 from toolspan.testing import EmbeddedServer, Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Generator, Iterator
     from pathlib import Path
 
 # It runs programs that `make stack-test` builds; that target says where they are.
@@ -26,6 +27,17 @@ _numbers = count()
 
 # What may be left without a time to live: see PROTOCOL, keys.
 _PERMANENT = ("stream", "dlq", "workers", "events", "streams", "audit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests, in each process all of them, without looking for garbage again and again: they stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def server_names() -> list[str]:
