@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from tests.points.code import Code
@@ -14,8 +13,8 @@ from tests.points.front import Front
 from tests.points.hooks import place_of
 from tests.points.nest import Nest
 from tests.points.theatre import Theatre
+from tests.support.scripts import all_scripts
 from toolspan.store import Connection
-from toolspan.store.scripts import compose
 
 if TYPE_CHECKING:
     import random
@@ -81,9 +80,8 @@ class Tour:
         code = Code(part)
         connection = Connection.to(server.url)
         # So that only those are seen to load them who say so.
-        for script in files("toolspan.store").joinpath("lua").iterdir():
-            if script.name.endswith(".lua"):
-                await connection.commands.script_load(compose(script.name.removesuffix(".lua")))
+        for script in all_scripts():
+            await connection.commands.script_load(script)
         try:
             async with (
                 Nest(folder, code) as nest,

@@ -112,9 +112,25 @@ def import_all(*others: str) -> None:
             import_module(module.name)
     for name in others:
         import_module(name)
+    _do_once()
     # Or each process, at its end, would go through all that was imported, and copy it.
     gc.collect()
     gc.freeze()
+
+
+def _do_once() -> None:
+    """Do what each process would do again at its start, and what is kept of it: nothing that it is told by then."""
+    # The tests ask for forks as well, and need none of that.
+    from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+
+    from tests.support.scripts import all_scripts  # noqa: PLC0415
+    from toolspan.settings import Settings  # noqa: PLC0415
+
+    all_scripts()
+    # Which packages are installed.
+    Resource.create({})
+    # Which of its fields are of which kind.
+    Settings()
 
 
 def fork_for_each(requests: socket.socket) -> dict[str, Any]:
