@@ -52,9 +52,10 @@ class Process:
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
-        # Its end is told before its pid can be anybody else's.
         if self.returncode is None and not _is_readable(self):
-            os.kill(self.pid, number)
+            # Its end is told before its pid can be anybody else's, and may come just now.
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
 
 class Forks:

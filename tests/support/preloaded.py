@@ -61,8 +61,7 @@ class AsyncProcess:
 
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it still runs."""
-        if self.returncode is None:
-            os.kill(self.pid, number)
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it at once."""
