@@ -60,6 +60,16 @@ async def test_tools_that_cannot_be_served_are_wrong_usage(lonely: Shell) -> Non
     assert {done.out for done in ends.values()} == {""}
 
 
+async def test_sigterm_while_tools_are_imported_ends_in_order(lonely: Shell) -> None:
+    told = "import signal\nsignal.raise_signal(signal.SIGTERM)"
+    caught = "import signal\ntry:\n    signal.raise_signal(signal.SIGTERM)\nexcept BaseException:\n    pass"
+    for name, text in (("told", told), ("caught", caught)):
+        (lonely.folder / f"{name}.py").write_text(text)
+    ends = await lonely.each(*(f"worker --tools {tools}" for tools in ("told", "caught")))
+
+    assert [(done.code, done.out, done.err) for done in ends.values()] == [(0, "", "")] * 2
+
+
 async def test_children_that_were_typed_wrongly_are_not_started_again(lonely: Shell) -> None:
     done = await lonely.run("worker", "--processes", "2", "--tools", "not.there")
 

@@ -89,7 +89,8 @@ def worker(
 
     vitals = Vitals(settings.lease_ms)
     with _health(vitals.unready, host=health_host, port=health_port, pipe=health_pipe):
-        registry = Registry.load(tools)
+        with signals.outright():
+            registry = Registry.load(tools)
         _quiet_garbage_collection()
         try:
             _run_and_leave(_serve(registry, settings, name, vitals, redact))
