@@ -23,7 +23,10 @@ def main() -> None:
     atexit.register(gc.freeze)
     from toolspan.cli.main import cli  # noqa: PLC0415
 
-    cli()
+    try:
+        cli()
+    finally:
+        signals.forget()
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

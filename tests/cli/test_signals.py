@@ -1,7 +1,8 @@
-"""SIGTERM before anybody listens: it ends the process, but not in the middle of an import."""
+"""SIGTERM before anybody listens: it ends the process, but not in the middle of an import; and when all is over."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -30,3 +31,17 @@ def test_an_import_is_not_cut_in_two_and_the_process_ends_right_after_it() -> No
 
 def test_everything_else_ends_at_once() -> None:
     assert _ended("program.py") == (0, "")
+
+
+def test_where_a_command_is_over_nothing_is_said_of_it() -> None:
+    at_the_end = "import atexit, signal; atexit.register(signal.raise_signal, signal.SIGTERM)"
+    command = "from toolspan.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{at_the_end}; {command}", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")

@@ -25,6 +25,11 @@ def install() -> None:
     signal.signal(signal.SIGTERM, _leave)
 
 
+def forget() -> None:
+    """Let SIGTERM end the process by itself: where Python takes itself apart, an exception is a mess on stderr."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @contextmanager
 def outright() -> Iterator[None]:
     """End the process with 0 on SIGTERM, and let nobody catch that, while code that is not ours runs in the block."""
