@@ -26,6 +26,8 @@ class Plane:
         self.codec = Codec(self.keys, Limits(settings.max_args_bytes, settings.max_reply_bytes, settings.max_nesting))
         self.reply_to = self.keys.replies("outside")
         self._letters = DeadLetterStore(connection, self.keys)
+        self._decoded: dict[tuple[bytes, ...], Reply | Progress] = {}
+        """Each answer that was seen, by its bytes: who waits for one sees all the others again and again."""
 
     async def append(self, tool: str, call_id: str = "", *, reply: bool = True, **args: Any) -> str:
         """Append a call as any producer would; with a reply stream unless *reply* is False."""
@@ -60,7 +62,12 @@ class Plane:
 
     async def _answers(self, reply_to: str | None = None) -> list[Reply | Progress]:
         raw: Any = await self.redis.execute_command("XRANGE", reply_to or self.reply_to, "-", "+")
-        return [self.codec.decode_answer(fields) for _, fields in raw]
+        return [self._decode(tuple(fields)) for _, fields in raw]
+
+    def _decode(self, fields: tuple[bytes, ...]) -> Reply | Progress:
+        if fields not in self._decoded:
+            self._decoded[fields] = self.codec.decode_answer(list(fields))
+        return self._decoded[fields]
 
     async def reply(self, call_id: str) -> Reply | None:
         """The one reply to a call; None while there is none. Two are an error."""
