@@ -37,7 +37,7 @@ async def test_a_call_that_is_given_up_while_its_worker_is_dead_is_not_run_again
     path = tmp_path / "runs"
     first = await workers.start()
     await plane.append("marked", "mine", path=str(path), seconds=60)
-    await eventually(path.exists, because="it runs")
+    await eventually(lambda: starts(path) == 1, because="it runs, and has said so")
     first.kill()
     await client.cancel("mine")
     await workers.start()
