@@ -43,7 +43,9 @@ def _exporting(endpoint: str, **more: Any) -> dict[str, Any]:
 
 def _lines(worker: WorkerProcess, event: str = "") -> list[dict[str, Any]]:
     """The lines of a worker's log; those of *event*, if that is given."""
-    lines = [json.loads(line) for line in worker.log.read_text().splitlines() if line.startswith("{")]
+    # The last one may be half written.
+    whole = worker.log.read_text().rpartition("\n")[0]
+    lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
     return [line for line in lines if event in {"", line["event"]}]
 
 
