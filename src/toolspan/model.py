@@ -154,7 +154,7 @@ class Delivery:
         return self.history[-1] if self.history else None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """An element of an entry's list of attempts. Times are ms of Redis' clock; *end_ms* None: still running."""
 
@@ -167,7 +167,7 @@ class Attempt:
     @property
     def loss(self) -> LossReason | None:
         """How it lost its worker or its lease, if that is what ended it."""
-        return next((loss for loss in LOSSES if loss == self.error), None)
+        return self.error if self.error in LOSSES else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class Call:
     expired: bool = False
     """Whether its lease is over."""
     begun: bool = False
-    """Whether the attempt is counted: a claimed call is, once it was started."""
+    """Whether the attempt is counted: a claimed call is, once it was started; an orphan that need not wait, at once."""
     losses: int = 0
     on_record: tuple[str, int] | None = None
     """Worker and number of the last attempt on record."""
@@ -118,6 +118,9 @@ class Plane:
                 return False
             suspects[0] -= 1
         call.losses, call.owner, call.expired, call.begun = losses, worker, False, False
+        if lost and not suspect and not call.must_end(max_attempts):
+            call.attempt, call.begun = call.attempt + 1, True
+            call.note(worker, call.attempt)
         return True
 
     def start(self, worker: str, entry_id: str, *, held: int, attempt: int, token: str) -> int:

@@ -52,8 +52,9 @@ class Promises(RuleBasedStateMachine):
 
     settings: Settings
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(target=beliefs)
+    def begin(self) -> Any:
+        """Some calls are held from the first step on: otherwise hardly any step would find one, and no claim."""
         self.runner = asyncio.Runner()
         self.keys = settings_for(self.settings.redis_url).keys
         self.codec = Codec(self.keys, Limits())
@@ -61,6 +62,9 @@ class Promises(RuleBasedStateMachine):
         self.plane = Plane()
         self.batches = dict.fromkeys(WORKERS, 0)
         self.run(self._connect())
+        for _ in WORKERS:
+            self.append(3)
+        return multiple(*(belief for me in WORKERS for belief in self.handed_out(me, 2)))
 
     async def _connect(self) -> None:
         self.connection = Connection.to(self.settings.redis_url)
@@ -119,10 +123,13 @@ class Promises(RuleBasedStateMachine):
 
     @rule(target=beliefs, me=st.sampled_from(WORKERS), count=st.integers(1, 5))
     def read(self, me: str, count: int) -> Any:
+        return multiple(*self.handed_out(me, count))
+
+    def handed_out(self, me: str, count: int) -> list[tuple[str, str, int]]:
         given = self.run(self.stores[me].read_new(count))
 
         assert [delivery.entry_id for delivery in given] == self.plane.read(me, count)
-        return multiple(*((me, delivery.entry_id, 1) for delivery in given))
+        return [(me, delivery.entry_id, 1) for delivery in given]
 
     @rule(
         target=beliefs,
@@ -134,21 +141,21 @@ class Promises(RuleBasedStateMachine):
         then=st.sampled_from(["begin", ""]),
     )
     def claim(self, me: str, owner: str, *, count: int, suspects: int, first: str, then: str) -> Any:
-        """Take over orphans, and *then* perhaps begin them; without *first*, there may be none."""
+        """Take over orphans, and *then* perhaps begin those that were not; without *first*, there may be none."""
         if first:
             self.time_passes(owner)
         claims = self.run(
             self.stores[me].claim(owner, lease_ms=LEASE_MS, count=count, suspects=suspects, max_attempts=MAX_ATTEMPTS)
         )
-        given = [(claim.delivery.entry_id, claim.delivery.attempt) for claim in claims.claimed]
+        given = [(one.delivery.entry_id, one.delivery.attempt, one.begun) for one in claims.claimed]
         promised = self.plane.claim(me, owner, count=count, suspects=suspects, max_attempts=MAX_ATTEMPTS)
 
-        assert given == [(entry_id, self.plane.live[entry_id].attempt) for entry_id in promised]
-        if then:
-            for entry_id, attempt in given:
+        calls = {entry_id: self.plane.live[entry_id] for entry_id in promised}
+        assert given == [(entry_id, call.attempt, call.begun) for entry_id, call in calls.items()]
+        for entry_id, attempt, begun in given:
+            if then and not begun:
                 self.begin_attempt(me, entry_id, attempt, "")
-            given = [(entry_id, attempt + 1) for entry_id, attempt in given]
-        return multiple(*((me, *one) for one in given))
+        return multiple(*((me, entry_id, call.attempt) for entry_id, call in calls.items()))
 
     @rule(target=beliefs, me=st.sampled_from(WORKERS), count=st.integers(1, 5), suspects=st.integers(0, 1))
     def claim_due(self, me: str, count: int, suspects: int) -> Any:

@@ -1,4 +1,4 @@
-"""claim: taking over what another worker has not renewed for a lease."""
+"""claim: taking over what another worker has not renewed for a lease, and beginning what need not wait."""
 
 from __future__ import annotations
 
@@ -29,16 +29,73 @@ def _lost(attempt: int, error: str = "worker_lost") -> dict[str, Any]:
     return {"consumer": "old", "attempt": attempt, "start": attempt, "end": attempt + 1, "error": error}
 
 
-async def test_an_orphan_is_taken_over_without_counting_an_attempt(stage: Stage, store: StreamStore) -> None:
+async def test_an_orphan_is_taken_over_and_begun(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held("gone", attempt=2, idle_ms=IDLE_MS)
+    before = await stage.now_ms()
+    [claim] = (await _claim(store)).claimed
+    after = await stage.now_ms()
+
+    assert await stage.plane.pending() == {entry_id: ("me", 3)}
+    assert await stage.idle_ms(entry_id) < LEASE_MS
+    running = (await stage.attempts(entry_id))[-1]
+    assert before <= running.pop("start") <= after
+    assert running == {"consumer": "me", "attempt": 3}
+    delivery = claim.delivery
+    assert (delivery.entry_id, delivery.attempt, delivery.counted, claim.begun) == (entry_id, 3, True, True)
+    assert (delivery.origin, delivery.owner, delivery.losses) == ("reclaim", "gone", 1)
+
+
+@pytest.mark.parametrize("why", ["suspect", "marked", "attempts used up"])
+async def test_what_has_to_wait_or_will_not_be_run_is_taken_over_without_being_begun(
+    stage: Stage, store: StreamStore, why: str
+) -> None:
+    attempt = MAX_ATTEMPTS if why == "attempts used up" else 2
+    entry_id = await (_suspect(stage) if why == "suspect" else stage.held("gone", attempt=attempt, idle_ms=IDLE_MS))
+    if why == "marked":
+        await stage.mark(entry_id)
+    ordinary = await stage.held("gone", idle_ms=IDLE_MS)
+    [claim, other] = (await _claim(store)).claimed
+
+    assert await stage.plane.pending() == {entry_id: ("me", attempt), ordinary: ("me", 2)}
+    assert (claim.delivery.attempt, claim.delivery.counted, claim.begun) == (attempt, False, False)
+    assert other.begun
+    assert [one["consumer"] for one in await stage.attempts(entry_id) if "end" not in one] == []
+
+
+async def test_the_last_attempt_that_is_left_is_begun(stage: Stage, store: StreamStore) -> None:
+    await stage.held("gone", attempt=MAX_ATTEMPTS - 1, idle_ms=IDLE_MS)
 
     [claim] = (await _claim(store)).claimed
 
-    assert await stage.plane.pending() == {entry_id: ("me", 2)}
-    assert await stage.idle_ms(entry_id) < LEASE_MS
-    delivery = claim.delivery
-    assert (delivery.entry_id, delivery.attempt, delivery.counted) == (entry_id, 2, False)
-    assert (delivery.origin, delivery.owner, delivery.losses) == ("reclaim", "gone", 1)
+    assert (claim.delivery.attempt, claim.begun) == (MAX_ATTEMPTS, True)
+
+
+async def test_those_that_others_lie_between_come_whole(stage: Stage, store: StreamStore) -> None:
+    ids = []
+    for number in range(4):
+        ids.append(await stage.held("gone", idle_ms=IDLE_MS, fields=("number", f"{number}")))
+        for _ in range(number):
+            await stage.held("other", fields=("another", "call"))
+
+    claims = (await _claim(store)).claimed
+
+    assert [claim.delivery.entry_id for claim in claims] == ids
+    assert [claim.delivery.fields for claim in claims] == [[b"number", b"%d" % number] for number in range(4)]
+
+
+async def test_attempts_before_the_lost_one_are_told_with_it(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", attempt=3, idle_ms=IDLE_MS)
+    await stage.note(entry_id, _lost(1), _lost(2, "tool_error"), {"consumer": "gone", "attempt": 3, "start": 9})
+    [claim] = (await _claim(store, suspects=1)).claimed
+
+    history = claim.delivery.history
+    assert [(one.consumer, one.attempt, one.start_ms) for one in history] == [
+        ("old", 1, 1),
+        ("old", 2, 2),
+        ("gone", 3, 9),
+    ]
+    assert [one.error for one in history] == ["worker_lost", "tool_error", "worker_lost"]
+    assert history[-1].end_ms == claim.delivery.ready_ms
 
 
 async def test_its_body_comes_byte_for_byte(stage: Stage, store: StreamStore) -> None:
@@ -65,7 +122,7 @@ async def test_the_attempt_of_a_silent_worker_ended_with_the_worker(stage: Stage
     [claim] = (await _claim(store)).claimed
     after = await stage.now_ms()
 
-    [attempt] = await stage.attempts(entry_id)
+    attempt, _ = await stage.attempts(entry_id)
     assert before - IDLE_MS - 1 <= attempt.pop("start") <= after - IDLE_MS + 1_000
     assert before <= attempt.pop("end") <= after
     assert attempt == {"consumer": "gone", "attempt": 1, "error": "worker_lost"}
@@ -109,7 +166,8 @@ async def test_an_attempt_that_ended_before_stays_as_it_is(stage: Stage, store: 
 
     [claim] = (await _claim(store)).claimed
 
-    assert await stage.attempts(entry_id) == [_lost(1, "tool_error")]
+    ended, begun = await stage.attempts(entry_id)
+    assert (ended, begun["consumer"]) == (_lost(1, "tool_error"), "me")
     assert claim.delivery.losses == 0
 
 
@@ -118,7 +176,8 @@ async def test_what_was_given_back_and_not_begun_since_has_no_attempt_to_lose(st
 
     [claim] = (await _claim(store)).claimed
 
-    assert await stage.attempts(entry_id) == []
+    [begun] = await stage.attempts(entry_id)
+    assert (begun["consumer"], begun["attempt"]) == ("me", 1)
     assert (claim.delivery.losses, claim.delivery.previous) == (0, None)
 
 
@@ -130,7 +189,9 @@ async def test_what_was_given_back_behind_an_attempt_and_not_begun_since_has_non
 
     [claim] = (await _claim(store)).claimed
 
-    assert await stage.attempts(entry_id) == [_lost(1), _lost(2, "released")]
+    *ended, begun = await stage.attempts(entry_id)
+    assert ended == [_lost(1), _lost(2, "released")]
+    assert (begun["consumer"], begun["attempt"]) == ("me", 2)
     assert claim.delivery.losses == 1
 
 
@@ -208,7 +269,7 @@ async def test_a_call_without_a_body_is_acknowledged_and_told_as_lost(stage: Sta
 
     assert claims.gone == [(entry_id, 2)]
     assert [claim.delivery.entry_id for claim in claims.claimed] == [neighbour]
-    assert await stage.plane.pending() == {neighbour: ("me", 1)}
+    assert await stage.plane.pending() == {neighbour: ("me", 2)}
     assert set(await stage.fields(stage.keys.attempts)) == {neighbour}
     assert (await stage.events())[0] == {
         "event": "lost", "entry": entry_id, "consumer": "gone", "attempt": "2", "reason": "deleted",

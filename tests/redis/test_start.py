@@ -128,6 +128,54 @@ async def test_one_refusal_harms_no_neighbour(stage: Stage, store: StreamStore) 
     assert await stage.plane.pending() == {first: ("me", 2), lost: ("other", 1), last: ("me", 2)}
 
 
+async def test_what_else_we_hold_between_them_stays_as_it_is(stage: Stage, store: StreamStore) -> None:
+    """More than one look at what is pending takes."""
+    first = await stage.held()
+    between = [await stage.held() for _ in range(150)]
+    last = await stage.held()
+
+    assert await store.start([Start(last, 1, 2), Start(first, 1, 2)]) == [Started.DONE, Started.DONE]
+    pending = await stage.plane.pending()
+    assert (pending[first], pending[last]) == (("me", 2), ("me", 2))
+    assert {pending[entry_id] for entry_id in between} == {("me", 1)}
+    assert await stage.attempts(between[0]) == []
+
+
+async def test_starts_of_different_attempts_are_counted_each(stage: Stage, store: StreamStore) -> None:
+    first, second, third = [await stage.held(attempt=attempt) for attempt in (1, 2, 1)]
+    await store.start([Start(first, 1, 2), Start(second, 2, 3, "token"), Start(third, 1, 2)])
+
+    assert await stage.plane.pending() == {first: ("me", 2), second: ("me", 3), third: ("me", 2)}
+    assert await stage.call("HGET", stage.keys.attempts, f"{second}:mark") == b"token"
+
+
+async def test_of_two_starts_of_one_call_the_second_meets_the_mark_of_the_first(
+    stage: Stage, store: StreamStore
+) -> None:
+    entry_id = await stage.held()
+
+    assert await store.start([Start(entry_id, 1, 1, "one"), Start(entry_id, 1, 1, "two"), Start(entry_id, 1, 1)]) == [
+        Started.DONE, Started.MARKED, Started.DONE,
+    ]  # fmt: skip
+    assert await stage.call("HGET", stage.keys.attempts, f"{entry_id}:mark") == b"one"
+    assert len(await stage.attempts(entry_id)) == 1
+
+
+async def test_thousands_are_begun_page_by_page(stage: Stage, store: StreamStore) -> None:
+    pipeline = stage.redis.pipeline(transaction=False)
+    for _ in range(2_001):
+        pipeline.execute_command("XADD", stage.keys.calls, "*", "tool", "echo")
+    ids = [entry_id.decode() for entry_id in await pipeline.execute()]
+    await store.read_new(2_001)
+
+    assert await store.start([Start(entry_id, 1, 2) for entry_id in ids]) == [Started.DONE] * 2_001
+    assert set((await stage.plane.pending()).values()) == {("me", 2)}
+
+
+async def test_nothing_to_begin_is_nothing_to_ask(store: StreamStore) -> None:
+    assert await store.start([]) == []
+
+
 async def test_at_most_twenty_attempts_are_kept_the_first_always(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held(attempt=25)
     past: list[dict[str, Any]] = [{"consumer": "old", "attempt": n, "start": n, "end": n} for n in range(1, 26)]

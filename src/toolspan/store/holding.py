@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _SETTLED: Final = tuple(Settled)
 _ZERO: Final = ord("0")
+_STARTS_AT_ONCE: Final = 1_000
+"""Lua cannot hand many more to one command."""
 
 
 class Holding:
@@ -50,16 +52,23 @@ class Holding:
 
     async def start(self, starts: Sequence[Start]) -> list[Started]:
         """Begin attempts, and tell of each what became of it."""
-        with translated():
-            answer = await self._start.run(
-                self._redis,
-                stream=self._keys.calls,
-                attempts=self._keys.attempts,
-                group=self._keys.group,
-                consumer=self.me,
-                starts=[part for s in starts for part in (s.entry_id, s.held, s.attempt, s.token)],
-            )
-        return [Started(status) for status in answer]
+        answers: list[Started] = []
+        for begin in range(0, len(starts), _STARTS_AT_ONCE):
+            page = starts[begin : begin + _STARTS_AT_ONCE]
+            first, last = _range([one.entry_id for one in page])
+            with translated():
+                answer = await self._start.run(
+                    self._redis,
+                    stream=self._keys.calls,
+                    attempts=self._keys.attempts,
+                    group=self._keys.group,
+                    consumer=self.me,
+                    first=first,
+                    last=last,
+                    starts=[part for s in page for part in (s.entry_id, s.held, s.attempt, s.token)],
+                )
+            answers += map(Started, answer)
+        return answers
 
     async def settle(self, batch: int, settlements: Sequence[Settlement], *, held: int) -> list[Settled]:
         """Write replies and acknowledge, and tell of each call what became of it.

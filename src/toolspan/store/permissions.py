@@ -74,7 +74,7 @@ ROLES: Final[Mapping[str, Role]] = {
             "workers": f"{_REPORTER['workers']} zadd zcard zscore zrem",
             "worker": f"{_REPORTER['worker']} hset hexists pexpire del",
             "parked": f"{_REPORTER['parked']} zadd zrem zrangebyscore",
-            "attempts": "hget hset hdel hscan",
+            "attempts": "hget hmget hset hdel hscan",
             "events": "xadd",
             "audit": _PURGER["audit"],
             "monitor": _REPORTER["monitor"],

@@ -96,12 +96,13 @@ class Start:
     token: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claimed:
-    """One entry taken over. *marked*: it was begun under at most once. *deliveries*: the count it keeps until begun."""
+    """One entry taken over. *marked*: it was begun under at most once. *begun*: its start was written with that."""
 
     delivery: Delivery
     marked: bool
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class StreamStore(Taking, Holding, Upkeep):
         reply_maxlen: int,
         wait_replicas: int = 0,
     ) -> None:
-        Taking.__init__(self, connection, keys, me=me, block_ms=block_ms)
+        Taking.__init__(self, connection, keys, me=me, block_ms=block_ms, wait_replicas=wait_replicas)
         Holding.__init__(
             self,
             connection,

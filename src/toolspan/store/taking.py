@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from toolspan.codec import decode_attempts
-from toolspan.model import SUSPECT_FROM, Delivery, LossReason, Origin, origin_after
+from toolspan.model import SUSPECT_FROM, Attempt, Delivery, LossReason, Origin, origin_after
 from toolspan.store.clock import RedisClock
 from toolspan.store.connection import answer_of, translated
 from toolspan.store.names import name_of, printable, raw_of
@@ -30,14 +30,14 @@ _DUE_PAGES: Final = 20
 class Taking:
     """What the consumer *me* takes in. Every method raises StoreError, and nothing else of Redis."""
 
-    def __init__(self, connection: Connection, keys: Keys, *, me: str, block_ms: int) -> None:
+    def __init__(self, connection: Connection, keys: Keys, *, me: str, block_ms: int, wait_replicas: int) -> None:
         self.me = me
         self.clock = RedisClock()
         self._keys = keys
         self._redis = connection.commands
         self._reader = connection.private(block_ms=block_ms)
         self._block_ms = block_ms
-        self._claim = Script("claim")
+        self._claim = Script("claim", replicas=wait_replicas)
         self._claim_due = Script("claim_due")
         self._recover = Script("recover")
 
@@ -82,12 +82,12 @@ class Taking:
     async def claim(
         self, owner: str, *, lease_ms: int, count: int, suspects: int, max_attempts: int, after: str | None = None
     ) -> Claims:
-        """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects.
+        """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects; and begin the others.
 
         Where there may be more, all workers are called to take their part.
         """
         with translated():
-            last, loss, claimed, gone = await self._claim.run(
+            last, loss, now_ms, claimed, gone = await self._claim.run(
                 self._redis,
                 stream=self._keys.calls,
                 attempts=self._keys.attempts,
@@ -104,7 +104,7 @@ class Taking:
                 suspect_from=SUSPECT_FROM,
             )
         return Claims(
-            self._claimed(claimed, "reclaim", owner=printable(owner), loss=cast("LossReason", loss.decode())),
+            self._orphans(claimed, printable(owner), cast("LossReason", loss.decode()), now_ms),
             [(entry_id.decode(), attempt) for entry_id, attempt in gone],
             last.decode() or None,
         )
@@ -166,9 +166,33 @@ class Taking:
                 return found
             after = last.decode()
 
-    def _claimed(
-        self, raw: list[list[Any]], origin: Origin, *, owner: str | None = None, loss: LossReason | None = None
-    ) -> list[Claimed]:
+    def _orphans(self, raw: list[list[Any]], owner: str, loss: LossReason, lost_ms: int) -> list[Claimed]:
+        """Give what a claim of the orphans of *owner* gave: each lost its attempt just now, if it had one."""
+        read_ns = time.monotonic_ns()
+        read_ms = self.clock.at(read_ns)
+        claims = []
+        for entry_id, attempt, begun, fields, losses, mark, since_ms, before in raw:
+            history = decode_attempts(before) if before else []
+            if since_ms is not None:
+                history.append(Attempt(owner, attempt - begun, since_ms, lost_ms, loss))
+            delivery = Delivery(
+                entry_id.decode(),
+                fields,
+                attempt,
+                "reclaim",
+                read_ns,
+                read_ms,
+                lost_ms,
+                begun == 1,
+                losses,
+                history,
+                owner,
+                loss,
+            )
+            claims.append(Claimed(delivery, mark is not None, delivery.counted))
+        return claims
+
+    def _claimed(self, raw: list[list[Any]], origin: Origin) -> list[Claimed]:
         read_ns = time.monotonic_ns()
         read_ms = self.clock.at(read_ns)
         claims = []
@@ -184,8 +208,6 @@ class Taking:
                 counted=False,
                 losses=losses,
                 history=decode_attempts(attempts),
-                owner=owner,
-                loss=loss,
             )
             claims.append(Claimed(delivery, mark is not None))
         return claims

@@ -40,6 +40,10 @@ class Events:
     def __init__(self, logger: Logger | None) -> None:
         self._logger = logger
 
+    def heard(self, level: int) -> bool:
+        """Whether anybody hears of an event of this *level*: where it costs something to say what is told."""
+        return self._logger is not None or log.is_enabled_for(level)
+
     def emit(
         self,
         line: str,

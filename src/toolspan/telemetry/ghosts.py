@@ -56,6 +56,10 @@ class Ghosts:
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
 
+    def knows(self, consumer: str) -> bool:
+        """Whether we were told of that worker; no other will ever have its name."""
+        return consumer in self._known
+
     def end(
         self,
         delivery: Delivery,

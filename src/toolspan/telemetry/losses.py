@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from logging import WARNING
 from typing import TYPE_CHECKING
 
 from toolspan.model import origin_after
 from toolspan.telemetry import attributes as at
 
 if TYPE_CHECKING:
-    from toolspan.model import Attempt, LossReason, Origin, Run
+    from toolspan.model import LossReason, Origin, Run
     from toolspan.telemetry.events import Events
     from toolspan.telemetry.instruments import Instruments
     from toolspan.telemetry.particulars import Particulars
@@ -37,37 +38,43 @@ class Losses:
     def claimed(self, run: Run, owner: str, reason: LossReason) -> None:
         """We have the call of *owner* now."""
         self._instruments.reclaims.add(run.tool, reason)
-        self._events.emit(
-            "delivery.reclaimed",
-            event="toolspan.reclaim",
-            level="warning",
-            context=self._spans.context(run),
-            attributes={**self._particulars.attributes(run), at.REASON: reason, at.OWNER: owner},
-            **self._particulars.fields(run),
-            owner=owner,
-            reason=reason,
-        )
+        if self._events.heard(WARNING):
+            self._events.emit(
+                "delivery.reclaimed",
+                event="toolspan.reclaim",
+                level="warning",
+                context=self._spans.context(run),
+                attributes={**self._particulars.attributes(run), at.REASON: reason, at.OWNER: owner},
+                **self._particulars.fields(run),
+                owner=owner,
+                reason=reason,
+            )
 
     def passed(self, run: Run) -> None:
         """The step behind the attempt before *run* is written: if that was lost, it is told here and nowhere else."""
-        lost = run.delivery.previous
-        if run.delivery.loss is None or lost is None or lost.loss is None or lost.end_ms is None:
+        history = run.delivery.history
+        if run.delivery.loss is None or not history:
             return
-        origin = _origin_of(lost, run)
+        lost = history[-1]
+        loss = lost.loss
+        if loss is None or lost.end_ms is None:
+            return
+        origin = _origin_of(run)
         self._instruments.attempts.add(run.tool, origin, "lost")
-        self._spans.end_lost(run, lost, lost.loss, origin=origin)
-        self._events.emit(
-            "attempt.lost",
-            event="toolspan.attempt.lost",
-            level="warning",
-            context=self._spans.context_before(run),
-            attributes={**self._particulars.attributes(run, attempt=lost), at.REASON: lost.loss},
-            **self._particulars.fields(run, attempt=lost),
-            reason=lost.loss,
-        )
+        self._spans.end_lost(run, lost, loss, origin=origin)
+        if self._events.heard(WARNING):
+            self._events.emit(
+                "attempt.lost",
+                event="toolspan.attempt.lost",
+                level="warning",
+                context=self._spans.context_before(run),
+                attributes={**self._particulars.attributes(run, attempt=lost), at.REASON: loss},
+                **self._particulars.fields(run, attempt=lost),
+                reason=loss,
+            )
 
 
-def _origin_of(lost: Attempt, run: Run) -> Origin:
-    """Tell how the *lost* attempt before *run* had come."""
-    origin = origin_after([one for one in run.delivery.history if one is not lost])
+def _origin_of(run: Run) -> Origin:
+    """Tell how the attempt before *run* had come, which was lost."""
+    origin = origin_after(run.delivery.history[:-1])
     return "replay" if origin == "first" and run.call is not None and run.call.replay_of is not None else origin

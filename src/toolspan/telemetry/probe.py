@@ -97,6 +97,7 @@ class Probe:
         self.traceparent = spans.traceparent
         self.reply_traceparent = spans.reply_traceparent
         self.worker_lost = spans.worker_lost
+        self.knows_worker = spans.knows_worker
 
     # ── a worker's life ────────────────────────────────────────────────────────────────────────────────────────
 

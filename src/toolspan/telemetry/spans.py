@@ -83,6 +83,7 @@ class Spans:
         self._ids = ids
         self._ghosts = Ghosts(ended, resource, calls=keys.calls, group=keys.group, link_only=link_only)
         self.worker_lost = self._ghosts.know
+        self.knows_worker = self._ghosts.knows
         self._calls = keys.calls
         self._group = keys.group
         self._reply_template = keys.reply_prefix.removesuffix(":")

@@ -171,22 +171,17 @@ class InFlight:
 
     def take(self, deliveries: Sequence[Delivery]) -> None:
         """Start working on what was read as new: all at once, for what is done for each call is what calls cost."""
-        works = self._works
         newest = max(self._newest, id_order(deliveries[-1].entry_id))
         if id_order(deliveries[0].entry_id) <= self._newest:
             # A group made anew may hand out a call whose end Redis takes before we are told of that.
             ended = {work.entry_id for work in self._ended_lately if work.ended and not work.lost}
             deliveries = [delivery for delivery in deliveries if delivery.entry_id not in ended]
         self._newest = newest
-        taken: list[Work] = []
-        for delivery in deliveries:
-            run = Run(delivery)
-            if delivery.entry_id in works:
-                self.add(run)
-            else:
-                work = works[delivery.entry_id] = Work(run)
-                taken.append(work)
-        self._lanes.add(*taken)
+        self._work_on(deliveries, claimed=False)
+
+    def take_over(self, deliveries: Sequence[Delivery]) -> None:
+        """Start working on what was claimed, and whose starts are on record."""
+        self._work_on(deliveries, claimed=True)
 
     def add(self, run: Run, *, verdict: Verdict | None = None, recorded: bool = False, noted: bool = False) -> None:
         """Start working on a delivery, or end it by *verdict*; see `Work` for the rest.
@@ -325,6 +320,18 @@ class InFlight:
     def forget_release(self, entry_id: str) -> None:
         """Treat the entry like any other again."""
         self._released.pop(entry_id, None)
+
+    def _work_on(self, deliveries: Sequence[Delivery], *, claimed: bool) -> None:
+        works = self._works
+        taken: list[Work] = []
+        for delivery in deliveries:
+            run = Run(delivery)
+            if delivery.entry_id in works:
+                self.add(run, recorded=claimed, noted=claimed)
+            else:
+                work = works[delivery.entry_id] = Work(run, recorded=claimed, noted=claimed)
+                taken.append(work)
+        self._lanes.add(*taken)
 
     def _begin(self, work: Work) -> None:
         self._works[work.run.delivery.entry_id] = work

@@ -91,12 +91,16 @@ class Intake:
         self._inflight.take(deliveries)
 
     async def take_over(self, claims: Sequence[Claimed]) -> None:
-        """Begin what was claimed; what must not be begun any more is quarantined instead."""
+        """Work on what was claimed, and have it counted before, unless it was; or quarantine what must not be run."""
         await self._tell_of_the_lost(claims)
+        begun: list[Delivery] = []
         begin: list[Delivery] = []
         alone: list[Delivery] = []
         for claim in claims:
             delivery = claim.delivery
+            if claim.begun:
+                begun.append(delivery)
+                continue
             verdict = self._verdict(claim)
             if verdict is not None:
                 self._inflight.add(Run(delivery), verdict=verdict, recorded=True, noted=True)
@@ -104,6 +108,9 @@ class Intake:
                 alone.append(delivery)
             else:
                 begin.append(delivery)
+        if begun:
+            await self._cancellations.look(begun)
+            self._inflight.take_over(begun)
         await self._begin(begin)
         for delivery in alone:
             async with self._isolation.of(delivery) as ours:
@@ -111,8 +118,11 @@ class Intake:
 
     async def _tell_of_the_lost(self, claims: Sequence[Claimed]) -> None:
         """Look up what is on record of the workers whose attempts were lost, for these cannot speak for themselves."""
-        lost = {one.delivery.previous.consumer for one in claims if one.delivery.previous and one.delivery.loss}
+        histories = [claim.delivery.history for claim in claims if claim.delivery.loss]
+        lost = {history[-1].consumer for history in histories if history}
         for consumer in sorted(lost):
+            if self._probe.knows_worker(consumer):
+                continue
             try:
                 self._probe.worker_lost(await self._store.registered(consumer))
             except StoreError as exc:
@@ -141,8 +151,7 @@ class Intake:
             delivery.attempt += 1
             delivery.counted = True
         await self._cancellations.look(begun)
-        for delivery in begun:
-            self._inflight.add(Run(delivery), recorded=True, noted=True)
+        self._inflight.take_over(begun)
 
     def _verdict(self, claim: Claimed) -> Verdict | None:
         delivery = claim.delivery

@@ -26,6 +26,7 @@
 -- include group
 -- include ids
 -- include pending
+-- include undelivered
 -- include control
 
 local stream, workers, worker, attempts, orders = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]

@@ -31,6 +31,7 @@
 -- include ids
 -- include once
 -- include pending
+-- include undelivered
 
 local stream, worker, attempts = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer, batch, held = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])

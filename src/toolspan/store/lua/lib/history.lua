@@ -26,8 +26,8 @@ local function attempt_in(element)
 end
 
 -- What cannot be read is as good as absent: one record that somebody spoilt must not stop the calls beside it.
-function history.read(key, entry_id)
-  local _, elements = pcall(cjson.decode, redis.call('HGET', key, entry_id))
+function history.parse(record)
+  local _, elements = pcall(cjson.decode, record)
   local list = {}
   if type(elements) == 'table' then
     for _, element in ipairs(elements) do
@@ -37,12 +37,20 @@ function history.read(key, entry_id)
   return list
 end
 
-function history.write(key, entry_id, list)
-  -- The first is always kept: it says when all this began.
+function history.read(key, entry_id)
+  return history.parse(redis.call('HGET', key, entry_id))
+end
+
+-- What is written of a list. The first is always kept: it says when all this began.
+function history.record(list)
   while #list > HISTORY_KEPT do
     table.remove(list, 2)
   end
-  redis.call('HSET', key, entry_id, cjson.encode(list))
+  return cjson.encode(list)
+end
+
+function history.write(key, entry_id, list)
+  redis.call('HSET', key, entry_id, history.record(list))
 end
 
 -- The running element of attempt *attempt* of *consumer*; a new one with *start_ms* if it is not on record yet.

@@ -15,9 +15,14 @@ function orphan.losses(list)
   return count
 end
 
--- Whether the entry will be run, and has to be the only suspect of its worker while it is.
+-- Whether the entry will be run, and not quarantined.
+function orphan.runs(deliveries, max_attempts, mark)
+  return deliveries < max_attempts and not mark
+end
+
+-- Whether it will be run, and has to be the only suspect of its worker while it is.
 function orphan.is_suspect(list, deliveries, max_attempts, mark, suspect_from)
-  return orphan.losses(list) >= suspect_from and deliveries < max_attempts and not mark
+  return orphan.losses(list) >= suspect_from and orphan.runs(deliveries, max_attempts, mark)
 end
 
 -- The answer for one entry: id, deliveries, fields, attempts as JSON, losses, its mark or nil, since_ms.

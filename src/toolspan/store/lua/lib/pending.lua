@@ -1,15 +1,4 @@
--- What a consumer holds, and what the group has yet to hand out.
-local last_delivered
-
--- Whether a re-created group has yet to deliver an entry that we do not hold. One that the group has passed is held by
--- somebody else, or was acknowledged: it does not come again.
-local function undelivered(stream, group, entry_id)
-  if #redis.call('XRANGE', stream, entry_id, entry_id) == 0 then
-    return false
-  end
-  last_delivered = last_delivered or group_of(stream, group).last_delivered
-  return ids.after(entry_id, last_delivered)
-end
+-- What a consumer holds.
 
 -- All that *consumer* holds between two entry ids: entry id -> { id, consumer, idle_ms, deliveries }.
 -- *page* is how many we believe it holds; entries whose hand-over we never heard of may lie between.
