@@ -1,7 +1,7 @@
 -- Take over the orphans of one consumer: what it has not renewed for a lease. Most of them are begun with that.
 --
--- Those that have no mark, have attempts left and are no suspects are run whatever else there is: what start would write
--- of them a moment later is written here.
+-- Those that have no mark, have attempts left and are no suspects will run in any case: what start would write of them
+-- a moment later is written here.
 --
 -- KEYS[1] stream     tool calls
 -- KEYS[2] attempts   entry id -> list of attempts; entry id:mark -> token
