@@ -38,6 +38,7 @@ class Taking:
         self._reader = connection.private(block_ms=block_ms)
         self._block_ms = block_ms
         self._claim = Script("claim", replicas=wait_replicas)
+        self._claimer = connection.commands if wait_replicas else connection.private()
         self._claim_due = Script("claim_due")
         self._recover = Script("recover")
 
@@ -84,11 +85,11 @@ class Taking:
     ) -> Claims:
         """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects; and begin the others.
 
-        Where there may be more, all workers are called to take their part.
+        Where there may be more, all workers are called to take their part. Nobody else may claim meanwhile.
         """
         with translated():
             last, loss, now_ms, claimed, gone = await self._claim.run(
-                self._redis,
+                self._claimer,
                 stream=self._keys.calls,
                 attempts=self._keys.attempts,
                 workers=self._keys.workers,

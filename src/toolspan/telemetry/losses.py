@@ -36,9 +36,10 @@ class Losses:
         self._particulars = particulars
 
     def claimed(self, run: Run, owner: str, reason: LossReason) -> None:
-        """We have the call of *owner* now."""
+        """We have the call of *owner* now; and have begun it, if it is counted."""
+        told = self._events.heard(WARNING)
         self._instruments.reclaims.add(run.tool, reason)
-        if self._events.heard(WARNING):
+        if told:
             self._events.emit(
                 "delivery.reclaimed",
                 event="toolspan.reclaim",
@@ -49,8 +50,14 @@ class Losses:
                 owner=owner,
                 reason=reason,
             )
+        if run.delivery.counted:
+            self._pass(run, told=told)
 
     def passed(self, run: Run) -> None:
+        """The call was quarantined instead: its dead letter is the step behind the attempt before *run*."""
+        self._pass(run, told=self._events.heard(WARNING))
+
+    def _pass(self, run: Run, *, told: bool) -> None:
         """The step behind the attempt before *run* is written: if that was lost, it is told here and nowhere else."""
         history = run.delivery.history
         if run.delivery.loss is None or not history:
@@ -62,7 +69,7 @@ class Losses:
         origin = _origin_of(run)
         self._instruments.attempts.add(run.tool, origin, "lost")
         self._spans.end_lost(run, lost, loss, origin=origin)
-        if self._events.heard(WARNING):
+        if told:
             self._events.emit(
                 "attempt.lost",
                 event="toolspan.attempt.lost",

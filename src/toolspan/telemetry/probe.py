@@ -213,8 +213,6 @@ class Probe:
         if delivery.owner is not None and delivery.loss is not None:
             self._claimed[run.call is None][0] += 1
             self._losses.claimed(run, delivery.owner, delivery.loss)
-            if delivery.counted:
-                self._losses.passed(run)
         elif delivery.origin == "retry":
             self._claimed[run.call is None][0] += 1
             self._instruments.unparked.add(run.tool)

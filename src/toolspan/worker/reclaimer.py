@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from toolspan.store.steps import PARKED
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toolspan.model import Delivery
     from toolspan.store.steps import Claimed, Claims
     from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
@@ -51,18 +55,18 @@ class Reclaimer:
         # Parked calls whose due time was lost have nobody either: they become due.
         await self._store.restore_parked()
         for owner in await self._store.owners():
-            orphans: list[Claimed] = []
+            taken = _Taken()
             try:
-                whole = await self._take_over(owner, orphans)
+                whole = await self._take_over(owner, taken)
             finally:
-                if orphans:
-                    self._probe.orphans_claimed(orphans[0].delivery, len(orphans))
+                if taken.first is not None:
+                    self._probe.orphans_claimed(taken.first, taken.count)
             if not whole:
                 break
         return True
 
-    async def _take_over(self, owner: str, orphans: list[Claimed]) -> bool:
-        """Take over what *owner* has left, and put it into *orphans*; False if there is no room for all of it."""
+    async def _take_over(self, owner: str, taken: _Taken) -> bool:
+        """Take over what *owner* has left, and count it as *taken*; False if there is no room for all of it."""
         after: str | None = None
         while True:
             async with self._intake.turn() as room:
@@ -77,7 +81,7 @@ class Reclaimer:
                     after=after,
                 )
                 self._report(claims, owner)
-                orphans += claims.claimed
+                taken.add(claims.claimed)
                 await self._intake.take_over(claims.claimed)
             after = claims.more
             if after is None:
@@ -117,3 +121,16 @@ class Reclaimer:
             else:
                 self._inflight.forget_release(entry_id)
         return left
+
+
+@dataclass(slots=True)
+class _Taken:
+    """What was taken over of one owner: of a hundred thousand, only the first is kept."""
+
+    first: Delivery | None = None
+    count: int = 0
+
+    def add(self, claims: Sequence[Claimed]) -> None:
+        if claims and self.first is None:
+            self.first = claims[0].delivery
+        self.count += len(claims)

@@ -7,7 +7,8 @@ local function records_of(attempts, entry_ids)
   local found = redis.call('HMGET', attempts, unpack(names))
   local lists, marks = {}, {}
   for i, entry_id in ipairs(entry_ids) do
-    lists[entry_id], marks[entry_id] = history.parse(found[2 * i - 1]), found[2 * i] or nil
+    local record = found[2 * i - 1]
+    lists[entry_id], marks[entry_id] = record and history.parse(record) or {}, found[2 * i] or nil
   end
   return lists, marks
 end
