@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import structlog
 
 import toolspan
 from tests.conftest import settings_for
@@ -19,6 +20,7 @@ from toolspan.testing import running_worker
 from toolspan.worker import inflight, settler
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
     from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
@@ -30,6 +32,14 @@ if TYPE_CHECKING:
 CALLS = 1_000
 _OURS = str(Path(toolspan.__file__).parent)
 _APPEND = "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) end"
+_LOSE = """
+for _ = 1, ARGV[2] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3)) end
+local read = redis.call('XREADGROUP', 'GROUP', ARGV[1], 'gone-1-0000', 'COUNT', ARGV[2], 'STREAMS', KEYS[1], '>')
+local claim = { 'XCLAIM', KEYS[1], ARGV[1], 'gone-1-0000', 0 }
+for _, entry in ipairs(read[1][2]) do table.insert(claim, entry[1]) end
+for _, option in ipairs({ 'IDLE', 3600000, 'JUSTID' }) do table.insert(claim, option) end
+redis.call(unpack(claim))
+"""
 # What the test itself sends, and what opens a connection.
 _NOT_THE_WORKERS = ("info", "xlen", "config", "client", "hello", "select")
 
@@ -62,24 +72,39 @@ async def test_a_call_of_a_full_batch_costs_little_more_than_its_reply(plane: Pl
     assert each <= 2.3, f"{each:.2f} commands of Redis for each call of a tool"
 
 
+async def test_taking_over_an_orphan_costs_little_more_than_telling_of_it(plane: Plane, settings: Settings) -> None:
+    async with _unwatched_worker(_hasty(settings)):
+        await eventually(lambda: _beaten_twice(plane), because="it has joined, and listens")
+        await plane.redis.config_resetstat()
+        await _lose(plane, CALLS)
+        await _drained(plane)
+        stats = await plane.redis.info("commandstats")
+
+    sent = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    each = sum(calls for name, calls in sent.items() if not name.startswith(_NOT_THE_WORKERS)) / CALLS
+    # Of four, one is the call itself, one its reply, and one the event that it was taken over.
+    assert sent["xadd"] == 3 * CALLS
+    assert each <= 4.5, f"{each:.2f} commands of Redis for each orphan"
+
+
+async def test_an_orphan_of_which_nobody_hears_takes_few_calls_of_functions_more(
+    plane: Plane, settings: Settings
+) -> None:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
+    try:
+        async with _unwatched_worker(_hasty(settings)):
+            each = await _functions_called(plane, _lose(plane, CALLS)) / CALLS
+    finally:
+        structlog.reset_defaults()
+
+    assert each <= 60, f"{each:.1f} calls of our functions for each orphan, those for its batch included"
+
+
 async def test_a_quick_call_takes_few_calls_of_functions(plane: Plane, settings: Settings) -> None:
     """That does not depend on the machine: whoever adds to it sees by how much."""
-    calls = 0
-
-    def count(frame: FrameType, event: str, _about: Any) -> None:
-        nonlocal calls
-        # Ours, and those that dataclasses are made with; how often this test looks whether all is done, does not count.
-        calls += event == "call" and frame.f_code.co_filename.startswith((_OURS, "<string>"))
-
     async with _unwatched_worker(settings):
-        sys.setprofile(count)
-        try:
-            await _fill(plane, CALLS)
-            await _drained(plane)
-        finally:
-            sys.setprofile(None)
+        each = await _functions_called(plane, _fill(plane, CALLS)) / CALLS
 
-    each = calls / CALLS
     assert each <= 44, f"{each:.1f} calls of our functions for each call of a tool, those for its batch included"
 
 
@@ -115,6 +140,24 @@ async def test_a_call_leaves_no_circles_of_garbage(plane: Plane, settings: Setti
     assert each < 1, f"{each:.1f} objects of each call are left to the collector"
 
 
+async def _functions_called(plane: Plane, filling: Awaitable[None]) -> int:
+    """Count the calls of our functions until everything is settled with which *filling* fills the stream."""
+    calls = 0
+
+    def count(frame: FrameType, event: str, _about: Any) -> None:
+        nonlocal calls
+        # Ours, and those that dataclasses are made with; how often this test looks whether all is done, does not count.
+        calls += event == "call" and frame.f_code.co_filename.startswith((_OURS, "<string>"))
+
+    sys.setprofile(count)
+    try:
+        await filling
+        await _drained(plane)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
 async def _tasks_made(plane: Plane, settings: Settings, tool: str, **args: Any) -> int:
     """Count the tasks that are made while calls of *tool* are worked on."""
     made = 0
@@ -135,6 +178,11 @@ async def _tasks_made(plane: Plane, settings: Settings, tool: str, **args: Any) 
     return made
 
 
+def _hasty(settings: Settings) -> Settings:
+    """Give settings with which orphans are looked for as soon as a second after the start."""
+    return settings.model_copy(update={"lease_ms": 2_000})
+
+
 def _unwatched_worker(settings: Settings) -> AbstractAsyncContextManager[Worker]:
     """Run a worker whose telemetry goes nowhere, as where nobody has asked for any."""
     return running_worker(echo, marked, settings=settings, probe=make_probe(keys=settings.keys, consumer="test"))
@@ -145,6 +193,14 @@ async def _fill(plane: Plane, count: int, tool: str = "echo", **args: Any) -> No
     fields = plane.codec.encode_call(plane.call(tool, **args))
     append: Any = plane.redis.execute_command("EVAL", _APPEND, 1, plane.keys.calls, count, *fields)
     await append
+
+
+async def _lose(plane: Plane, count: int) -> None:
+    """Append calls that a worker holds which is never heard of, long ago, before anybody else can read them."""
+    fields = plane.codec.encode_call(plane.call("echo"))
+    keys = plane.keys
+    lose: Any = plane.redis.execute_command("EVAL", _LOSE, 1, keys.calls, keys.group, count, *fields)
+    await lose
 
 
 async def _drained(plane: Plane) -> None:
