@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from toolspan import redaction
 from toolspan.errors import SettingsError
 from toolspan.redaction import HIDDEN, UNREADABLE, Redactor, without_secrets
 
@@ -121,3 +125,20 @@ def test_one_that_cannot_be_used_is_a_setting_to_change(path: str) -> None:
 def test_one_is_found_by_name() -> None:
     assert Redactor.named("textwrap:dedent")("  Ada") == "Ada"
     assert Redactor.named(None)("  Ada") == "  Ada"
+
+
+@pytest.mark.parametrize(
+    "pattern", [pattern for pattern, _ in redaction._PATTERNS], ids=lambda pattern: pattern.pattern[:30]
+)
+def test_nothing_that_would_be_hidden_is_passed_over(pattern: re.Pattern[str]) -> None:
+    @settings(max_examples=50, deadline=None, derandomize=True)
+    @given(st.from_regex(pattern))
+    def passed_over(text: str) -> None:
+        if pattern.search(text) and text.isascii():
+            assert redaction._TELLTALE.search(text.lower())
+
+    passed_over()
+
+
+def test_letters_that_only_match_small_ones_hide_nothing() -> None:
+    assert without_secrets("pa\u017f\u017fword=s3cr3t") == f"pa\u017f\u017fword={HIDDEN}"
