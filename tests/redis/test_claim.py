@@ -83,6 +83,16 @@ async def test_those_that_others_lie_between_come_whole(stage: Stage, store: Str
     assert [claim.delivery.fields for claim in claims] == [[b"number", b"%d" % number] for number in range(4)]
 
 
+async def test_the_one_attempt_before_the_lost_one_is_told_with_it(stage: Stage, store: StreamStore) -> None:
+    entry_id = await stage.held("gone", attempt=2, idle_ms=IDLE_MS)
+    await stage.note(entry_id, _lost(1, "tool_error"))
+    [claim] = (await _claim(store)).claimed
+
+    assert [(one.consumer, one.error) for one in claim.delivery.history] == [
+        ("old", "tool_error"), ("gone", "worker_lost"),
+    ]  # fmt: skip
+
+
 async def test_attempts_before_the_lost_one_are_told_with_it(stage: Stage, store: StreamStore) -> None:
     entry_id = await stage.held("gone", attempt=3, idle_ms=IDLE_MS)
     await stage.note(entry_id, _lost(1), _lost(2, "tool_error"), {"consumer": "gone", "attempt": 3, "start": 9})
@@ -168,6 +178,7 @@ async def test_an_attempt_that_ended_before_stays_as_it_is(stage: Stage, store: 
 
     ended, begun = await stage.attempts(entry_id)
     assert (ended, begun["consumer"]) == (_lost(1, "tool_error"), "me")
+    assert [one.error for one in claim.delivery.history] == ["tool_error"]
     assert claim.delivery.losses == 0
 
 

@@ -161,6 +161,15 @@ async def test_of_two_starts_of_one_call_the_second_meets_the_mark_of_the_first(
     assert len(await stage.attempts(entry_id)) == 1
 
 
+async def test_of_two_starts_of_one_call_the_second_meets_the_count_of_the_first(
+    stage: Stage, store: StreamStore
+) -> None:
+    entry_id = await stage.held()
+
+    assert await store.start([Start(entry_id, 1, 2), Start(entry_id, 1, 3)]) == [Started.DONE, Started.NOT_OURS]
+    assert await stage.plane.pending() == {entry_id: ("me", 2)}
+
+
 async def test_thousands_are_begun_page_by_page(stage: Stage, store: StreamStore) -> None:
     pipeline = stage.redis.pipeline(transaction=False)
     for _ in range(2_001):

@@ -22,7 +22,7 @@
 --           Redis' clock in ms: when they were lost,
 --           of each claimed entry: id, the count it holds now, 1 if that was begun else 0, fields, losses, its mark or
 --           nil, when the attempt had begun that is lost now, or nil if none was running, and the attempts before that
---           as JSON, empty if there are none,
+--           as JSON, or nil if there are none,
 --           of each entry whose body is gone its id and its deliveries }.
 --
 -- include clock
@@ -61,9 +61,9 @@ local function lost_since(list, deliveries, idle_ms)
   return running.start
 end
 
--- The first attempts of a list as JSON; empty where that are none, as of most orphans.
+-- The first attempts of a list as JSON; false where that are none, as of most orphans.
 local function json_of(list, length)
-  return length > 0 and cjson.encode({ unpack(list, 1, length) }) or ''
+  return length > 0 and cjson.encode({ unpack(list, 1, length) })
 end
 
 local entry_ids = {}
