@@ -79,8 +79,7 @@ local function claim(entry_id, idle_ms, deliveries)
   local list, mark = lists[entry_id], marks[entry_id]
   local since = lost_since(list, deliveries, idle_ms)
   local losses = orphan.losses(list)
-  local runs = orphan.runs(deliveries, max_attempts, mark)
-  local suspect = runs and losses >= suspect_from
+  local suspect = orphan.is_suspect(losses, deliveries, max_attempts, mark, suspect_from)
   if suspect and suspects == 0 then
     return
   end
@@ -88,7 +87,7 @@ local function claim(entry_id, idle_ms, deliveries)
   local before = json_of(list, since and #list - 1 or #list)
   if suspect then
     suspects = suspects - 1
-  elseif runs then
+  elseif orphan.runs(deliveries, max_attempts, mark) then
     attempt = deliveries + 1
     history.of(list, consumer, attempt, now)
   end
@@ -98,7 +97,7 @@ local function claim(entry_id, idle_ms, deliveries)
     records[#records + 1] = history.record(list)
   end
   local begun = attempt - deliveries
-  claimed[#claimed + 1] = { entry_id, attempt, begun, bodies[entry_id], losses, mark or false, since or false, before }
+  claimed[#claimed + 1] = { entry_id, attempt, begun, bodies[entry_id], losses, mark, since or false, before }
 end
 
 for _, candidate in ipairs(candidates) do

@@ -74,7 +74,7 @@ local function take(entry_id, due_ms)
   local deliveries = held[4]
   local list = history.read(attempts, entry_id)
   local mark = redis.call('HGET', attempts, entry_id .. ':mark')
-  local suspect = orphan.is_suspect(list, deliveries, max_attempts, mark, suspect_from)
+  local suspect = orphan.is_suspect(orphan.losses(list), deliveries, max_attempts, mark, suspect_from)
   if suspect and suspects == 0 then
     return false
   end

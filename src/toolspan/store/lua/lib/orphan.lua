@@ -21,8 +21,8 @@ function orphan.runs(deliveries, max_attempts, mark)
 end
 
 -- Whether it will be run, and has to be the only suspect of its worker while it is.
-function orphan.is_suspect(list, deliveries, max_attempts, mark, suspect_from)
-  return orphan.losses(list) >= suspect_from and orphan.runs(deliveries, max_attempts, mark)
+function orphan.is_suspect(losses, deliveries, max_attempts, mark, suspect_from)
+  return losses >= suspect_from and orphan.runs(deliveries, max_attempts, mark)
 end
 
 -- The answer for one entry: id, deliveries, fields, attempts as JSON, losses, its mark or nil, since_ms.
