@@ -42,7 +42,8 @@ class Events:
 
     def heard(self, level: int) -> bool:
         """Whether anybody hears of an event of this *level*: where it costs something to say what is told."""
-        return self._logger is not None or log.is_enabled_for(level)
+        # Whatever else is asked of it, `log` looks up anew: that takes five times as long.
+        return self._logger is not None or log.bind().is_enabled_for(level)
 
     def emit(
         self,

@@ -118,8 +118,8 @@ class Intake:
 
     async def _tell_of_the_lost(self, claims: Sequence[Claimed]) -> None:
         """Look up what is on record of the workers whose attempts were lost, for these cannot speak for themselves."""
-        histories = [claim.delivery.history for claim in claims if claim.delivery.loss]
-        lost = {history[-1].consumer for history in histories if history}
+        deliveries = [claim.delivery for claim in claims]
+        lost = {one.history[-1].consumer for one in deliveries if one.loss and one.history}
         for consumer in sorted(lost):
             if self._probe.knows_worker(consumer):
                 continue
