@@ -43,7 +43,12 @@ for i = 1, #entries do
   redis.call('XADD', KEYS[2], '*', unpack(entries[i][2]))
 end
 redis.call('XTRIM', KEYS[1], 'MAXLEN', redis.call('XLEN', KEYS[1]) - #entries)
-return #entries
+local count = #entries
+entries = nil
+for _ = 1, 20 do
+  collectgarbage()
+end
+return count
 """
 _LET_IN_AT_ONCE: Final = 100_000
 

@@ -74,7 +74,7 @@ def fill_traced(stage: Stage, count: int, sampled: float) -> int:
             flag = int(chance.random() < sampled)
             chosen += flag
             trace = TraceFields(f"00-{chance.getrandbits(128):032x}-{chance.getrandbits(64):016x}-{flag:02x}")
-            call = ToolCall(f"{number:08}", "echo", {"n": 1}, reply_to=stage.keys.replies("bench"), trace=trace)
+            call = ToolCall(f"{number:032x}", "echo", {"n": 1}, reply_to=stage.keys.replies("bench"), trace=trace)
             fields: Any = codec.encode_call(call)
             pipeline.execute_command("XADD", HELD_BACK, "*", *fields)
         pipeline.execute()
