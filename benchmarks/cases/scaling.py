@@ -65,7 +65,7 @@ CASE: Final = Case(
         ),
     ),
     note="A no-op call takes the server nearly as long as the worker, so that one process and the server come close to "
-    "two cores already. The last columns say how much of the machine and how much of one core for the server that was: "
-    "where either is used up, that is the limit, and not what we do. With two processes of no-op calls neither is: "
-    "three processes take turns on two cores, and what they wait for meanwhile is not known yet.",
+    "two cores already, and two processes can be but a little faster. That they are slower is due to the kernel: it "
+    "often wakes the server on the core of the worker that has just written to it, and the other core stays idle; see "
+    "the decision on what a call costs.",
 )

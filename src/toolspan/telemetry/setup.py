@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -52,6 +53,10 @@ Service = Literal["worker", "gateway", "monitor", "operator"]
 SCOPE: Final = "toolspan"
 SHUTDOWN_SECONDS: Final = 5.0
 _FOR_METRICS: Final = 0.4
+_TURN_SECONDS: Final = 0.0005
+"""For how long a loop that is busy keeps the interpreter from the thread that exports. That needs it for a moment each
+time something was sent; with Python's 5 ms it falls behind, and what it could not send is sent at the end."""
+
 """Which part of that time is theirs, if the others need longer."""
 EXPORT_SECONDS: Final = 1.0
 """How long the first export of a worker may keep it from its first read."""
@@ -97,8 +102,9 @@ def start(
 
     Providers that the program has set up itself are used as they are. Otherwise we make providers of our own, for this
     *service* and *instance_id* alone. Those of a worker are also what the libraries inside its tools find, so that
-    their spans land in the trace; a caller's are not: the program around it is not ours to speak for. Of a process that
-    is all ours, *own_process*, we also export what it uses and what the SDK itself lost. Must be called after any fork.
+    their spans land in the trace; a caller's are not: the program around it is not ours to speak for. Of a process
+    that is all ours, *own_process*, we also export what it uses and what the SDK itself lost; its threads take turns
+    more often. Must be called after any fork.
     """
     leave_stdout_alone()
     otlp = OtlpSettings()
@@ -108,6 +114,8 @@ def start(
     known_meters = _set_up_by_program(metrics.get_meter_provider())
     meter_provider = known_meters or making.meters()
     tracer_provider = _set_up_by_program(trace.get_tracer_provider()) or making.tracers()
+    if own_process and tracer_provider is not None:
+        sys.setswitchinterval(_TURN_SECONDS)
     if own_process and meter_provider is not None:
         from toolspan.telemetry.processes import measure_process  # noqa: PLC0415
 
@@ -116,7 +124,7 @@ def start(
 
     def group_meter() -> Meter | None:
         meters = known_meters or making.group_meters(_group_resource(keys))
-        return meters.get_meter(SCOPE, version(SCOPE)) if meters else None
+        return meters.get_meter(SCOPE, _release()) if meters else None
 
     def export_metrics() -> None:
         flush = getattr(meter_provider, "force_flush", None)
@@ -212,7 +220,7 @@ class _Making:
             return None
         arguments = self._metrics_exporter(), otlp.metric_interval_ms
         if otlp.plain_histograms:
-            self.histograms = Histograms(SCOPE, version(SCOPE))
+            self.histograms = Histograms(SCOPE, _release())
             made = self._provider(JoiningReader(self.histograms, *arguments), self.resource)
         else:
             made = self._provider(PeriodicExportingMetricReader(*arguments), self.resource)
@@ -307,7 +315,7 @@ def make_probe(
     redact: Redactor | None = None,
 ) -> Probe:
     """Make a probe that reports to the given providers, and to none that is None."""
-    release = version(SCOPE)
+    release = _release()
     address = {} if server is None else {at.SERVER_ADDRESS: server[0]}
     if server is not None and server[1] is not None:
         address[at.SERVER_PORT] = server[1]  # type: ignore[assignment]
@@ -394,7 +402,7 @@ def _resource(service: Service, keys: Keys, instance_id: str) -> Resource:
         {
             "service.name": f"toolspan-{service}",
             "service.instance.id": instance_id,
-            "service.version": version(SCOPE),
+            "service.version": _release(),
             at.STREAM: keys.stream,
         }
     )
@@ -419,3 +427,9 @@ def _group_resource(keys: Keys) -> Resource:
             at.STREAM: keys.stream,
         }
     )
+
+
+@cache
+def _release() -> str:
+    """Give our version, as installed: to look that up takes a millisecond."""
+    return version(SCOPE)
