@@ -431,5 +431,5 @@ def _group_resource(keys: Keys) -> Resource:
 
 @cache
 def _release() -> str:
-    """Give our version, as installed: to look that up takes a millisecond."""
+    """Give our version, as it is installed."""
     return version(SCOPE)
