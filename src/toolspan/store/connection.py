@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import redis
@@ -27,7 +26,7 @@ from toolspan.store.private import PrivateClient
 from toolspan.store.wires import NotConnectedError, NotTrustedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import TracebackType
 
 CONNECT_TIMEOUT: Final = 5.0
 ANSWER_TIMEOUT: Final = 10.0
@@ -149,25 +148,31 @@ def _options(timeout: float, retry: Any) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn every error of the Redis client into a StoreError that says what it means to us.
+class translated:  # noqa: N801 - read as what is done
+    """Turns every error of the Redis client into a StoreError that says what it means to us.
 
     A cancellation that came meanwhile is raised in any case. Before Python 3.12 one that meets a send is lost in the
     client's `wait_for`, and its task would go on as if nobody had asked; a timeout's is lost as well.
     """
-    cancelled = _cancellations()
-    try:
-        yield
-    except exceptions.RedisError as exc:
-        raise store_error(exc) from exc
-    except _OUTSIDE_THE_TREE as exc:
-        raise StoreError(str(exc)) from exc
-    except OSError as exc:
-        raise StoreUnavailableError(str(exc), maybe_ran=True) from exc
-    finally:
-        if _cancellations() > cancelled:
+
+    __slots__ = ("_cancelled",)
+
+    def __enter__(self) -> None:
+        self._cancelled = _cancellations()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if _cancellations() > self._cancelled:
             raise asyncio.CancelledError
+        if error is None:
+            return
+        if isinstance(error, exceptions.RedisError):
+            raise store_error(error) from error
+        if isinstance(error, _OUTSIDE_THE_TREE):
+            raise StoreError(str(error)) from error
+        if isinstance(error, OSError):
+            raise StoreUnavailableError(str(error), maybe_ran=True) from error
 
 
 def _cancellations() -> int:

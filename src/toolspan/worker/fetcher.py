@@ -62,8 +62,9 @@ class Fetcher:
             if deliveries and not self._cancellations.knows(deliveries[0]):
                 await self._cancellations.look(deliveries)
         if deliveries:
-            self._probe.received(began_ns=began_ns, ended_ns=time.monotonic_ns())
+            ended_ns = time.monotonic_ns()
             self._intake.take(deliveries)
+            self._probe.received(began_ns=began_ns, ended_ns=ended_ns)
             if len(deliveries) < room:
                 # Nothing more is there now: until the replies to quick calls are sent, reading on can wait.
                 for _ in range(_TURNS):

@@ -66,7 +66,9 @@ class Settler:
         self._number = 0
         self._waiting: list[Work] = []
         self._wake = asyncio.Event()
-        self._encoded: asyncio.Queue[_Batch] = asyncio.Queue(1)
+        self._encoded: _Batch | None = None
+        """The next batch to be sent, behind the one that is on its way."""
+        self._filled, self._emptied = asyncio.Event(), asyncio.Event()
 
     def submit(self, work: Work) -> None:
         """Have *work* settled with the next batch: it is ours to let go of from here on."""
@@ -86,7 +88,12 @@ class Settler:
             works = take(self._waiting, most=self._most, most_bytes=MAX_BATCH_BYTES, size=_reply_bytes)
             if not self._waiting:
                 self._wake.clear()
-            await self._encoded.put(self._encoded_of(works))
+            batch = self._encoded_of(works)
+            while self._encoded is not None:
+                self._emptied.clear()
+                await self._emptied.wait()
+            self._encoded = batch
+            self._filled.set()
 
     def _gathers(self) -> bool:
         """Whether more is about to come: together it is cheaper, but no reply waits for long for those of others."""
@@ -104,7 +111,12 @@ class Settler:
 
     async def _send(self) -> None:
         while True:
-            await self._settle(await self._encoded.get())
+            while self._encoded is None:
+                self._filled.clear()
+                await self._filled.wait()
+            batch, self._encoded = self._encoded, None
+            self._emptied.set()
+            await self._settle(batch)
 
     async def _settle(self, batch: _Batch) -> None:
         works = batch.works
