@@ -66,7 +66,7 @@ CASE: Final = Case(
             at_most=1.0,
         ),
     ),
-    rounds=3,
+    rounds=5,
     note="From one process that begins a call every 5 ms, whatever becomes of those before. Each waits in the way that "
     "its library has for it, with the intervals that it has; some of them poll.",
 )

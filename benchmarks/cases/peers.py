@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from benchmarks.backlog import COMMANDS, CPU, RATE, SERVER
 from benchmarks.case import Case, Goal, Measure
 from benchmarks.cases.drain import draining
-from benchmarks.cases.traced import TRACED, tracing
+from benchmarks.cases.traced import SOME_SECONDS, TRACED, tracing
 from benchmarks.contenders import ORIGINAL, REFERENCE, TOOLSPAN
 from benchmarks.peers.contenders import PEERS
 
@@ -33,7 +33,7 @@ CASE: Final = Case(
         contender.name: draining(contender, _calls(contender), quick=1_000)
         for contender in (REFERENCE, TOOLSPAN, ORIGINAL, *PEERS)
     }
-    | {TRACED: tracing(1.0, 30_000, quick=2_000)},
+    | {TRACED: tracing(1.0, SOME_SECONDS, quick=2_000)},
     (
         Goal(
             "rate of calls that are all traced beside the fastest peer without telemetry",

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 TRACED: Final = "toolspan, traced"
 _SAMPLED: Final = "toolspan, 10 % sampled"
-_CALLS: Final = 150_000
-"""Some seconds' worth: the last batch leaves a tenth of a second after the last call."""
+SOME_SECONDS: Final = 150_000
+"""So many calls take that long: the last batch leaves a tenth of a second after the last one."""
 
 _SPANS_A_CALL: Final = 3
 _FILL_AT_ONCE: Final = 1_000
@@ -106,11 +106,11 @@ CASE: Final = Case(
     (RATE, CPU),
     {
         **{
-            contender.name: bursting(contender, _CALLS, quick=10_000, hold=partial(fill_traced, sampled=1.0))
+            contender.name: bursting(contender, SOME_SECONDS, quick=10_000, hold=partial(fill_traced, sampled=1.0))
             for contender in (REFERENCE, WIDE)
         },
-        TRACED: tracing(1.0, _CALLS, quick=10_000),
-        _SAMPLED: tracing(0.1, _CALLS, quick=10_000),
+        TRACED: tracing(1.0, SOME_SECONDS, quick=10_000),
+        _SAMPLED: tracing(0.1, SOME_SECONDS, quick=10_000),
     },
     (
         _goal(TRACED, "rate of calls that are all traced beside the bare loop without telemetry", 0.55),
