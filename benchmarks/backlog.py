@@ -45,6 +45,8 @@ end
 redis.call('XTRIM', KEYS[1], 'MAXLEN', redis.call('XLEN', KEYS[1]) - #entries)
 local count = #entries
 entries = nil
+-- What this has left would be collected, a piece at a time, by scripts that are measured; the table of all strings
+-- shrinks by half in each round.
 for _ = 1, 20 do
   collectgarbage()
 end

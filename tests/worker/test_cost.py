@@ -60,13 +60,9 @@ async def test_a_call_of_a_full_batch_costs_little_more_than_its_reply(plane: Pl
     async with _unwatched_worker(settings):
         # The next one comes in a quarter of a minute, and would write down the start of each call that it meets.
         await eventually(lambda: _beaten_twice(plane), because="it has joined, and listens")
-        await plane.redis.config_resetstat()
-        await _fill(plane, CALLS)
-        await _drained(plane)
-        stats = await plane.redis.info("commandstats")
+        sent = await _commands_sent(plane, _fill(plane, CALLS))
 
-    sent = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
-    each = sum(calls for name, calls in sent.items() if not name.startswith(_NOT_THE_WORKERS)) / CALLS
+    each = sum(sent.values()) / CALLS
     # Of two, one is the call itself.
     assert sent["xadd"] == 2 * CALLS
     assert each <= 2.3, f"{each:.2f} commands of Redis for each call of a tool"
@@ -75,13 +71,9 @@ async def test_a_call_of_a_full_batch_costs_little_more_than_its_reply(plane: Pl
 async def test_taking_over_an_orphan_costs_little_more_than_telling_of_it(plane: Plane, settings: Settings) -> None:
     async with _unwatched_worker(_hasty(settings)):
         await eventually(lambda: _beaten_twice(plane), because="it has joined, and listens")
-        await plane.redis.config_resetstat()
-        await _lose(plane, CALLS)
-        await _drained(plane)
-        stats = await plane.redis.info("commandstats")
+        sent = await _commands_sent(plane, _lose(plane, CALLS))
 
-    sent = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
-    each = sum(calls for name, calls in sent.items() if not name.startswith(_NOT_THE_WORKERS)) / CALLS
+    each = sum(sent.values()) / CALLS
     # Of four, one is the call itself, one its reply, and one the event that it was taken over.
     assert sent["xadd"] == 3 * CALLS
     assert each <= 4.5, f"{each:.2f} commands of Redis for each orphan"
@@ -138,6 +130,16 @@ async def test_a_call_leaves_no_circles_of_garbage(plane: Plane, settings: Setti
 
     each = garbage / CALLS
     assert each < 1, f"{each:.1f} objects of each call are left to the collector"
+
+
+async def _commands_sent(plane: Plane, filling: Awaitable[None]) -> dict[str, int]:
+    """Count the commands that others send until everything is settled with which *filling* fills the stream."""
+    await plane.redis.config_resetstat()
+    await filling
+    await _drained(plane)
+    stats = await plane.redis.info("commandstats")
+    sent = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    return {name: calls for name, calls in sent.items() if not name.startswith(_NOT_THE_WORKERS)}
 
 
 async def _functions_called(plane: Plane, filling: Awaitable[None]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from toolspan.errors import StoreError
@@ -141,18 +140,18 @@ class Settler:
         for work in done:
             work.ended = True
         self.inflight.settled(*done)
-        tell = partial(self._tell, [work.run for work in done], began_ns=began_ns, ended_ns=ended_ns)
         try:
             # Whoever waits for room reads on before the next batch is sent.
             await asyncio.sleep(0)
         finally:
             # While Redis writes that one, this one is told of.
-            asyncio.get_running_loop().call_soon(tell)
+            runs = [work.run for work in done]
+            asyncio.get_running_loop().call_soon(self._tell, runs, began_ns, ended_ns)
         if len(done) < len(works):
             for work, status in zip(works, statuses, strict=True):
                 self._refused(work, status)
 
-    def _tell(self, runs: list[Run], *, began_ns: int, ended_ns: int) -> None:
+    def _tell(self, runs: list[Run], began_ns: int, ended_ns: int) -> None:
         try:
             self._probe.settled(runs, began_ns=began_ns, ended_ns=ended_ns)
         except Exception as exc:  # noqa: BLE001

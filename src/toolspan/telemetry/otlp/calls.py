@@ -61,6 +61,7 @@ class Calls:
         self._sending = {
             at.OPERATION_NAME: "send",
             at.OPERATION_TYPE: "send",
+            # Its place among the others: where replies go to differs.
             at.DESTINATION: "",
             at.DESTINATION_TEMPLATE: self._template,
             at.DESTINATION_TEMPORARY: True,
