@@ -62,7 +62,7 @@ class Keys:
 
     @property
     def events(self) -> str:
-        """Stream of exceptional steps, capped."""
+        """Stream of exceptional steps, capped; one may be of many entries, whose ids its `entry` is, between spaces."""
         return f"{self.prefix}:events:{self.stream}"
 
     def once(self, digest: str) -> str:

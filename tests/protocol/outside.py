@@ -97,7 +97,7 @@ class Outside:
     def events(self, entry_id: str) -> list[dict[str, str]]:
         """The exceptional steps of an entry so far."""
         found = [_dict(fields) for _, fields in self.redis("XRANGE", f"{self.prefix}:events:tools", "-", "+")]
-        return [event for event in found if event["entry"] == entry_id]
+        return [event for event in found if entry_id in event["entry"].split(" ")]
 
     def attempts(self, entry_id: str) -> list[dict[str, Any]]:
         """What is on record of an entry."""

@@ -69,9 +69,13 @@ class Stage:
 
     async def hold(self, entry_id: str, owner: str | bytes, *, attempt: int = 1, idle_ms: int = 0) -> None:
         """Have *owner* hold an entry, as if delivered *idle_ms* ago."""
+        await self.hold_all([entry_id], owner, attempt=attempt, idle_ms=idle_ms)
+
+    async def hold_all(self, entry_ids: list[str], owner: str | bytes, *, attempt: int = 1, idle_ms: int = 0) -> None:
+        """Have *owner* hold entries, as if all were delivered *idle_ms* ago."""
         await cast("Any", self.redis.execute_command(
-            "XCLAIM", self.keys.calls, self.keys.group, owner, 0, entry_id,
-            "IDLE", idle_ms, "RETRYCOUNT", attempt, "FORCE", "JUSTID", "LASTID", entry_id, parse_justid=True,
+            "XCLAIM", self.keys.calls, self.keys.group, owner, 0, *entry_ids,
+            "IDLE", idle_ms, "RETRYCOUNT", attempt, "FORCE", "JUSTID", "LASTID", entry_ids[-1], parse_justid=True,
         ))  # fmt: skip
 
     async def parked(self, *, attempt: int = 1, due_ms: int = 1, fields: tuple[str | bytes, ...] = CALL) -> str:

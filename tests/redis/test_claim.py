@@ -19,9 +19,9 @@ IDLE_MS = 60_000
 MAX_ATTEMPTS = 4
 
 
-async def _claim(store: StreamStore, *, count: int = 10, suspects: int = 1, after: str | None = None) -> Claims:
+async def _claim(store: StreamStore, *, count: int = 10, suspects: int = 1, **more: Any) -> Claims:
     return await store.claim(
-        "gone", lease_ms=LEASE_MS, count=count, suspects=suspects, max_attempts=MAX_ATTEMPTS, after=after
+        "gone", lease_ms=LEASE_MS, count=count, suspects=suspects, max_attempts=MAX_ATTEMPTS, **more
     )
 
 
@@ -42,6 +42,7 @@ async def test_an_orphan_is_taken_over_and_begun(stage: Stage, store: StreamStor
     assert running == {"consumer": "me", "attempt": 3}
     delivery = claim.delivery
     assert (delivery.entry_id, delivery.attempt, delivery.counted, claim.begun) == (entry_id, 3, True, True)
+    assert claim.given_up is False
     assert (delivery.origin, delivery.owner, delivery.losses) == ("reclaim", "gone", 1)
 
 
@@ -222,6 +223,73 @@ async def test_what_was_taken_over_can_be_explained_later(stage: Stage, store: S
     assert await stage.events() == [
         {"event": "reclaimed", "entry": entry_id, "consumer": "gone", "attempt": "2", "reason": "worker_lost"}
     ]
+
+
+async def test_what_is_taken_over_together_is_one_step_for_all_that_had_as_many_attempts(
+    stage: Stage, store: StreamStore
+) -> None:
+    first, second, third = [
+        await stage.held("gone", attempt=attempt, idle_ms=IDLE_MS, fields=CALL) for attempt in (1, 2, 1)
+    ]
+    await _claim(store)
+
+    events = {event["attempt"]: event["entry"] for event in await stage.events()}
+    assert events == {"1": f"{first} {third}", "2": second}
+
+
+async def test_it_is_told_of_each_whether_it_was_given_up_unless_we_would_have_heard(
+    stage: Stage, store: StreamStore
+) -> None:
+    ids = []
+    for number in range(3):
+        fields = ("v", "1", "id", f"call {number}", "tool", "echo", "args", "{}")
+        ids.append(await stage.held("gone", idle_ms=IDLE_MS, fields=fields))
+    await stage.call("SET", stage.keys.cancel("call 1"), "1", "PX", 60_000)
+    payload = await stage.held("gone", idle_ms=IDLE_MS, fields=("payload", '{"id": "call 1", "tool": "echo"}'))
+    unheard_ms = int(payload.partition("-")[0])
+    later = f"{unheard_ms + 1}-0"
+    await stage.call("XADD", stage.keys.calls, later, "v", "1", "id", "call 1", "tool", "echo")
+    await stage.hold(later, "gone", idle_ms=IDLE_MS)
+
+    claims = await _claim(store, unheard_ms=unheard_ms)
+
+    given_up = {claim.delivery.entry_id: claim.given_up for claim in claims.claimed}
+    assert given_up == {ids[0]: False, ids[1]: True, ids[2]: False, payload: None, later: None}
+
+
+async def test_what_was_handed_out_together_is_still_judged_by_what_is_on_record_of_each(
+    stage: Stage, store: StreamStore
+) -> None:
+    marked, bare, noted, *others = ids = [await stage.plane.add(*CALL) for _ in range(5)]
+    await stage.hold_all(ids, "gone", attempt=2, idle_ms=IDLE_MS)
+    for entry_id in (marked, others[1]):
+        await stage.mark(entry_id)
+    await stage.note(noted, _lost(1))
+
+    claims = {claim.delivery.entry_id: claim for claim in (await _claim(store)).claimed}
+
+    begun = {entry_id: (claim.begun, claim.delivery.losses) for entry_id, claim in claims.items()}
+    assert begun == {
+        marked: (False, 1), bare: (True, 1), noted: (False, 2), others[0]: (True, 1), others[1]: (False, 1),
+    }  # fmt: skip
+    on_record = {entry_id: [one["consumer"] for one in await stage.attempts(entry_id)] for entry_id in ids}
+    assert on_record == {
+        marked: ["gone"], bare: ["gone", "me"], noted: ["old", "gone"], others[0]: ["gone", "me"], others[1]: ["gone"],
+    }  # fmt: skip
+
+
+async def test_of_one_that_is_not_run_again_and_had_ended_nothing_more_is_written(
+    stage: Stage, store: StreamStore
+) -> None:
+    entry_id = await stage.held("gone", attempt=2, idle_ms=IDLE_MS)
+    await stage.mark(entry_id)
+    ended = [_lost(1), _lost(2, "tool_error")]
+    await stage.note(entry_id, *ended)
+
+    [claim] = (await _claim(store)).claimed
+
+    assert (claim.marked, claim.begun) == (True, False)
+    assert await stage.attempts(entry_id) == ended
 
 
 async def test_a_mark_is_told(stage: Stage, store: StreamStore) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.eventually import eventually
 from toolspan.errors import GroupMissingError, WrongTypeError
+from toolspan.store.private import PrivateClient
 
 if TYPE_CHECKING:
     from tests.redis.stage import Stage
@@ -52,6 +53,24 @@ async def test_the_estimate_of_redis_clock_is_within_a_round_trip(stage: Stage, 
     after = await stage.now_ms()
 
     assert before - 20 <= estimate <= after + 20
+
+
+async def test_a_read_that_is_not_to_wait_does_not_ask_for_it(
+    store: StreamStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least time that can be asked for is a millisecond, and a server may take three for it."""
+    sent: list[tuple[Any, ...]] = []
+    execute = PrivateClient.execute_command
+
+    async def executed(client: PrivateClient, *parts: Any) -> Any:
+        sent.append(parts)
+        return await execute(client, *parts)
+
+    monkeypatch.setattr(PrivateClient, "execute_command", executed)
+
+    assert await store.read_new(10, wait=False) == []
+    [read] = [parts for parts in sent if parts[0] == "XREADGROUP"]
+    assert "BLOCK" not in read
 
 
 async def test_a_read_takes_the_oldest_and_no_more_than_there_is_room_for(stage: Stage, store: StreamStore) -> None:

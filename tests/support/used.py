@@ -42,6 +42,7 @@ _LOCAL: Final = {
     ("resign", "KEYS[1]"): ("monitor",),
     ("progress", "key"): ("reply",),
     ("keep", "unpack"): ("cancel",),
+    ("given_up", "unpack"): ("cancel",),
     ("control", "key"): ("control",),
     ("pause", "key"): ("control",),
     ("resume", "key"): ("control",),

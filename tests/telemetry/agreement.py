@@ -95,7 +95,9 @@ async def steps_in(plane: Plane) -> Count:
     """Count the exceptional steps that lie in Redis, by name and reason."""
     found: Any = await plane.redis.execute_command("XRANGE", plane.keys.events, "-", "+")
     steps = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found]
-    return Counter((step[b"event"].decode(), step[b"reason"].decode()) for step in steps)
+    return Counter(
+        (step[b"event"].decode(), step[b"reason"].decode()) for step in steps for _ in step[b"entry"].split(b" ")
+    )
 
 
 def figures(story: Story) -> list[Figure]:

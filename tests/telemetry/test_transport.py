@@ -274,6 +274,28 @@ def test_batches_are_as_large_as_the_variables_say(receiver: Receiver, monkeypat
     assert [len(receiver.spans(number)) for number in range(3)] == [2, 2, 1]
 
 
+@BY_HTTP
+def test_what_comes_while_the_rest_is_sent_waits_for_the_next_time(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a busy worker would send request after request, of a few spans each."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+    exporting = Exporting()
+    take = receiver.take
+
+    def busy(body: bytes, headers: dict[str, str]) -> Any:
+        if len(receiver.bodies) < 3:
+            exporting.outbox.on_end(span("meanwhile"))
+        return take(body, headers)
+
+    monkeypatch.setattr(receiver, "take", busy)
+    exporting.export()
+
+    assert [receiver.spans(number) for number in range(len(receiver.bodies))] == [[f"s{n}" for n in range(SPANS)]]
+    exporting.outbox.shutdown()
+    assert receiver.spans() == ["meanwhile"]
+
+
 def test_after_the_end_nothing_is_taken_and_that_is_counted(receiver: Receiver, exporting: Exporting) -> None:
     exporting.outbox.on_end(span("before"))
     exporting.outbox.shutdown()

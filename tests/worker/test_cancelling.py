@@ -211,10 +211,15 @@ async def test_a_parked_call_is_settled_without_another_attempt(
     assert len(runs(path)) == 1
 
 
+@pytest.mark.parametrize("form", ["fields", "payload"])
 async def test_an_orphan_is_settled_without_being_run(
-    plane: Plane, callers: CallerStore, path: str, settings: Settings
+    plane: Plane, callers: CallerStore, path: str, settings: Settings, form: str
 ) -> None:
-    await plane.append("marked", path=path)
+    if form == "fields":
+        await plane.append("marked", path=path)
+    else:
+        body = {"id": "marked", "tool": "marked", "args": {"path": path}, "reply_to": plane.reply_to}
+        await plane.add("payload", json.dumps(body))
     await plane.orphan()
     await callers.cancel("marked", ttl_ms=60_000)
     async with running_worker(marked, settings=settings):

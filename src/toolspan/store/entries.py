@@ -179,7 +179,9 @@ class EntryReader:
 
     async def events_of(self, entry_id: str) -> list[dict[str, str]]:
         """Give the exceptional steps of an entry that are on record, oldest first; the replay of a letter is one."""
-        return await self._told_of(self._keys.events, " entry reason ", entry_id)
+        told = await self._told_of(self._keys.events, " reason ", entry_id, containing=" entry ")
+        # One step may be that of many entries, whose ids may also be parts of one another.
+        return [one for one in told if entry_id in {*one.get("entry", "").split(" "), one.get("reason")}]
 
     async def audits_of(self, wanted: str) -> list[dict[str, str]]:
         """Give what operators did to a dead letter, its own id or its entry's, or that made a call, oldest first."""
@@ -189,9 +191,9 @@ class EntryReader:
         """Give the purges that are on record, oldest first."""
         return await self._told_of(self._keys.audit, " action ", "purge")
 
-    async def _told_of(self, key: str, equal: str, wanted: str) -> list[dict[str, str]]:
+    async def _told_of(self, key: str, equal: str, wanted: str, *, containing: str = "") -> list[dict[str, str]]:
         # Both streams are capped.
-        found = await self._search(key, equal, "", [raw_of(wanted)], scan=_CAPPED, page=_PAGE)
+        found = await self._search(key, equal, containing, [raw_of(wanted)], scan=_CAPPED, page=_PAGE)
         entries = await self._answers(*(("XRANGE", key, one, one) for one in reversed(found.ids)))
         told = ([part.decode(errors="replace") for part in entry[0][1]] for entry in entries if entry)
         return [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in told]

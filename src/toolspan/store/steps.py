@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from toolspan.codec import Form
     from toolspan.model import Delivery
 
+EVER: Final = 1 << 53
+"""In ms: no time of ours is later, and scripts can hold it."""
+
 PARKED: Final = "~parked"
 """The consumer that holds parked calls."""
 
@@ -98,11 +101,15 @@ class Start:
 
 @value
 class Claimed:
-    """One entry taken over. *marked*: it was begun under at most once. *begun*: its start was written with that."""
+    """One entry taken over. *marked*: it was begun under at most once. *begun*: its start was written with that.
+
+    *given_up*: whether its caller gave it up; None where nobody looked.
+    """
 
     delivery: Delivery
     marked: bool
     begun: bool = False
+    given_up: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

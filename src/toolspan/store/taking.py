@@ -11,16 +11,13 @@ from toolspan.store.clock import RedisClock
 from toolspan.store.connection import answer_of, translated
 from toolspan.store.names import name_of, printable, raw_of
 from toolspan.store.scripts import Script
-from toolspan.store.steps import PARKED, Claimed, Claims
+from toolspan.store.steps import EVER, PARKED, Claimed, Claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from toolspan.keys import Keys
     from toolspan.store.connection import Connection
-
-_NO_BLOCK_MS: Final = 1
-"""None at all would be for ever."""
 
 _PAGE: Final = 1_000
 _DUE_PAGE: Final = 100
@@ -47,10 +44,10 @@ class Taking:
 
         Must not be cancelled: Redis may have handed us entries already.
         """
+        block = ("BLOCK", self._block_ms) if wait else ()
         with translated():
             answer = await answer_of(self._reader.execute_command(
-                "XREADGROUP", "GROUP", self._keys.group, self.me, "COUNT", count,
-                "BLOCK", self._block_ms if wait else _NO_BLOCK_MS,
+                "XREADGROUP", "GROUP", self._keys.group, self.me, "COUNT", count, *block,
                 "STREAMS", self._keys.calls, ">",
             ))  # fmt: skip
         if not answer:
@@ -81,10 +78,19 @@ class Taking:
         return [name for name, pending in names if pending and name != PARKED]
 
     async def claim(
-        self, owner: str, *, lease_ms: int, count: int, suspects: int, max_attempts: int, after: str | None = None
+        self,
+        owner: str,
+        *,
+        lease_ms: int,
+        count: int,
+        suspects: int,
+        max_attempts: int,
+        after: str | None = None,
+        unheard_ms: int = EVER,
     ) -> Claims:
         """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects; and begin the others.
 
+        Those that were appended up to *unheard_ms* are looked up: we may not have heard that they were given up.
         Where there may be more, all workers are called to take their part. Nobody else may claim meanwhile.
         """
         with translated():
@@ -94,6 +100,7 @@ class Taking:
                 attempts=self._keys.attempts,
                 workers=self._keys.workers,
                 events=self._keys.events,
+                cancels=self._keys.cancel_prefix,
                 group=self._keys.group,
                 consumer=self.me,
                 owner=raw_of(owner),
@@ -103,6 +110,7 @@ class Taking:
                 suspects=suspects,
                 max_attempts=max_attempts,
                 suspect_from=SUSPECT_FROM,
+                unheard_ms=unheard_ms,
             )
         return Claims(
             self._orphans(claimed, printable(owner), cast("LossReason", loss.decode()), now_ms),
@@ -172,7 +180,7 @@ class Taking:
         read_ns = time.monotonic_ns()
         read_ms = self.clock.at(read_ns)
         claims = []
-        for entry_id, attempt, begun, fields, losses, mark, since_ms, before in raw:
+        for entry_id, attempt, begun, fields, losses, mark, since_ms, before, given_up in raw:
             history = decode_attempts(before) if before else []
             if since_ms is not None:
                 history.append(Attempt(owner, attempt - begun, since_ms, lost_ms, loss))
@@ -190,7 +198,8 @@ class Taking:
                 owner,
                 loss,
             )
-            claims.append(Claimed(delivery, mark is not None, delivery.counted))
+            looked_up = None if given_up is None else given_up == 1
+            claims.append(Claimed(delivery, mark is not None, delivery.counted, looked_up))
         return claims
 
     def _claimed(self, raw: list[list[Any]], origin: Origin) -> list[Claimed]:

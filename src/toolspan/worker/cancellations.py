@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from toolspan.codec import call_id_in
+from toolspan.store.steps import EVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from toolspan.model import Delivery
     from toolspan.store.cancellations import CancellationStore
+    from toolspan.store.steps import Claimed
 
 KEPT: Final = 10_000
 """How many call ids are remembered. One that is forgotten is asked for again, with all that is as old."""
@@ -51,10 +53,26 @@ class Cancellations:
             self._known = dict.fromkeys(list(self._known)[-KEPT // 2 :])
             self._heard_since_ms = None
 
+    @property
+    def unheard_ms(self) -> int:
+        """Of calls that were appended up to then it is not known, in unix ms."""
+        return EVER if self._heard_since_ms is None else self._heard_since_ms
+
     def knows(self, delivery: Delivery) -> bool:
         """Whether it is known of this call, and of all newer ones, if they were given up."""
         since_ms = self._heard_since_ms
         return since_ms is not None and int(delivery.entry_id.partition("-")[0]) > since_ms
+
+    async def learn(self, claims: Sequence[Claimed]) -> None:
+        """Find out about claimed calls, as far as the claim itself did not.
+
+        Raises:
+            StoreError: if Redis cannot be asked.
+        """
+        for claim in claims:
+            if claim.given_up and (call_id := call_id_in(claim.delivery.entry_id, claim.delivery.fields)):
+                self.add([call_id])
+        await self.look([claim.delivery for claim in claims if claim.given_up is None])
 
     async def look(self, deliveries: Sequence[Delivery]) -> None:
         """Find out about calls of which it is not known.

@@ -93,13 +93,13 @@ class Intake:
     async def take_over(self, claims: Sequence[Claimed]) -> None:
         """Work on what was claimed, and have it counted before, unless it was; or quarantine what must not be run."""
         await self._tell_of_the_lost(claims)
-        begun: list[Delivery] = []
+        begun: list[Claimed] = []
         begin: list[Delivery] = []
         alone: list[Delivery] = []
         for claim in claims:
             delivery = claim.delivery
             if claim.begun:
-                begun.append(delivery)
+                begun.append(claim)
                 continue
             verdict = self._verdict(claim)
             if verdict is not None:
@@ -109,8 +109,8 @@ class Intake:
             else:
                 begin.append(delivery)
         if begun:
-            await self._cancellations.look(begun)
-            self._inflight.take_over(begun)
+            await self._cancellations.learn(begun)
+            self._inflight.take_over([claim.delivery for claim in begun])
         await self._begin(begin)
         for delivery in alone:
             async with self._isolation.of(delivery) as ours:

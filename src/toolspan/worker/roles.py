@@ -160,6 +160,7 @@ class Roles:
             self.store,
             self.inflight,
             intake,
+            self._cancellations,
             neighbours=neighbours,
             link=self.link,
             probe=probe,

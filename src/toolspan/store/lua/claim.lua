@@ -7,6 +7,7 @@
 -- KEYS[2] attempts   entry id -> list of attempts; entry id:mark -> token
 -- KEYS[3] workers    consumer -> last heartbeat; every worker hears the channel of that name
 -- KEYS[4] events     exceptional steps
+-- KEYS[5] cancels    what the keys begin with that say of a call that it was given up
 -- ARGV[1] group
 -- ARGV[2] consumer   we
 -- ARGV[3] owner      whose orphans
@@ -16,13 +17,14 @@
 -- ARGV[7] suspects   how many suspects we may take
 -- ARGV[8] max_attempts
 -- ARGV[9] suspect_from  losses from which on a call is a suspect
+-- ARGV[10] unheard_ms  of calls that were appended up to then, we may not have heard that they were given up
 --
 -- Returns { the last entry id that was looked at, or empty when there are no more,
 --           the loss: worker_lost or lease_expired,
 --           Redis' clock in ms: when they were lost,
 --           of each claimed entry: id, the count it holds now, 1 if that was begun else 0, fields, losses, its mark or
---           nil, when the attempt had begun that is lost now, or nil if none was running, and the attempts before that
---           as JSON, or nil if there are none,
+--           nil, when the attempt had begun that is lost now, or nil if none was running, the attempts before that as
+--           JSON, or nil if there are none, and 1 if it was given up, 0 if not, nil if that was not looked up,
 --           of each entry whose body is gone its id and its deliveries }.
 --
 -- include clock
@@ -32,11 +34,12 @@
 -- include take
 -- include event
 -- include orphan
+-- include given_up
 
-local stream, attempts, workers, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local stream, attempts, workers, events, cancels = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, owner, lease_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local count, after, suspects = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
-local max_attempts, suspect_from = tonumber(ARGV[8]), tonumber(ARGV[9])
+local max_attempts, suspect_from, unheard_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local now = now_ms()
 local beat = redis.call('ZSCORE', workers, owner)
@@ -73,31 +76,53 @@ end
 local bodies = bodies_of(stream, entry_ids, entry_ids[1], entry_ids[#entry_ids])
 local lists, marks = records_of(attempts, entry_ids)
 
-local counts, records = {}, {}
-
-local function claim(entry_id, idle_ms, deliveries)
-  local list, mark = lists[entry_id], marks[entry_id]
+-- What becomes of an entry if it is claimed, and what is told of it.
+local function judge(list, mark, idle_ms, deliveries)
   local since = lost_since(list, deliveries, idle_ms)
   local losses = orphan.losses(list)
   local suspect = orphan.is_suspect(losses, deliveries, max_attempts, mark, suspect_from)
-  if suspect and suspects == 0 then
-    return
-  end
-  local attempt = deliveries
   local before = json_of(list, since and #list - 1 or #list)
-  if suspect then
+  local begun = not suspect and orphan.runs(deliveries, max_attempts, mark) and 1 or 0
+  if begun == 1 then
+    history.of(list, consumer, deliveries + 1, now)
+  end
+  return {
+    suspect = suspect, losses = losses, since = since or false, before = before, begun = begun,
+    record = (since or begun == 1) and history.record(list),
+  }
+end
+
+-- Of most, nothing is on record, and those that were handed out together are judged alike.
+local alike = {}
+local function judged(list, mark, idle_ms, deliveries)
+  if mark or #list > 0 then
+    return judge(list, mark, idle_ms, deliveries)
+  end
+  local kind = deliveries .. ' ' .. idle_ms
+  alike[kind] = alike[kind] or judge(list, mark, idle_ms, deliveries)
+  return alike[kind]
+end
+
+local counts, records = {}, {}
+
+local function claim(entry_id, idle_ms, deliveries)
+  local mark = marks[entry_id]
+  local found = judged(lists[entry_id], mark, idle_ms, deliveries)
+  if found.suspect then
+    if suspects == 0 then
+      return
+    end
     suspects = suspects - 1
-  elseif orphan.runs(deliveries, max_attempts, mark) then
-    attempt = deliveries + 1
-    history.of(list, consumer, attempt, now)
   end
+  local attempt = deliveries + found.begun
   counts[entry_id] = attempt
-  if since or attempt > deliveries then
+  if found.record then
     records[#records + 1] = entry_id
-    records[#records + 1] = history.record(list)
+    records[#records + 1] = found.record
   end
-  local begun = attempt - deliveries
-  claimed[#claimed + 1] = { entry_id, attempt, begun, bodies[entry_id], losses, mark, since or false, before }
+  claimed[#claimed + 1] = {
+    entry_id, attempt, found.begun, bodies[entry_id], found.losses, mark, found.since, found.before, false,
+  }
 end
 
 for _, candidate in ipairs(candidates) do
@@ -111,16 +136,24 @@ take(stream, group, consumer, counts)
 if #records > 0 then
   redis.call('HSET', attempts, unpack(records))
 end
+local taken = {}
 for _, candidate in ipairs(candidates) do
   local entry_id, deliveries = candidate[1], candidate[4]
   if counts[entry_id] then
-    event(events, now, 'reclaimed', entry_id, owner, deliveries, loss)
+    taken[deliveries] = taken[deliveries] or {}
+    table.insert(taken[deliveries], entry_id)
   elseif not bodies[entry_id] then
     orphan.forget(stream, group, attempts, entry_id)
     event(events, now, 'lost', entry_id, owner, deliveries, 'deleted')
     gone[#gone + 1] = { entry_id, deliveries }
   end
 end
+
+-- One for all of the same attempt: of a hundred thousand orphans, each its own would leave no room for anything else.
+for deliveries, together in pairs(taken) do
+  event(events, now, 'reclaimed', table.concat(together, ' '), owner, deliveries, loss)
+end
+look_up(cancels, claimed, unheard_ms)
 
 -- There may be more than we have room for: the others shall not wait for their next round. Only where we took all that
 -- we asked for, so that workers who can take nothing more do not call each other without end.

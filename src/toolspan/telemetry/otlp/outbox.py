@@ -132,10 +132,15 @@ class Outbox(SpanProcessor):
         self._export(all_of_it=True)
 
     def _export(self, *, all_of_it: bool) -> None:
-        """Export full batches; with *all_of_it*, also what is left."""
+        """Export full batches; with *all_of_it*, also what is left of what is there now.
+
+        What comes meanwhile would leave in requests of a few spans each, and a request costs as much whatever is in it.
+        """
         with self._exporting, suppress_instrumentation():
-            while not self._given_up and self._size >= (1 if all_of_it else self._batch):
+            left = self._size if all_of_it else 0
+            while not self._given_up and (left > 0 or self._size >= self._batch):
                 spans, plain, count = self._take()
+                left -= count
                 self._counts.finished(count)
                 try:
                     written = Written(request(spans, self._part(plain) if plain else ()), count)
