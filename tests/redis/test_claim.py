@@ -246,8 +246,8 @@ async def test_it_is_told_of_each_whether_it_was_given_up_unless_we_would_have_h
         ids.append(await stage.held("gone", idle_ms=IDLE_MS, fields=fields))
     await stage.call("SET", stage.keys.cancel("call 1"), "1", "PX", 60_000)
     payload = await stage.held("gone", idle_ms=IDLE_MS, fields=("payload", '{"id": "call 1", "tool": "echo"}'))
-    unheard_ms = int(payload.partition("-")[0])
-    later = f"{unheard_ms + 1}-0"
+    unheard_ms = int(ids[-1].partition("-")[0])
+    later = f"{int(payload.partition('-')[0]) + 1}-0"
     await stage.call("XADD", stage.keys.calls, later, "v", "1", "id", "call 1", "tool", "echo")
     await stage.hold(later, "gone", idle_ms=IDLE_MS)
 
