@@ -77,6 +77,6 @@ CASE: Final = Case(
             at_least=0.9,
         ),
     ),
-    rounds=3,
+    rounds=5,
     note="Both kinds of calls count, from when one worker begins to take orphans over until few are left.",
 )

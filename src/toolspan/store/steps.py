@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from toolspan.codec import Form
     from toolspan.model import Delivery
 
-EVER: Final = 1 << 53
-"""In ms: no time of ours is later, and scripts can hold it."""
-
 PARKED: Final = "~parked"
 """The consumer that holds parked calls."""
 

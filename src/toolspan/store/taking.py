@@ -11,7 +11,7 @@ from toolspan.store.clock import RedisClock
 from toolspan.store.connection import answer_of, translated
 from toolspan.store.names import name_of, printable, raw_of
 from toolspan.store.scripts import Script
-from toolspan.store.steps import EVER, PARKED, Claimed, Claims
+from toolspan.store.steps import PARKED, Claimed, Claims
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,19 +78,10 @@ class Taking:
         return [name for name, pending in names if pending and name != PARKED]
 
     async def claim(
-        self,
-        owner: str,
-        *,
-        lease_ms: int,
-        count: int,
-        suspects: int,
-        max_attempts: int,
-        after: str | None = None,
-        unheard_ms: int = EVER,
+        self, owner: str, *, lease_ms: int, count: int, suspects: int, max_attempts: int, after: str | None = None
     ) -> Claims:
         """Take over up to *count* orphans of *owner*, *suspects* of them at most suspects; and begin the others.
 
-        Those that were appended up to *unheard_ms* are looked up: we may not have heard that they were given up.
         Where there may be more, all workers are called to take their part. Nobody else may claim meanwhile.
         """
         with translated():
@@ -110,7 +101,6 @@ class Taking:
                 suspects=suspects,
                 max_attempts=max_attempts,
                 suspect_from=SUSPECT_FROM,
-                unheard_ms=unheard_ms,
             )
         return Claims(
             self._orphans(claimed, printable(owner), cast("LossReason", loss.decode()), now_ms),

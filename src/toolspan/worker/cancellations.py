@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from toolspan.codec import call_id_in
-from toolspan.store.steps import EVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,11 +51,6 @@ class Cancellations:
         if len(self._known) > KEPT:
             self._known = dict.fromkeys(list(self._known)[-KEPT // 2 :])
             self._heard_since_ms = None
-
-    @property
-    def unheard_ms(self) -> int:
-        """Of calls that were appended up to then it is not known, in unix ms."""
-        return EVER if self._heard_since_ms is None else self._heard_since_ms
 
     def knows(self, delivery: Delivery) -> bool:
         """Whether it is known of this call, and of all newer ones, if they were given up."""

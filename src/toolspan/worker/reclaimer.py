@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from toolspan.store.steps import Claimed, Claims
     from toolspan.store.stream import StreamStore
     from toolspan.telemetry.probe import Probe
-    from toolspan.worker.cancellations import Cancellations
     from toolspan.worker.inflight import InFlight
     from toolspan.worker.intake import Intake
     from toolspan.worker.link import Link
@@ -32,7 +31,6 @@ class Reclaimer:
         store: StreamStore,
         inflight: InFlight,
         intake: Intake,
-        cancellations: Cancellations,
         *,
         neighbours: Neighbours,
         link: Link,
@@ -43,7 +41,6 @@ class Reclaimer:
         self._store = store
         self._inflight = inflight
         self._intake = intake
-        self._cancellations = cancellations
         self._neighbours = neighbours
         self._link = link
         self._probe = probe
@@ -82,7 +79,6 @@ class Reclaimer:
                     suspects=self._inflight.suspects,
                     max_attempts=self._max_attempts,
                     after=after,
-                    unheard_ms=self._cancellations.unheard_ms,
                 )
                 self._report(claims, owner)
                 taken.add(claims.claimed)

@@ -160,7 +160,6 @@ class Roles:
             self.store,
             self.inflight,
             intake,
-            self._cancellations,
             neighbours=neighbours,
             link=self.link,
             probe=probe,

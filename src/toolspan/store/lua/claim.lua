@@ -17,14 +17,13 @@
 -- ARGV[7] suspects   how many suspects we may take
 -- ARGV[8] max_attempts
 -- ARGV[9] suspect_from  losses from which on a call is a suspect
--- ARGV[10] unheard_ms  of calls that were appended up to then, we may not have heard that they were given up
 --
 -- Returns { the last entry id that was looked at, or empty when there are no more,
 --           the loss: worker_lost or lease_expired,
 --           Redis' clock in ms: when they were lost,
 --           of each claimed entry: id, the count it holds now, 1 if that was begun else 0, fields, losses, its mark or
 --           nil, when the attempt had begun that is lost now, or nil if none was running, the attempts before that as
---           JSON, or nil if there are none, and 1 if it was given up, 0 if not, nil if that was not looked up,
+--           JSON, or nil if there are none, and 1 if it was given up, 0 if not, nil if the worker has to look,
 --           of each entry whose body is gone its id and its deliveries }.
 --
 -- include clock
@@ -39,7 +38,7 @@
 local stream, attempts, workers, events, cancels = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, owner, lease_ms = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local count, after, suspects = tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7])
-local max_attempts, suspect_from, unheard_ms = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local max_attempts, suspect_from = tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local now = now_ms()
 local beat = redis.call('ZSCORE', workers, owner)
@@ -98,9 +97,10 @@ local function judged(list, mark, idle_ms, deliveries)
   if mark or #list > 0 then
     return judge(list, mark, idle_ms, deliveries)
   end
-  local kind = deliveries .. ' ' .. idle_ms
-  alike[kind] = alike[kind] or judge(list, mark, idle_ms, deliveries)
-  return alike[kind]
+  alike[deliveries] = alike[deliveries] or {}
+  local found = alike[deliveries][idle_ms] or judge(list, mark, idle_ms, deliveries)
+  alike[deliveries][idle_ms] = found
+  return found
 end
 
 local counts, records = {}, {}
@@ -153,7 +153,7 @@ end
 for deliveries, together in pairs(taken) do
   event(events, now, 'reclaimed', table.concat(together, ' '), owner, deliveries, loss)
 end
-look_up(cancels, claimed, unheard_ms)
+look_up(cancels, claimed)
 
 -- There may be more than we have room for: the others shall not wait for their next round. Only where we took all that
 -- we asked for, so that workers who can take nothing more do not call each other without end.
