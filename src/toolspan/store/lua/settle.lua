@@ -65,7 +65,7 @@ end
 
 local pending = pending_between(stream, group, consumer, first, last, held)
 -- Only a script's first write is checked on a full server, and this one passes.
-redis.call('XACK', stream, group, '0-0')
+local registered = redis.call('PEXPIRE', worker, worker_ttl_ms)
 
 local statuses, settled, recorded, written, ended = {}, {}, {}, {}, {}
 while i <= #ARGV do
@@ -118,5 +118,7 @@ for key in pairs(written) do
 end
 local result = table.concat(statuses)
 redis.call('HSET', worker, 'batch', batch .. ':' .. result)
-redis.call('PEXPIRE', worker, worker_ttl_ms)
+if registered == 0 then
+  redis.call('PEXPIRE', worker, worker_ttl_ms)
+end
 return result
