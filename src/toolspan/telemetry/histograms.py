@@ -219,5 +219,9 @@ class JoiningMemory(InMemoryMetricReader):
 
 
 def named(names: Iterable[str], values: Iterable[str]) -> dict[str, str]:
-    """Give the attributes that *values* are those of, in their order; an empty one is left out."""
-    return {name: clean(value) for name, value in zip(names, values, strict=False) if value}
+    """Give the attributes that *values* are those of, in their order; an empty one is left out.
+
+    Raises:
+        ValueError: if there are more or fewer of them: the catalog and whoever counts do not agree.
+    """
+    return {name: clean(value) for name, value in zip(names, values, strict=True) if value}
