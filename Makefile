@@ -159,6 +159,10 @@ up: ## Start the local stack with docker compose; http://localhost:3000
 bench: $(READY) ## Measure everything we promise, beside the bare loop and others (15 minutes); ARGS='--only latency --quick'
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+.PHONY: flames
+flames: $(READY) ## Draw where the time of a worker goes, into docs/images/flames/
+	@$(BIN)/python -m benchmarks.flames $(ARGS)
+
 # --- Upkeep ---
 
 .PHONY: docs

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -34,7 +36,7 @@ return #settled
 
 async def drain(reader: Redis, writer: Redis, keys: Keys) -> None:
     """Read, run a no-op in a task per call under a semaphore, and settle in batches, for ever."""
-    me = "reference"
+    me = f"reference-{os.getpid()}"
     slots = asyncio.Semaphore(BATCH)
     outcomes: asyncio.Queue[tuple[bytes, bytes, bytes, bytes]] = asyncio.Queue()
     sha = await writer.script_load(SETTLE)
@@ -78,5 +80,13 @@ async def _main(settings: Settings) -> None:
     await drain(connection.blocking(1000), connection.commands, settings.keys)
 
 
-if __name__ == "__main__":
+def main(processes: int = 1) -> None:
+    """Drain until killed, in so many *processes*."""
+    for _ in range(processes - 1):
+        if not os.fork():
+            break
     uvloop.run(_main(Settings()))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

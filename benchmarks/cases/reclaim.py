@@ -23,9 +23,9 @@ _BEGUN, _OVER = 0.95, 0.05
 
 def _beside_orphans(stage: Stage, scale: Scale) -> Figures:
     count = scale.of(100_000, quick=5_000)
-    _lose(stage, count)
+    lose(stage, count)
     fill(stage, 2 * count)
-    worker = _worker(stage)
+    worker = worker_for_orphans(stage)
     _orphans_left(stage, worker, int(count * _BEGUN))
     begun = mark(stage, worker, left(stage))
     _orphans_left(stage, worker, int(count * _OVER))
@@ -35,16 +35,17 @@ def _beside_orphans(stage: Stage, scale: Scale) -> Figures:
 def _without(stage: Stage, scale: Scale) -> Figures:
     count = scale.of(100_000, quick=5_000)
     fill(stage, 2 * count)
-    worker = _worker(stage)
+    worker = worker_for_orphans(stage)
     begun = reached(stage, worker, int(2 * count * _BEGUN))
     return between(begun, reached(stage, worker, int(2 * count * _OVER)))
 
 
-def _worker(stage: Stage) -> Program:
+def worker_for_orphans(stage: Stage) -> Program:
+    """Start a worker that soon looks for orphans."""
     return stage.start(ours(), {"TOOLSPAN_LEASE_MS": str(_LEASE_MS)})
 
 
-def _lose(stage: Stage, count: int) -> None:
+def lose(stage: Stage, count: int) -> None:
     """Have *count* calls held by a consumer that has been silent for long."""
     make_group(stage)
     fill(stage, count)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from benchmarks.backlog import CPU, HELD_BACK, RATE, SERVER, drained, fill, let_in, warm
 from benchmarks.case import Case, Figure, Goal, Measure
-from benchmarks.contenders import ours
+from benchmarks.contenders import TOOLS, ours, python
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.case import Figures, Run, Scale
     from benchmarks.processes import Program
     from benchmarks.stage import Stage
@@ -18,20 +19,34 @@ if TYPE_CHECKING:
 _COMPUTING: Final = "benchmarks.busy"
 
 
-def _started(stage: Stage, *, count: int, tools: str) -> Program:
-    worker = stage.start(ours("--processes", str(count), "--concurrency", "200", tools=tools))
-    stage.until(lambda: stage.look.zcard(stage.keys.workers) == count, f"there are {count} workers", worker)
-    return worker
+def _ours(count: int, tools: str) -> Callable[[Stage], Program]:
+    def start(stage: Stage) -> Program:
+        worker = stage.start(ours("--processes", str(count), "--concurrency", "200", tools=tools))
+        stage.until(lambda: stage.look.zcard(stage.keys.workers) == count, f"there are {count} workers", worker)
+        return worker
+
+    return start
 
 
-def _processes(count: int, tools: str, calls: int) -> Run:
+def _bare_loops(count: int) -> Callable[[Stage], Program]:
+    def start(stage: Stage) -> Program:
+        loops = stage.start(python("benchmarks.reference", str(count)))
+        stage.until(lambda: _readers(stage) == count, f"{count} loops read", loops)
+        return loops
+
+    return start
+
+
+def _readers(stage: Stage) -> int:
+    groups: Any = stage.look.xinfo_groups(stage.keys.calls)
+    return int(groups[0]["consumers"])
+
+
+def _draining(start: Callable[[Stage], Program], calls: int, *, tool: str = "echo") -> Run:
     def run(stage: Stage, scale: Scale) -> Figures:
         waiting = scale.of(calls, quick=calls // 10)
-        if tools == _COMPUTING:
-            fill(stage, waiting, tool="compute", args={}, stream=HELD_BACK)
-        else:
-            fill(stage, waiting, stream=HELD_BACK)
-        worker = warm(stage, partial(_started, count=count, tools=tools))
+        fill(stage, waiting, tool=tool, args={"n": 1} if tool == "echo" else {}, stream=HELD_BACK)
+        worker = warm(stage, start)
         let_in(stage)
         figures = drained(stage, worker, waiting)
         cores = len(os.sched_getaffinity(0))
@@ -45,10 +60,12 @@ CASE: Final = Case(
     "What does a second worker process give?",
     (RATE, CPU, SERVER, Figure("machine", "of all cores, %"), Figure("core", "server, of one core, %")),
     {
-        "no-op, one process": _processes(1, "benchmarks.noop", 80_000),
-        "no-op, two processes": _processes(2, "benchmarks.noop", 80_000),
-        "computing, one process": _processes(1, _COMPUTING, 10_000),
-        "computing, two processes": _processes(2, _COMPUTING, 10_000),
+        "no-op, one process": _draining(_ours(1, TOOLS), 80_000),
+        "no-op, two processes": _draining(_ours(2, TOOLS), 80_000),
+        "bare loop, one process": _draining(_bare_loops(1), 80_000),
+        "bare loop, two processes": _draining(_bare_loops(2), 80_000),
+        "computing, one process": _draining(_ours(1, _COMPUTING), 10_000, tool="compute"),
+        "computing, two processes": _draining(_ours(2, _COMPUTING), 10_000, tool="compute"),
     },
     (
         Goal(
@@ -64,8 +81,8 @@ CASE: Final = Case(
             at_least=1.8,
         ),
     ),
-    note="A no-op call takes the server nearly as long as the worker, so that one process and the server come close to "
-    "two cores already, and two processes can be but a little faster. That they are slower is due to the kernel: it "
-    "often wakes the server on the core of the worker that has just written to it, and the other core stays idle; see "
-    "the decision on what a call costs.",
+    note="Two bare loops show what is to be had: a no-op call takes the server nearly as long as the worker, so that "
+    "one process and the server come close to two cores already. That two processes are slower than one is due to "
+    "the kernel: it often wakes the server on the core of the worker that has just written to it, and the other "
+    "core stays idle; see the decision on what a call costs.",
 )

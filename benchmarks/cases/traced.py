@@ -19,11 +19,12 @@ from toolspan.model import ToolCall, TraceFields
 
 if TYPE_CHECKING:
     from benchmarks.case import Figures, Run, Scale
+    from benchmarks.processes import Program
     from benchmarks.stage import Stage
 
 TRACED: Final = "toolspan, traced"
 _SAMPLED: Final = "toolspan, 10 % sampled"
-SOME_SECONDS: Final = 150_000
+SOME_SECONDS: Final = 300_000
 """So many calls take that long: the last batch leaves a tenth of a second after the last one."""
 
 _SPANS_A_CALL: Final = 3
@@ -45,9 +46,8 @@ def tracing(sampled: float, calls: int, *, quick: int) -> Run:
     def run(stage: Stage, scale: Scale) -> Figures:
         count = scale.of(calls, quick=quick)
         chosen = fill_traced(stage, count, sampled)
-        sink = stage.start(python("benchmarks.sink"), hears=True)
-        endpoint = f"http://127.0.0.1:{sink.line()}"
-        variables = {**_VARIABLES, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        sink, variables = with_sink(stage)
+        endpoint = variables["OTEL_EXPORTER_OTLP_ENDPOINT"]
         worker = warm(stage, lambda stage: stage.start(WIDE.worker(), variables))
         # Those that warm it up have no trace of their own, and are all recorded.
         spans = (chosen + WARM_UP) * _SPANS_A_CALL
@@ -63,6 +63,12 @@ def tracing(sampled: float, calls: int, *, quick: int) -> Run:
         return between(begun, ended)
 
     return run
+
+
+def with_sink(stage: Stage) -> tuple[Program, dict[str, str]]:
+    """Start somebody who decodes what is exported, and give the variables by which a worker exports to him."""
+    sink = stage.start(python("benchmarks.sink"), hears=True)
+    return sink, {**_VARIABLES, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{sink.line()}"}
 
 
 def fill_traced(stage: Stage, count: int, sampled: float) -> int:
@@ -111,12 +117,14 @@ CASE: Final = Case(
         },
         TRACED: tracing(1.0, SOME_SECONDS, quick=10_000),
         _SAMPLED: tracing(0.1, SOME_SECONDS, quick=10_000),
+        "toolspan, none sampled": tracing(0.0, SOME_SECONDS, quick=10_000),
     },
     (
         _goal(TRACED, "rate of calls that are all traced beside the bare loop without telemetry", 0.55),
         _goal(_SAMPLED, "rate of calls of which one in ten is sampled beside the bare loop", 0.8),
     ),
-    note="All get the same calls, each with a trace of its own. Everything goes over OTLP/HTTP to a process that "
-    "decodes it. The time is over when it has decoded the last span, and at the end not one span, call or exported "
-    "span may be missing in what it was told.",
+    note="All get the same calls, each with a trace of its own; where none is sampled, metrics and reading the trace "
+    "are what is left. Everything goes over OTLP/HTTP to a process that decodes it. The time is over when it has "
+    "decoded the last span, and at the end not one span, call or exported span may be missing in what it was "
+    "told.",
 )

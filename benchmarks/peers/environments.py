@@ -32,11 +32,16 @@ def python_of(peer: str) -> str:
 
 
 def _install(requirements: Path, into: Path) -> None:
-    uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
-    if uv is None:
+    python = into / "bin" / "python"
+    subprocess.run([uv(), "venv", "--quiet", "--clear", "--relocatable", "--python", sys.executable, into], check=True)
+    install = ["pip", "install", "--quiet", "--require-hashes", "--compile-bytecode"]
+    subprocess.run([uv(), *install, "--python", python, "--requirements", requirements], check=True)
+
+
+def uv() -> str:
+    """Give the path of uv."""
+    found = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    if found is None:
         message = "uv is missing; `make setup` puts it into .venv"
         raise Failure(message)
-    python = into / "bin" / "python"
-    subprocess.run([uv, "venv", "--quiet", "--clear", "--relocatable", "--python", sys.executable, into], check=True)
-    install = ["pip", "install", "--quiet", "--require-hashes", "--compile-bytecode"]
-    subprocess.run([uv, *install, "--python", python, "--requirements", requirements], check=True)
+    return found
