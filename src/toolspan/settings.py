@@ -290,6 +290,12 @@ class OtlpSettings:
         return without_password(url)
 
     @property
+    def lends_session(self) -> bool:
+        """Whether a package is named that lends the exporter of spans a session with its credentials."""
+        names = ("CREDENTIAL_PROVIDER", "TRACES_CREDENTIAL_PROVIDER")
+        return any(os.environ.get(f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{name}") for name in names)
+
+    @property
     def plain_histograms(self) -> bool:
         """Whether histograms are to be what they are by default: cumulative, with explicit boundaries."""
         temporality = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE") or "cumulative"

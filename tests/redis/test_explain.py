@@ -271,6 +271,21 @@ async def test_of_a_call_that_is_gone_its_exceptional_steps_are_left(stage: Stag
     assert [(step.event, step.reason, step.consumer) for step in life.steps] == [("reclaimed", "worker_lost", "gone")]
 
 
+async def test_a_step_of_many_entries_is_told_of_each_of_them_and_of_no_other(
+    stage: Stage, connection: Connection
+) -> None:
+    # The first id stands in the third, and in the step of the other two.
+    ids = [f"9000000000000-{number}" for number in (1, 5, 11)]
+    for entry_id in ids:
+        await stage.call("XADD", stage.keys.calls, entry_id, *CALL)
+    await stage.hold_all(ids[1:], "gone", idle_ms=5_000)
+    await stage.store().claim("gone", lease_ms=1_000, count=10, suspects=1, max_attempts=4)
+
+    reader = EntryReader(connection, stage.keys)
+    told = {entry_id: [step["event"] for step in await reader.events_of(entry_id)] for entry_id in ids}
+    assert told == {ids[0]: [], ids[1]: ["reclaimed"], ids[2]: ["reclaimed"]}
+
+
 async def test_a_lost_call_is_told_as_lost(stage: Stage, connection: Connection) -> None:
     entry_id = await stage.held("gone", idle_ms=5_000, fields=CALL)
     await stage.delete_body(entry_id)

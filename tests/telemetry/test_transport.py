@@ -6,15 +6,19 @@ import gzip
 import os
 import ssl
 import threading
+from base64 import b64encode
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 import grpc  # type: ignore[import-untyped]
 import pytest
+import requests
+from opentelemetry.exporter.otlp.proto.http import _common
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
@@ -233,6 +237,57 @@ def test_headers_and_compression_are_as_the_variables_say(receiver: Receiver, mo
     assert receiver.spans() == [f"s{number}" for number in range(SPANS)]
     # gRPC unpacks what comes before it hands it on, and hands on that it was packed only here.
     assert headers.get("content-encoding", "gzip") == "gzip"
+
+
+@BY_HTTP
+@pytest.mark.parametrize("given", ["in the url", "in a netrc file", "nowhere"])
+def test_credentials_are_used_wherever_they_are_given(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    if given == "in the url":
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.endpoint.replace("//", "//ada:secret@"))
+    elif given == "in a netrc file":
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine localhost login ada password secret\n")
+        monkeypatch.setenv("NETRC", str(netrc))
+    exporting = Exporting()
+    exporting.export()
+    exporting.outbox.shutdown()
+
+    [headers] = receiver.headers
+    basic = b64encode(b"ada:secret").decode()
+    assert headers.get("authorization") == (None if given == "nowhere" else f"Basic {basic}")
+
+
+@BY_HTTP
+def test_a_session_that_a_package_lends_is_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lent() -> requests.Session:
+        session = requests.Session()
+        session.headers["x-lent"] = "yes"
+        return session
+
+    provider = EntryPoint("lender", f"{__name__}:lent", "opentelemetry_otlp_credential_provider")
+    monkeypatch.setattr(EntryPoint, "load", lambda _: lent)
+    monkeypatch.setattr(_common, "entry_points", lambda **_: [provider])
+    monkeypatch.setenv("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "lender")
+    exporting = Exporting()
+    exporting.export()
+    exporting.outbox.shutdown()
+
+    assert receiver.headers[0]["x-lent"] == "yes"
+
+
+@BY_HTTP
+def test_the_proxy_of_the_environment_is_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector.invalid:4318")
+    monkeypatch.setenv("http_proxy", receiver.endpoint)
+    monkeypatch.delenv("no_proxy", raising=False)
+    exporting = Exporting()
+    exporting.export()
+    exporting.outbox.shutdown()
+
+    assert receiver.headers[0]["host"] == "collector.invalid:4318"
+    assert receiver.spans() == [f"s{number}" for number in range(SPANS)]
 
 
 @pytest.mark.parametrize("protocol", list(LISTENING))

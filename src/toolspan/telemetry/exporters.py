@@ -26,7 +26,7 @@ def spans(otlp: OtlpSettings, meters: MeterProvider | None = None) -> SpanExport
         return GrpcExporter(meters, collector)
     from toolspan.telemetry.otlp.http import HttpExporter  # noqa: PLC0415
 
-    return HttpExporter(meters, collector)
+    return HttpExporter(meters, collector, lent_session=otlp.lends_session)
 
 
 def stock_spans(otlp: OtlpSettings, meters: MeterProvider | None = None) -> SpanExporter:

@@ -106,7 +106,8 @@ class CurrentCall:
         self._reporting.write_blocking(self._run, value)
 
 
-_CURRENT: ContextVar[CurrentCall] = ContextVar("toolspan_current_call")
+_CURRENT: ContextVar[tuple[ToolCall, Run, Callable[[], int], Reporting]] = ContextVar("toolspan_current_call")
+"""What a `CurrentCall` is made of: most tools never ask for one."""
 
 
 def current_call() -> CurrentCall:
@@ -116,12 +117,12 @@ def current_call() -> CurrentCall:
         LookupError: outside of a tool that a worker runs.
     """
     try:
-        return _CURRENT.get()
+        return CurrentCall(*_CURRENT.get())
     except LookupError:
         message = "no tool call is being run here"
         raise LookupError(message) from None
 
 
-def run_for(call: CurrentCall) -> None:
+def run_for(call: ToolCall, run: Run, now_ms: Callable[[], int], reporting: Reporting) -> None:
     """Make *call* the current one of this task, and of what it starts, to its end."""
-    _CURRENT.set(call)
+    _CURRENT.set((call, run, now_ms, reporting))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from toolspan.codec import NotJsonError, dumps, nested_within
 from toolspan.model import Failed, Succeeded
-from toolspan.tools.context import CurrentCall, run_for
+from toolspan.tools.context import run_for
 from toolspan.tools.registry import Retry
 from toolspan.tools.signature import InvalidArgumentsError
 from toolspan.worker.containment import Raised, clip, contained, failed, raising
@@ -96,7 +96,7 @@ class Executor:
             if limit[0] <= 0:
                 self.dismiss(tool)
                 return too_late()
-        run_for(CurrentCall(call, run, self._clock.now_ms, self._progress))
+        run_for(call, run, self._clock.now_ms, self._progress)
         # Where the tool does not wait, nothing more is done in the context of its run.
         entered = self._probe.execute(run) if self._probe.tracing else None
         theirs: Awaitable[Any]
