@@ -13,7 +13,8 @@ local function look_up(cancels, claimed)
   end
   if #names > 0 then
     for i, found in ipairs(redis.call('MGET', unpack(names))) do
-      asked[i][9] = found and 1 or 0
+      local one = asked[i]
+      one[9] = found and 1 or 0
     end
   end
 end
