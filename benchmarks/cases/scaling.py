@@ -42,10 +42,10 @@ def _readers(stage: Stage) -> int:
     return int(groups[0]["consumers"])
 
 
-def _draining(start: Callable[[Stage], Program], calls: int, *, tool: str = "echo") -> Run:
+def _draining(start: Callable[[Stage], Program], calls: int, **call: Any) -> Run:
     def run(stage: Stage, scale: Scale) -> Figures:
         waiting = scale.of(calls, quick=calls // 10)
-        fill(stage, waiting, tool=tool, args={"n": 1} if tool == "echo" else {}, stream=HELD_BACK)
+        fill(stage, waiting, **call, stream=HELD_BACK)
         worker = warm(stage, start)
         let_in(stage)
         figures = drained(stage, worker, waiting)
@@ -64,8 +64,8 @@ CASE: Final = Case(
         "no-op, two processes": _draining(_ours(2, TOOLS), 80_000),
         "bare loop, one process": _draining(_bare_loops(1), 80_000),
         "bare loop, two processes": _draining(_bare_loops(2), 80_000),
-        "computing, one process": _draining(_ours(1, _COMPUTING), 10_000, tool="compute"),
-        "computing, two processes": _draining(_ours(2, _COMPUTING), 10_000, tool="compute"),
+        "computing, one process": _draining(_ours(1, _COMPUTING), 10_000, tool="compute", args={}),
+        "computing, two processes": _draining(_ours(2, _COMPUTING), 10_000, tool="compute", args={}),
     },
     (
         Goal(

@@ -63,9 +63,7 @@ class Cancellations:
         Raises:
             StoreError: if Redis cannot be asked.
         """
-        for claim in claims:
-            if claim.given_up and (call_id := call_id_in(claim.delivery.entry_id, claim.delivery.fields)):
-                self.add([call_id])
+        self.add(_call_ids(claim.delivery for claim in claims if claim.given_up))
         await self.look([claim.delivery for claim in claims if claim.given_up is None])
 
     async def look(self, deliveries: Sequence[Delivery]) -> None:
@@ -77,7 +75,11 @@ class Cancellations:
         unsure = deliveries
         if deliveries and self.knows(deliveries[-1]):
             unsure = [delivery for delivery in deliveries if not self.knows(delivery)]
-        found = [call_id_in(delivery.entry_id, delivery.fields) for delivery in unsure]
-        asked = [call_id for call_id in found if call_id is not None]
+        asked = _call_ids(unsure)
         if asked:
             self.add(await self._store.given_up(asked))
+
+
+def _call_ids(deliveries: Iterable[Delivery]) -> list[str]:
+    found = (call_id_in(delivery.entry_id, delivery.fields) for delivery in deliveries)
+    return [call_id for call_id in found if call_id is not None]

@@ -74,6 +74,7 @@ for i, candidate in ipairs(candidates) do
 end
 local bodies = bodies_of(stream, entry_ids, entry_ids[1], entry_ids[#entry_ids])
 local lists, marks = records_of(attempts, entry_ids)
+local given_up = given_up_of(cancels, entry_ids, bodies)
 
 -- What becomes of an entry if it is claimed, and what is told of it.
 local function judge(list, mark, idle_ms, deliveries)
@@ -103,7 +104,7 @@ local function judged(list, mark, idle_ms, deliveries)
   return found
 end
 
-local counts, records = {}, {}
+local counts, records, taken = {}, {}, {}
 
 local function claim(entry_id, idle_ms, deliveries)
   local mark = marks[entry_id]
@@ -121,8 +122,11 @@ local function claim(entry_id, idle_ms, deliveries)
     records[#records + 1] = found.record
   end
   claimed[#claimed + 1] = {
-    entry_id, attempt, found.begun, bodies[entry_id], found.losses, mark, found.since, found.before, false,
+    entry_id, attempt, found.begun, bodies[entry_id], found.losses, mark, found.since, found.before,
+    given_up[entry_id] or false,
   }
+  taken[deliveries] = taken[deliveries] or {}
+  table.insert(taken[deliveries], entry_id)
 end
 
 for _, candidate in ipairs(candidates) do
@@ -136,13 +140,9 @@ take(stream, group, consumer, counts)
 if #records > 0 then
   redis.call('HSET', attempts, unpack(records))
 end
-local taken = {}
 for _, candidate in ipairs(candidates) do
   local entry_id, deliveries = candidate[1], candidate[4]
-  if counts[entry_id] then
-    taken[deliveries] = taken[deliveries] or {}
-    table.insert(taken[deliveries], entry_id)
-  elseif not bodies[entry_id] then
+  if not bodies[entry_id] then
     orphan.forget(stream, group, attempts, entry_id)
     event(events, now, 'lost', entry_id, owner, deliveries, 'deleted')
     gone[#gone + 1] = { entry_id, deliveries }
@@ -153,7 +153,6 @@ end
 for deliveries, together in pairs(taken) do
   event(events, now, 'reclaimed', table.concat(together, ' '), owner, deliveries, loss)
 end
-look_up(cancels, claimed)
 
 -- There may be more than we have room for: the others shall not wait for their next round. Only where we took all that
 -- we asked for, so that workers who can take nothing more do not call each other without end.

@@ -118,6 +118,7 @@ for key in pairs(written) do
 end
 local result = table.concat(statuses)
 redis.call('HSET', worker, 'batch', batch .. ':' .. result)
+-- A registration that had expired is there again, by that.
 if registered == 0 then
   redis.call('PEXPIRE', worker, worker_ttl_ms)
 end
