@@ -11,6 +11,7 @@ import redis
 from benchmarks.processes import Failure, Program, cpu_seconds_of
 from toolspan.keys import Keys
 from toolspan.testing import EmbeddedServer
+from toolspan.testing.ports import ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,12 @@ class Stage:
         program = Program(command, {"TOOLSPAN_REDIS_URL": self.url, **(variables or {})}, hears=hears)
         self._open.callback(program.end)
         return program
+
+    def free_port(self) -> int:
+        """Give a port that nobody else is given until the end."""
+        port = ReservedPort()
+        self._open.callback(port.release)
+        return port.number
 
     def until(
         self, fact: Callable[[], bool], what: str, *programs: Program, look_seconds: float = _LOOK_SECONDS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from benchmarks.backlog import CPU, RATE
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 def _served(command: Callable[[str], tuple[str, ...]], *, worker: bool) -> Run:
     def run(stage: Stage, scale: Scale) -> Figures:
-        port, count = _free_port(), scale.of(10_000, quick=1_000)
+        port, count = stage.free_port(), scale.of(10_000, quick=1_000)
         if worker:
             TOOLSPAN.start(stage)
             stage.until(lambda: bool(stage.look.exists(stage.keys.workers)), "the worker is there")
@@ -32,12 +31,6 @@ def _served(command: Callable[[str], tuple[str, ...]], *, worker: bool) -> Run:
         return {"rate": rate, "cpu": (server.cpu_seconds() - cpu) / count * 1e6}
 
     return run
-
-
-def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _listens(port: int) -> bool:

@@ -22,10 +22,13 @@ WORKERS: Final = 3
 LEASE_MS: Final = 5_000
 PROMISED_MS: Final = 10_000
 
+# Long enough that one worker cannot be through with all of them before the others' reads have ended.
+_ARGUMENTS: Final = '{"seconds":0.05}'
+
 # Calls that are held at once, so that nobody else is given one of them; parked, if there is a due time.
 _HELD: Final = """
 for n = ARGV[5], ARGV[5] + ARGV[3] - 1 do
-  redis.call('XADD', KEYS[1], '*', 'v', 1, 'id', ARGV[2] .. n, 'tool', 'echo', 'args', '{}', 'reply_to', KEYS[3])
+  redis.call('XADD', KEYS[1], '*', 'v', 1, 'id', ARGV[2] .. n, 'tool', 'waits', 'args', ARGV[6], 'reply_to', KEYS[3])
 end
 local read = redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', ARGV[3], 'STREAMS', KEYS[1], '>')
 for _, entry in ipairs(ARGV[4] ~= '' and read[1][2] or {}) do
@@ -78,7 +81,7 @@ async def _hold(plane: Plane, owner: str, count: int, due_ms: int | str = "") ->
     keys = (plane.keys.calls, plane.keys.parked, plane.reply_to)
     times: list[Any] = [
         await plane.redis.execute_command(
-            "EVAL", _HELD, len(keys), *keys, plane.keys.group, owner, AT_ONCE, due_ms, first
+            "EVAL", _HELD, len(keys), *keys, plane.keys.group, owner, AT_ONCE, due_ms, first, _ARGUMENTS
         )
         for first in range(1, count, AT_ONCE)
     ]

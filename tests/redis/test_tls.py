@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import pytest
 from tests.cli.commands import Shell
 from tests.conftest import settings_for
 from tests.support.certificates import made_in
+from tests.support.ports import free_port
 from toolspan.errors import SettingsError, UntrustedServerError
 from toolspan.gateway.client import ToolClient
 from toolspan.keys import Keys
@@ -37,9 +37,7 @@ def port(certificates: Certificates) -> Iterator[int]:
     binary = shutil.which("redis-server")
     if binary is None:
         pytest.skip("redis-server is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
+    free = free_port()
     with EmbeddedServer(binary=binary, options=certificates.options(free)):
         yield free
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 import redis
 
 from tests.stack.backends import keeping
-from tests.stack.process import Process, free_port, until
+from tests.stack.process import Process, until
+from tests.support.ports import free_port
 from toolspan.testing.server import _wheel_binary
 
 if TYPE_CHECKING:

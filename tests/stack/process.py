@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
@@ -72,10 +71,3 @@ def until(condition: Callable[[], Any], because: str, *, within: float, every: f
             return value
         assert time.monotonic() < deadline, f"not within {within:g} s: {because}"
         time.sleep(every)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.stack.backends import keeping
-from tests.stack.process import Process, free_port
+from tests.stack.process import Process
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.support.runs import starts
 from tests.support.variables import not_ours, saying
 from tests.telemetry.agreement import Figure, Story, figures, show, steps_in, strays

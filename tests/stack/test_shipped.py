@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from tests.dashboards.queries import TRACE_ID, filled_in, of_panels
-from tests.stack.process import free_port, until
+from tests.stack.process import until
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 OTEL = ROOT / "otel"

@@ -13,8 +13,9 @@ import pytest
 import redis
 
 from tests.support.guarded import Guarded
+from tests.support.ports import free_port
 from toolspan.offspring import ends_with_us
-from toolspan.testing.server import _free_port, _wheel_binary
+from toolspan.testing.server import _wheel_binary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ class Fleet:
         self._sentinels: list[subprocess.Popen[bytes]] = []
         options = ["--requirepass", "of-servers", "--masterauth", "of-servers", "--repl-diskless-sync-delay", "0"]
         self.servers = [Guarded(binary=binary, tcp=True, aof=True, options=options) for _ in range(2)]
-        self.ports = [_free_port(), _free_port()]
+        self.ports = [free_port(), free_port()]
 
     @property
     def url(self) -> str:

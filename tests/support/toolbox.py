@@ -33,6 +33,12 @@ async def marked(path: str, seconds: float = 0) -> int:
     return count
 
 
+@tool
+async def waits(seconds: float) -> None:
+    """Wait, and nothing else."""
+    await asyncio.sleep(seconds)
+
+
 @tool(name="marked.sync")
 def marked_sync(path: str, seconds: float = 0) -> int:
     """Do the same in a thread."""

