@@ -49,10 +49,8 @@ local i = PARTS
 for k = 1, tonumber(ARGV[10]) do
   local attempt, flags, reply, length = tonumber(ARGV[i]), ARGV[i + 1], tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
   i = i + 4
-  local fields, blanks = {}, {}
-  for n = 1, length do
-    fields[n], i = ARGV[i], i + 1
-  end
+  local fields, blanks = { unpack(ARGV, i, i + length - 1) }, {}
+  i = i + length
   for n = 1, tonumber(ARGV[i]) do
     blanks[n] = tonumber(ARGV[i + n])
   end
