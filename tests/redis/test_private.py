@@ -94,6 +94,34 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_not_taken_for_the_nex
     assert await client.execute_command("ECHO", "next") == b"next"
 
 
+async def test_an_answer_has_its_whole_time_and_no_more_whatever_was_waited_for_before(
+    client: PrivateClient, raw: redis.asyncio.Redis, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, real, passed = asyncio.get_running_loop(), asyncio.get_running_loop().time, [0.0]
+    monkeypatch.setattr(loop, "time", lambda: real() + passed[0])
+
+    async def pass_by(part: float) -> None:
+        passed[0] += part * limits.ANSWER_TIMEOUT
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def blocked() -> int:
+        return int((await raw.info("clients"))["blocked_clients"])
+
+    await client.execute_command("ECHO", "at once")
+    await pass_by(0.7)
+    waiting = asyncio.create_task(client.execute_command("BLPOP", f"{settings.prefix}:none", 60))
+    await eventually(blocked, because="the command was sent")
+    # By now it is later than the first one might have waited until.
+    await pass_by(0.7)
+    assert not waiting.done()
+
+    await pass_by(0.4)
+    with pytest.raises(exceptions.TimeoutError, match="reading"):
+        await waiting
+    assert await client.execute_command("ECHO", "next") == b"next"
+
+
 async def test_a_command_of_many_bytes_arrives_whole(client: PrivateClient) -> None:
     large = b"x" * 5_000_000
 

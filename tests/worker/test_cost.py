@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 import structlog
 
 import toolspan
 from tests.conftest import settings_for
 from tests.support.eventually import eventually
 from tests.support.toolbox import echo, marked
+from toolspan import ToolClient
 from toolspan.telemetry.setup import make_probe
 from toolspan.testing import running_worker
 from toolspan.worker import inflight, settler
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
     from toolspan.worker.worker import Worker
 
 CALLS = 1_000
+FEW_CALLS = 100
 _OURS = str(Path(toolspan.__file__).parent)
+_CLIENT_LIBRARY = str(Path(redis.__file__).parent)
 _APPEND = "for _ = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 2)) end"
 _LOSE = """
 for _ = 1, ARGV[2] do redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3)) end
@@ -100,6 +104,16 @@ async def test_a_quick_call_takes_few_calls_of_functions(plane: Plane, settings:
     assert each <= 44, f"{each:.1f} calls of our functions for each call of a tool, those for its batch included"
 
 
+async def test_a_call_that_comes_alone_takes_few_calls_of_functions(plane: Plane, settings: Settings) -> None:
+    """From its caller and back to him. What asyncio does for it is another one with each version of Python."""
+    client = ToolClient(settings, probe=make_probe(keys=settings.keys, consumer="caller"))
+    async with _unwatched_worker(settings), client:
+        await client.call("echo")
+        each = await _functions_called(plane, _one_after_the_other(client), (_OURS, _CLIENT_LIBRARY)) / FEW_CALLS
+
+    assert each <= 330, f"{each:.1f} calls of functions, of ours and of the client library, for a call that comes alone"
+
+
 async def test_quick_calls_share_their_tasks(plane: Plane, settings: Settings) -> None:
     tasks = await _tasks_made(plane, settings, "echo")
 
@@ -142,14 +156,22 @@ async def _commands_sent(plane: Plane, filling: Awaitable[None]) -> dict[str, in
     return {name: calls for name, calls in sent.items() if not name.startswith(_NOT_THE_WORKERS)}
 
 
-async def _functions_called(plane: Plane, filling: Awaitable[None]) -> int:
-    """Count the calls of our functions until everything is settled with which *filling* fills the stream."""
+async def _one_after_the_other(client: ToolClient) -> None:
+    for _ in range(FEW_CALLS):
+        await client.call("echo")
+
+
+async def _functions_called(plane: Plane, filling: Awaitable[None], whose: tuple[str, ...] = (_OURS,)) -> int:
+    """Count the calls of functions until everything is settled with which *filling* fills the stream.
+
+    Those in the folders *whose*, and those that dataclasses are made with.
+    """
     calls = 0
 
     def count(frame: FrameType, event: str, _about: Any) -> None:
         nonlocal calls
-        # Ours, and those that dataclasses are made with; how often this test looks whether all is done, does not count.
-        calls += event == "call" and frame.f_code.co_filename.startswith((_OURS, "<string>"))
+        # How often this test looks whether all is done does not count.
+        calls += event == "call" and frame.f_code.co_filename.startswith((*whose, "<string>"))
 
     sys.setprofile(count)
     try:

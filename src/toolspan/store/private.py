@@ -27,7 +27,7 @@ class PrivateClient:
         """Send a command and wait for its answer; nobody else may do so meanwhile."""
         connection = await self._ready()
         await connection.send_command(*parts)
-        return await connection.read_response()
+        return await connection.answer()
 
     async def execute_commands(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         """Send *commands* in one go and wait for the answer of each, or its error; nobody else may do so meanwhile.
@@ -39,7 +39,7 @@ class PrivateClient:
         answers: list[Any] = []
         for _ in commands:
             try:
-                answers.append(await connection.read_response())
+                answers.append(await connection.answer())
             except exceptions.ResponseError as exc:
                 answers.append(exc)
             except exceptions.RedisError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -13,6 +14,7 @@ import redis.asyncio
 import redis.asyncio.connection
 import redis.connection
 from redis import exceptions
+from redis._parsers.hiredis import NOT_ENOUGH_DATA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +36,7 @@ class NotTrustedError(NotConnectedError):
     """The server's certificate cannot be verified."""
 
 
+_READ_AT_ONCE: Final = 64 * 1024
 _TAKEN_AT_ONCE: Final = 64 * 1024
 """From so many bytes on that wait to be sent, asyncio itself has whoever writes wait."""
 
@@ -57,7 +60,22 @@ class _Telling(_Parser):  # type: ignore[misc]
 
 
 class _Parsing(_Telling, redis.asyncio.connection.DefaultParser):  # type: ignore[valid-type,misc]
-    pass
+    async def next(self) -> Any:
+        """Wait for an answer; an error is one, too, unless it says that this connection is of no use.
+
+        Raises:
+            exceptions.ConnectionError: if it is not.
+        """
+        answer = self._reader.gets()
+        while answer is NOT_ENOUGH_DATA:
+            received = await self._stream.read(_READ_AT_ONCE)
+            if not received:
+                raise exceptions.ConnectionError("Connection closed by server.")
+            self._reader.feed(received)
+            answer = self._reader.gets()
+        if isinstance(answer, exceptions.ConnectionError):
+            raise answer
+        return answer
 
 
 class _ParsingBlocking(_Telling, redis.connection.DefaultParser):  # type: ignore[valid-type,misc]
@@ -69,6 +87,8 @@ class _Ours(_Asynchronous):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(parser_class=_Parsing, **options)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._overdue = math.inf
 
     async def connect(self) -> None:
         """Connect, shake hands, and make sure that somebody answers.
@@ -95,6 +115,42 @@ class _Ours(_Asynchronous):
 
     def _hear(self, answer: Any) -> None:
         """Look at what the greeting was answered."""
+
+    async def answer(self) -> Any:
+        """Wait for the answer to a command, and raise it if it is an error: `read_response`, at a fraction of its cost.
+
+        Instead of a timer for each answer, one looks now and then whether somebody has waited for too long.
+        """
+        loop = asyncio.get_running_loop()
+        parser: Any = self._parser
+        seconds: Any = self.socket_timeout
+        self._overdue = loop.time() + seconds
+        if self._alarm is None:
+            self._alarm = loop.call_at(self._overdue, self._ring, loop)
+        try:
+            answer = await parser.next()
+        except OSError as exc:
+            await self.disconnect(nowait=True)
+            message = f"Error while reading from {self._host_error()}: {exc}"
+            raise exceptions.ConnectionError(message) from exc
+        except BaseException:
+            # What comes of it would be taken for the answer to the next command.
+            await self.disconnect(nowait=True)
+            raise
+        finally:
+            self._overdue = math.inf
+        if isinstance(answer, exceptions.RedisError):
+            raise answer
+        return answer
+
+    def _ring(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = None
+        if self._reader is None or math.isinf(self._overdue):
+            return
+        if loop.time() < self._overdue:
+            self._alarm = loop.call_at(self._overdue, self._ring, loop)
+        else:
+            self._reader.set_exception(exceptions.TimeoutError(f"Timeout reading from {self._host_error()}"))
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Hand a command over to the loop; where it is more than that takes at once, wait until it is gone."""
