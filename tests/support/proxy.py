@@ -22,6 +22,8 @@ class Proxy:
         self._hold: bytes | None = None
         self._released = asyncio.Event()
         self.cuts = 0
+        self.asked = self.answered = 0
+        """Bytes that came from clients, and from the server."""
         self.holds = False
         self.refusing = False
 
@@ -74,6 +76,7 @@ class Proxy:
         down = asyncio.create_task(self._down(up_reader, writer, swallow))
         with suppress(*_BROKEN):
             while data := await reader.read(1 << 16):
+                self.asked += len(data)
                 if self._cut_before is not None and self._cut_before in data:
                     self._cut_before = None
                     self.cuts += 1
@@ -96,6 +99,7 @@ class Proxy:
     ) -> None:
         with suppress(*_BROKEN):
             while data := await up_reader.read(1 << 16):
+                self.answered += len(data)
                 if swallow.is_set():
                     # The server has run it: this is its answer, which nobody gets.
                     self.cuts += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +31,8 @@ class Collector:
         self.mood: Mood = "good"
         self.seconds = 0.0
         """How long it takes to answer."""
+        self.received: Counter[str] = Counter()
+        """Bytes, by the path that they were sent to."""
         self._spans: list[tuple[Attributes, Any]] = []
         self._points: defaultdict[str, list[tuple[Attributes, float, Attributes]]] = defaultdict(list)
         self._times: list[tuple[str, float]] = []
@@ -91,6 +93,7 @@ class Collector:
 
     def take(self, path: str, body: bytes) -> None:
         """Keep what is in one request."""
+        self.received[path] += len(body)
         if path == "/v1/traces":
             for group in ExportTraceServiceRequest.FromString(body).resource_spans:
                 for scope in group.scope_spans:

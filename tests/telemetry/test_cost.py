@@ -1,4 +1,4 @@
-"""What a call costs that is fully traced, without a clock: calls of Python functions, and garbage."""
+"""What a call costs that is fully traced, without a clock: functions called, spans and bytes exported, garbage."""
 
 from __future__ import annotations
 
@@ -73,6 +73,21 @@ async def test_a_traced_call_takes_few_calls_of_functions(
     each = calls / CALLS
     assert len(collector.every_span()) == 3 * CALLS * flag
     assert each <= most, f"{each:.1f} calls of functions for each call of a tool, those for its batch included"
+
+
+@pytest.mark.parametrize(("flag", "most"), [(1, 1_650), (0, 0)])
+async def test_a_traced_call_exports_three_spans_and_few_bytes(
+    plane: Plane, collector: Collector, flag: int, most: int
+) -> None:
+    async with _worker(plane):
+        await _drained(plane, flag)
+
+    each = collector.received["/v1/traces"] / CALLS
+    rest = collector.received["/v1/metrics"] + collector.received["/v1/logs"]
+    assert len(collector.every_span()) == 3 * CALLS * flag
+    assert each <= most, f"{each:.0f} bytes of spans for each call of a tool"
+    # Metrics and log records do not become more with calls.
+    assert rest <= 45_000, f"{rest} bytes of metrics and log records for all calls together"
 
 
 async def test_a_traced_call_leaves_no_circles_of_garbage(plane: Plane, collector: Collector) -> None:

@@ -1,10 +1,11 @@
-"""What a call costs, without a clock: commands of Redis, calls of Python functions, tasks, and garbage."""
+"""What a call costs, without a clock: commands and bytes of Redis, calls of functions, tasks, memory, and garbage."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import structlog
 import toolspan
 from tests.conftest import settings_for
 from tests.support.eventually import eventually
+from tests.support.proxy import Proxy
 from tests.support.toolbox import echo, marked
-from toolspan import ToolClient
+from toolspan import ToolClient, tool
 from toolspan.telemetry.setup import make_probe
 from toolspan.testing import running_worker
 from toolspan.worker import inflight, settler
@@ -126,6 +128,51 @@ async def test_a_call_that_waits_has_one_task(plane: Plane, settings: Settings, 
 
     each = tasks / CALLS
     assert 1 <= each <= 1.2, f"{each:.2f} tasks for each call of a tool that waits once"
+
+
+async def test_a_call_takes_few_bytes_to_and_from_redis(
+    plane: Plane, settings: Settings, own_server: EmbeddedServer
+) -> None:
+    async with (
+        Proxy(own_server.port) as proxy,
+        _unwatched_worker(settings.model_copy(update={"redis_url": proxy.url})),
+    ):
+        await eventually(lambda: _beaten_twice(plane), because="it has joined, and listens")
+        before = proxy.asked, proxy.answered
+        await _fill(plane, CALLS)
+        await _drained(plane)
+        asked, answered = (proxy.asked - before[0]) / CALLS, (proxy.answered - before[1]) / CALLS
+
+    assert asked <= 195, f"{asked:.0f} bytes that are sent to Redis for each call of a tool"
+    assert answered <= 150, f"{answered:.0f} bytes that come from Redis for each call of a tool"
+
+
+async def test_a_call_that_is_held_takes_few_allocations(plane: Plane, settings: Settings) -> None:
+    begun, release = [0], asyncio.Event()
+
+    @tool
+    async def waits() -> None:
+        begun[0] += 1
+        await release.wait()
+
+    async def all_begun() -> bool:
+        return begun[0] == settings.concurrency
+
+    async with running_worker(waits, settings=settings, probe=make_probe(keys=settings.keys, consumer="test")):
+        tracemalloc.start()
+        try:
+            await _fill(plane, settings.concurrency, "waits")
+            await eventually(all_begun, because="all are held")
+            gc.collect()
+            held = [trace.size for trace in tracemalloc.take_snapshot().traces]
+        finally:
+            tracemalloc.stop()
+        release.set()
+        await _drained(plane)
+
+    blocks, size = len(held) / settings.concurrency, sum(held) / settings.concurrency
+    assert blocks <= 50, f"{blocks:.0f} blocks of memory for each call that is held"
+    assert size <= 6_000, f"{size:.0f} bytes of memory for each call that is held"
 
 
 @pytest.mark.parametrize("tool", ["echo", "marked"])
