@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
+from tests.dashboards.queries import filled_in, of_panels
 from tests.stack.chain import EXPORT_SECONDS
 from tests.stack.process import until
 from toolspan.keys import Keys
@@ -20,8 +21,11 @@ WORKERS = 2
 """How many the chain has."""
 
 MALFORMED = 40
+BACKLOG = 300
 SECOND_EXPORT = 15.0
 """By then everything has been exported twice: a rate needs two points."""
+
+[_GONE_IN] = [filled_in(query.text) for query in of_panels() if "When is the backlog gone?" in query.place]
 
 
 def everything(chain: Chain) -> None:
@@ -53,6 +57,7 @@ def everything(chain: Chain) -> None:
     until(lambda: _positive(chain, "toolspan_replays_total"), "the replay is counted", within=60)
     until(lambda: _positive(chain, "toolspan_attempts_total", toolspan_delivery="replay"), "it has ended", within=60)
     hold_up_the_workers(chain)
+    leave_a_backlog(chain, BACKLOG)
     time.sleep(SECOND_EXPORT)
     chain["traffic"].end()
 
@@ -98,6 +103,14 @@ def hold_up_the_workers(chain: Chain) -> None:
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+
+
+def leave_a_backlog(chain: Chain, count: int) -> None:
+    """A producer that counts nothing leaves many calls at once; returns once it is told when all will be settled."""
+    client = chain.redis()
+    for number in range(count):
+        client.xadd(KEYS.calls, {"v": "1", "id": f"backlog-{number}", "tool": "search", "args": '{"query": "old"}'})
+    until(lambda: chain.ask("query", query=_GONE_IN)["result"], "more is settled than arrives", within=90)
 
 
 def kill_every_worker(chain: Chain, name: str = "w") -> None:
