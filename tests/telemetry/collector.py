@@ -35,6 +35,9 @@ class Collector:
         """Bytes, by the path that they were sent to."""
         self._spans: list[tuple[Attributes, Any]] = []
         self._points: defaultdict[str, list[tuple[Attributes, float, Attributes]]] = defaultdict(list)
+        self._last: defaultdict[str, dict[tuple[str, frozenset[tuple[str, Any]]], tuple[int, float]]]
+        self._last = defaultdict(dict)
+        """By when it was measured: a request that was given up may come in behind the one after it."""
         self._times: list[tuple[str, float]] = []
         self._histograms: list[tuple[Attributes, str, Any]] = []
         self._records: list[tuple[Attributes, Any]] = []
@@ -66,10 +69,7 @@ class Collector:
 
     def last(self, metric: str) -> dict[tuple[str, frozenset[tuple[str, Any]]], float]:
         """What each process exported last of a metric: `service.instance.id` and attributes to the value."""
-        return {
-            (resource["service.instance.id"], frozenset(more.items())): value
-            for resource, value, more in self.points(metric)
-        }
+        return {series: value for series, (_, value) in dict(self._last[metric]).items()}
 
     def sum(self, metric: str, *names: str) -> dict[tuple[Any, ...], float]:
         """What all processes together have counted, by the attributes *names*; nothing that is 0."""
@@ -99,27 +99,26 @@ class Collector:
                 for scope in group.scope_spans:
                     self._spans += [(plain(group.resource.attributes), span) for span in scope.spans]
         elif path == "/v1/metrics":
-            for metrics in ExportMetricsServiceRequest.FromString(body).resource_metrics:
-                for within in metrics.scope_metrics:
-                    for metric in within.metrics:
-                        self._times += [
-                            (metric.name, point.time_unix_nano / 1e9)
-                            for point in (metric.sum.data_points or metric.gauge.data_points)
-                        ]
-                        self._histograms += [
-                            (plain(metrics.resource.attributes), metric.name, point)
-                            for point in metric.histogram.data_points
-                        ]
-                        self._points[metric.name] += [
-                            (plain(metrics.resource.attributes), _value(point), plain(point.attributes))
-                            for point in (
-                                metric.sum.data_points or metric.gauge.data_points or metric.histogram.data_points
-                            )
-                        ]
+            for group in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+                resource = plain(group.resource.attributes)
+                for scope in group.scope_metrics:
+                    for metric in scope.metrics:
+                        self._measured(resource, metric)
         else:
             for logs in ExportLogsServiceRequest.FromString(body).resource_logs:
                 for lines in logs.scope_logs:
                     self._records += [(plain(logs.resource.attributes), record) for record in lines.log_records]
+
+    def _measured(self, resource: Attributes, metric: Any) -> None:
+        numbers, histograms = metric.sum.data_points or metric.gauge.data_points, metric.histogram.data_points
+        self._times += [(metric.name, point.time_unix_nano / 1e9) for point in numbers]
+        self._histograms += [(resource, metric.name, point) for point in histograms]
+        last = self._last[metric.name]
+        for point in numbers or histograms:
+            value, attributes = _value(point), plain(point.attributes)
+            self._points[metric.name].append((resource, value, attributes))
+            series = resource.get("service.instance.id", ""), frozenset(attributes.items())
+            last[series] = max(last.get(series, (0, 0.0)), (point.time_unix_nano, value))
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.eventually import eventually
+from tests.support.ports import free_port
 from tests.telemetry.collector import Collector, collecting
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ async def _stop(worker: WorkerProcess) -> float:
 async def test_calls_go_on_while_a_collector_does_not_work_and_both_ends_of_that_are_one_line(
     plane: Plane, workers: Workers, listening: Collector, trouble: str
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as reserved:
-        port = reserved.getsockname()[1]
+    port = free_port()
     with ExitStack() as later:
         collector = listening
         endpoint = f"http://127.0.0.1:{port}" if trouble == "is absent" else collector.endpoint
