@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -34,11 +35,8 @@ class Collector:
         self.received: Counter[str] = Counter()
         """Bytes, by the path that they were sent to."""
         self._spans: list[tuple[Attributes, Any]] = []
-        self._points: defaultdict[str, list[tuple[Attributes, float, Attributes]]] = defaultdict(list)
-        self._last: defaultdict[str, dict[tuple[str, frozenset[tuple[str, Any]]], tuple[int, float]]]
-        self._last = defaultdict(dict)
-        """By when it was measured: a request that was given up may come in behind the one after it."""
-        self._times: list[tuple[str, float]] = []
+        self._points: defaultdict[str, list[tuple[int, Attributes, float, Attributes]]] = defaultdict(list)
+        """When it was measured, in ns of unix time, resource, value, attributes."""
         self._histograms: list[tuple[Attributes, str, Any]] = []
         self._records: list[tuple[Attributes, Any]] = []
 
@@ -52,7 +50,7 @@ class Collector:
 
     def points(self, metric: str) -> list[tuple[Attributes, float, Attributes]]:
         """The points of a metric that were exported, in order: resource, value (a histogram's count), attributes."""
-        return list(self._points[metric])
+        return [(resource, value, more) for _, resource, value, more in list(self._points[metric])]
 
     def histograms(self, metric: str) -> list[tuple[Attributes, Any]]:
         """The points of a histogram that were exported, in order, each after its resource."""
@@ -61,7 +59,7 @@ class Collector:
     def metrics(self) -> dict[str, set[str]]:
         """The names of all metrics that were exported, by `service.name`."""
         found: dict[str, set[str]] = {}
-        named = [(point[0], name) for name, points in list(self._points.items()) for point in points]
+        named = [(resource, name) for name, points in list(self._points.items()) for _, resource, _, _ in points]
         named += [(resource, name) for resource, name, _ in self._histograms]
         for resource, name in named:
             found.setdefault(resource["service.name"], set()).add(name)
@@ -69,7 +67,11 @@ class Collector:
 
     def last(self, metric: str) -> dict[tuple[str, frozenset[tuple[str, Any]]], float]:
         """What each process exported last of a metric: `service.instance.id` and attributes to the value."""
-        return {series: value for series, (_, value) in dict(self._last[metric]).items()}
+        # A request that was given up may come in behind the one after it.
+        return {
+            (resource["service.instance.id"], frozenset(more.items())): value
+            for _, resource, value, more in sorted(self._points[metric], key=itemgetter(0))
+        }
 
     def sum(self, metric: str, *names: str) -> dict[tuple[Any, ...], float]:
         """What all processes together have counted, by the attributes *names*; nothing that is 0."""
@@ -81,7 +83,7 @@ class Collector:
 
     def times(self, metric: str) -> list[float]:
         """When the points of a metric were measured, in order, in seconds of unix time."""
-        return [seconds for name, seconds in self._times if name == metric]
+        return [ns / 1e9 for ns, *_ in list(self._points[metric])]
 
     def records(self, event: str) -> list[tuple[Attributes, Any]]:
         """The log records of this event name, each after its resource."""
@@ -111,14 +113,10 @@ class Collector:
 
     def _measured(self, resource: Attributes, metric: Any) -> None:
         numbers, histograms = metric.sum.data_points or metric.gauge.data_points, metric.histogram.data_points
-        self._times += [(metric.name, point.time_unix_nano / 1e9) for point in numbers]
         self._histograms += [(resource, metric.name, point) for point in histograms]
-        last = self._last[metric.name]
-        for point in numbers or histograms:
-            value, attributes = _value(point), plain(point.attributes)
-            self._points[metric.name].append((resource, value, attributes))
-            series = resource.get("service.instance.id", ""), frozenset(attributes.items())
-            last[series] = max(last.get(series, (0, 0.0)), (point.time_unix_nano, value))
+        self._points[metric.name] += [
+            (point.time_unix_nano, resource, _value(point), plain(point.attributes)) for point in numbers or histograms
+        ]
 
 
 @contextmanager

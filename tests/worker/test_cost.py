@@ -24,7 +24,7 @@ from toolspan.testing import running_worker
 from toolspan.worker import inflight, settler
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from types import FrameType
 
@@ -158,7 +158,7 @@ async def test_a_call_that_is_held_takes_few_allocations(plane: Plane, settings:
     async def all_begun() -> bool:
         return begun[0] == settings.concurrency
 
-    async with running_worker(waits, settings=settings, probe=make_probe(keys=settings.keys, consumer="test")):
+    async with _unwatched_worker(settings, waits):
         tracemalloc.start()
         try:
             await _fill(plane, settings.concurrency, "waits")
@@ -254,9 +254,10 @@ def _hasty(settings: Settings) -> Settings:
     return settings.model_copy(update={"lease_ms": 2_000})
 
 
-def _unwatched_worker(settings: Settings) -> AbstractAsyncContextManager[Worker]:
+def _unwatched_worker(settings: Settings, *tools: Callable[..., Any]) -> AbstractAsyncContextManager[Worker]:
     """Run a worker whose telemetry goes nowhere, as where nobody has asked for any."""
-    return running_worker(echo, marked, settings=settings, probe=make_probe(keys=settings.keys, consumer="test"))
+    probe = make_probe(keys=settings.keys, consumer="test")
+    return running_worker(*(tools or (echo, marked)), settings=settings, probe=probe)
 
 
 async def _fill(plane: Plane, count: int, tool: str = "echo", **args: Any) -> None:

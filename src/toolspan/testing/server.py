@@ -41,8 +41,8 @@ class EmbeddedServer:
         self._aof = aof
         self._options = options
         self.folder = Path(tempfile.mkdtemp(prefix="toolspan-"))
-        self._port = ReservedPort() if tcp else None
-        self.port = self._port.number if self._port is not None else 0
+        self._reserved = ReservedPort() if tcp else None
+        self.port = self._reserved.number if self._reserved is not None else 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -115,8 +115,8 @@ class EmbeddedServer:
     def stop(self) -> None:
         """End it and remove its folder."""
         self.kill()
-        if self._port is not None:
-            self._port.release()
+        if self._reserved is not None:
+            self._reserved.release()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
